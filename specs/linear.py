@@ -1,0 +1,371 @@
+"""The linear maps that linear nodes are made of.
+
+A map acts on flat tensors.  Its two methods define its meaning once for everyone:
+``forward`` is the map itself and ``adjoint`` its transpose, both on the last axis of a
+batch.  Either can be computed with another array in place of the stored coefficients
+(their magnitudes, their radii, big integers), which is how interval propagation and
+error bounds are obtained from the same code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from specs.enclosure import Enclosure
+from specs.errors import ModelError
+
+Array = npt.NDArray[Any]
+IndexArray = npt.NDArray[np.int64]
+MatrixProduct = Callable[[Array, Array], Array]
+"""Product of two matrices, ``(r, k), (k, c) -> (r, c)``."""
+
+
+class LinearMap(Protocol):
+    """A linear map between flat tensors.
+
+    Attributes:
+        source_size: number of entries of the argument.
+        target_size: number of entries of the result.
+        weight: the coefficients, or ``None`` for maps whose coefficients are 0 and 1.
+        fan_in: the largest number of products summed for one entry by ``forward``.
+        fan_out: the same for ``adjoint``.
+    """
+
+    @property
+    def source_size(self) -> int: ...
+    @property
+    def target_size(self) -> int: ...
+    @property
+    def weight(self) -> Enclosure | None: ...
+    @property
+    def fan_in(self) -> int: ...
+    @property
+    def fan_out(self) -> int: ...
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        """``(batch, source_size) -> (batch, target_size)``."""
+        ...
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        """``(batch, target_size) -> (batch, source_size)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """The identity on ``size`` entries."""
+
+    size: int
+    weight: None = None
+    fan_in: int = 1
+    fan_out: int = 1
+
+    @property
+    def source_size(self) -> int:
+        return self.size
+
+    @property
+    def target_size(self) -> int:
+        return self.size
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return values
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """``y[i] = x[index[i]]``, and 0 where ``index[i]`` is -1.
+
+    Slices, transpositions, padding with zeros, concatenation and broadcasts are of
+    this kind.
+    """
+
+    index: IndexArray
+    source_size: int
+    weight: None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", _checked_index(self.index, self.source_size))
+
+    @property
+    def target_size(self) -> int:
+        return int(self.index.size)
+
+    @property
+    def fan_in(self) -> int:
+        return 1
+
+    @property
+    def fan_out(self) -> int:
+        return _largest_multiplicity(self.index)
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return _take(values, self.index)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return _accumulate(rows, self.index, self.source_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """``y[index[j]] += x[j]``; entries with index -1 are dropped.
+
+    The adjoint of :class:`Gather`; sums over axes are of this kind.
+    """
+
+    index: IndexArray
+    target_size: int
+    weight: None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", _checked_index(self.index, self.target_size))
+
+    @property
+    def source_size(self) -> int:
+        return int(self.index.size)
+
+    @property
+    def fan_in(self) -> int:
+        return _largest_multiplicity(self.index)
+
+    @property
+    def fan_out(self) -> int:
+        return 1
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return _accumulate(values, self.index, self.target_size)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return _take(rows, self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """``y[i] = weight[i] * x[i]``."""
+
+    weight: Enclosure
+    fan_in: int = 1
+    fan_out: int = 1
+
+    @property
+    def source_size(self) -> int:
+        return int(self.weight.value.size)
+
+    @property
+    def target_size(self) -> int:
+        return int(self.weight.value.size)
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return values * _given(weight)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        return rows * _given(weight)
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul:
+    """``x`` viewed as ``(rows, m)``, times ``weight`` of shape ``(m, n)``."""
+
+    weight: Enclosure
+    rows: int = 1
+
+    @property
+    def source_size(self) -> int:
+        return self.rows * self.weight.shape[0]
+
+    @property
+    def target_size(self) -> int:
+        return self.rows * self.weight.shape[1]
+
+    @property
+    def fan_in(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def fan_out(self) -> int:
+        return self.weight.shape[1]
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        matrix = _given(weight)
+        flat = values.reshape(len(values) * self.rows, matrix.shape[0])
+        return product(flat, matrix).reshape(len(values), self.target_size)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        matrix = _given(weight)
+        flat = rows.reshape(len(rows) * self.rows, matrix.shape[1])
+        return product(flat, matrix.T).reshape(len(rows), self.source_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Convolution (cross-correlation) with zero padding, or its transpose.
+
+    Attributes:
+        weight: ``(out_channels, in_channels / groups, *kernel)``.
+        in_shape: ``(batch, in_channels, *spatial)`` of the convolution.
+        out_shape: ``(batch, out_channels, *spatial)`` of the convolution.
+        strides, dilations: one per spatial axis.
+        pads: zeros before the first entry of each spatial axis; how many follow the last
+            one is fixed by ``out_shape`` (positions outside the image read as 0).
+        transposed: the map is the transpose, from ``out_shape`` to ``in_shape``.
+    """
+
+    weight: Enclosure
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+    def __post_init__(self) -> None:
+        spatial = len(self.in_shape) - 2
+        shape = self.weight.shape
+        lengths = {len(self.out_shape) - 2, len(shape) - 2}
+        lengths |= {len(self.strides), len(self.pads), len(self.dilations)}
+        if spatial < 1 or lengths != {spatial}:
+            raise ModelError("a convolution's shapes and attributes differ in their rank")
+        channels = (self.in_shape[1], self.out_shape[1])
+        if self.groups < 1 or any(c % self.groups for c in channels):
+            raise ModelError("a convolution's channels are not divisible by its groups")
+        if shape[:2] != (channels[1], channels[0] // self.groups):
+            raise ModelError(f"convolution weight {shape} does not fit channels {channels}")
+        if self.in_shape[0] != self.out_shape[0] or min(self.strides + self.dilations) < 1:
+            raise ModelError("a convolution's batch, strides or dilations are invalid")
+
+    @property
+    def source_size(self) -> int:
+        return math.prod(self.out_shape if self.transposed else self.in_shape)
+
+    @property
+    def target_size(self) -> int:
+        return math.prod(self.in_shape if self.transposed else self.out_shape)
+
+    @property
+    def fan_in(self) -> int:
+        return self._fan_out if self.transposed else self._fan_in
+
+    @property
+    def fan_out(self) -> int:
+        return self._fan_in if self.transposed else self._fan_out
+
+    @property
+    def _fan_in(self) -> int:
+        return math.prod(self.weight.shape[1:])
+
+    @property
+    def _fan_out(self) -> int:
+        per_group = self.weight.shape[0] // self.groups
+        return per_group * math.prod(self.weight.shape[2:])
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        apply = self._correlate_adjoint if self.transposed else self._correlate
+        return apply(values, _given(weight), product)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        apply = self._correlate if self.transposed else self._correlate_adjoint
+        return apply(rows, _given(weight), product)
+
+    def _windows(self) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+        """Per kernel offset: its number, and the slices of image and result it joins."""
+        kernel = self.weight.shape[2:]
+        for number, offset in enumerate(itertools.product(*map(range, kernel))):
+            image, result = [], []
+            for axis, position in enumerate(offset):
+                stride = self.strides[axis]
+                first = position * self.dilations[axis] - self.pads[axis]
+                low = max(0, -(first // stride))
+                size = self.in_shape[2 + axis]
+                high = min(self.out_shape[2 + axis], (size - 1 - first) // stride + 1)
+                if high <= low:
+                    break
+                start = first + low * stride
+                image.append(slice(start, first + (high - 1) * stride + 1, stride))
+                result.append(slice(low, high))
+            else:
+                yield number, tuple(image), tuple(result)
+
+    def _correlate(self, values: Array, weight: Array, product: MatrixProduct) -> Array:
+        batch = len(values) * self.in_shape[0]
+        image = values.reshape(batch, *self.in_shape[1:])
+        spatial = self.out_shape[2:]
+        taps = math.prod(weight.shape[2:])
+        per_in = self.in_shape[1] // self.groups
+        per_out = self.out_shape[1] // self.groups
+        results = []
+        for group in range(self.groups):
+            part = image[:, group * per_in : (group + 1) * per_in]
+            columns = np.zeros((batch, *spatial, per_in, taps), dtype=values.dtype)
+            for number, source, target in self._windows():
+                window = np.moveaxis(part[(slice(None), slice(None), *source)], 1, -1)
+                columns[(slice(None), *target, slice(None), number)] = window
+            kernel = weight[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
+            flat = product(columns.reshape(-1, per_in * taps), kernel.T)
+            results.append(np.moveaxis(flat.reshape(batch, *spatial, per_out), -1, 1))
+        joined = results[0] if self.groups == 1 else np.concatenate(results, axis=1)
+        return np.ascontiguousarray(joined).reshape(len(values), math.prod(self.out_shape))
+
+    def _correlate_adjoint(self, rows: Array, weight: Array, product: MatrixProduct) -> Array:
+        batch = len(rows) * self.out_shape[0]
+        spatial = self.out_shape[2:]
+        image = rows.reshape(batch, *self.out_shape[1:])
+        taps = math.prod(weight.shape[2:])
+        per_in = self.in_shape[1] // self.groups
+        per_out = self.out_shape[1] // self.groups
+        result = np.zeros((batch, *self.in_shape[1:]), dtype=rows.dtype)
+        for group in range(self.groups):
+            part = np.moveaxis(image[:, group * per_out : (group + 1) * per_out], 1, -1)
+            kernel = weight[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
+            flat = product(np.ascontiguousarray(part).reshape(-1, per_out), kernel)
+            columns = flat.reshape(batch, *spatial, per_in, taps)
+            into = result[:, group * per_in : (group + 1) * per_in]
+            for number, source, target in self._windows():
+                window = columns[(slice(None), *target, slice(None), number)]
+                into[(slice(None), slice(None), *source)] += np.moveaxis(window, -1, 1)
+        return result.reshape(len(rows), math.prod(self.in_shape))
+
+
+def _given(weight: Array | None) -> Array:
+    if weight is None:
+        raise ModelError("a map with coefficients was applied without them")
+    return weight
+
+
+def _checked_index(index: Any, size: int) -> IndexArray:
+    out = np.array(index, dtype=np.int64).reshape(-1)
+    if out.size and (out.min() < -1 or out.max() >= size):
+        raise ModelError("an index map points outside its tensor")
+    out.flags.writeable = False
+    return out
+
+
+def _largest_multiplicity(index: IndexArray) -> int:
+    used = index[index >= 0]
+    return int(np.bincount(used).max()) if used.size else 1
+
+
+def _take(values: Array, index: IndexArray) -> Array:
+    if index.size and index.min() >= 0:
+        return values[:, index]
+    out = np.zeros((len(values), index.size), dtype=values.dtype)
+    kept = index >= 0
+    out[:, kept] = values[:, index[kept]]
+    return out
+
+
+def _accumulate(values: Array, index: IndexArray, size: int) -> Array:
+    out = np.zeros((size, len(values)), dtype=values.dtype)
+    kept = index >= 0
+    np.add.at(out, index[kept], values.T[kept])
+    return np.ascontiguousarray(out.T)
