@@ -1,0 +1,1 @@
+"""The evidence: proof and witness formats and the kernel that checks them."""

@@ -1,0 +1,1 @@
+"""The question: models, properties and how they are read.  See ``query.Query``."""

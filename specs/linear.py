@@ -308,8 +308,8 @@ class Conv:
             part = image[:, group * per_in : (group + 1) * per_in]
             columns = np.zeros((batch, *spatial, per_in, taps), dtype=values.dtype)
             for number, source, target in self._windows():
-                window = np.moveaxis(part[(slice(None), slice(None), *source)], 1, -1)
-                columns[(slice(None), *target, slice(None), number)] = window
+                window = np.moveaxis(part[:, :, *source], 1, -1)
+                columns[:, *target, :, number] = window
             kernel = weight[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
             flat = product(columns.reshape(-1, per_in * taps), kernel.T)
             results.append(np.moveaxis(flat.reshape(batch, *spatial, per_out), -1, 1))
@@ -331,8 +331,8 @@ class Conv:
             columns = flat.reshape(batch, *spatial, per_in, taps)
             into = result[:, group * per_in : (group + 1) * per_in]
             for number, source, target in self._windows():
-                window = columns[(slice(None), *target, slice(None), number)]
-                into[(slice(None), slice(None), *source)] += np.moveaxis(window, -1, 1)
+                window = columns[:, *target, :, number]
+                into[:, :, *source] += np.moveaxis(window, -1, 1)
         return result.reshape(len(rows), math.prod(self.in_shape))
 
 

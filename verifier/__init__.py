@@ -1,0 +1,1 @@
+"""The search: what finds proofs and witnesses.  Nothing here is trusted."""
