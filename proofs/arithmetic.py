@@ -1,0 +1,139 @@
+"""The interface of the kernel's two arithmetics.
+
+A *number* is an entry of a numpy array: a float64 in the outward arithmetic, a Python
+integer that counts units of ``2 ** -128`` in the exact one.  Coefficients are exact
+numbers, never intervals.  Whatever an operation rounds, it charges at once as a constant,
+through magnitudes: numbers that bound the absolute value of the tensor entry that the
+coefficient multiplies.  ``down`` and ``up`` in a name say which way a result may be off.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from specs.enclosure import Enclosure, FloatArray
+from specs.linear import LinearMap
+from specs.network import Linear
+
+Numbers = npt.NDArray[Any]
+Interval = tuple[Numbers, Numbers]
+
+SLOPE_GRID = 2.0**40
+SLOPE_LIMIT = 2.0**10
+MAGNITUDE_LIMIT = 2.0**100
+
+
+def usable_slopes(slopes: FloatArray) -> FloatArray:
+    """Slopes on the grid on which both arithmetics compute ``s`` and ``1 - s`` exactly.
+
+    Any finite slope is sound, since intercepts are computed for the slope used; a NaN
+    becomes 0.
+    """
+    finite = np.nan_to_num(slopes, nan=0.0, posinf=SLOPE_LIMIT, neginf=-SLOPE_LIMIT)
+    clipped = np.clip(finite, -SLOPE_LIMIT, SLOPE_LIMIT)
+    return np.asarray(np.rint(clipped * SLOPE_GRID) / SLOPE_GRID, dtype=np.float64)
+
+
+class Arithmetic(Protocol):
+    """What the rules need of numbers.  Shapes: ``(R, n)`` rows, ``(B, n)`` batches."""
+
+    @property
+    def name(self) -> str:
+        """``"outward"`` or ``"exact"``."""
+        ...
+
+    @property
+    def entry_budget(self) -> int:
+        """How many entries a temporary array may have."""
+        ...
+
+    def zeros(self, shape: tuple[int, ...]) -> Numbers:
+        """Zeros."""
+        ...
+
+    def lift_down(self, values: FloatArray) -> Numbers:
+        """The largest numbers that are at most ``values``, exact where possible."""
+        ...
+
+    def lift_up(self, values: FloatArray) -> Numbers:
+        """The smallest numbers that are at least ``values``."""
+        ...
+
+    def floats_down(self, numbers: Numbers) -> FloatArray:
+        """Floats that are at most ``numbers``."""
+        ...
+
+    def floats_up(self, numbers: Numbers) -> FloatArray:
+        """Floats that are at least ``numbers``."""
+        ...
+
+    def add_down(self, a: Numbers, b: Numbers) -> Numbers:
+        """At most ``a + b``; minus infinity where that is not a number."""
+        ...
+
+    def add_up(self, a: Numbers, b: Numbers) -> Numbers:
+        """At least ``a + b``."""
+        ...
+
+    def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
+        """At most ``a * b``, exact where a factor is 0 or 1."""
+        ...
+
+    def multiply_up(self, a: Numbers, b: Numbers) -> Numbers:
+        """At least ``a * b``, exact where a factor is 0 or 1."""
+        ...
+
+    def scale(self, rows: Numbers, factors: Numbers) -> Numbers:
+        """Coefficients ``rows * factors``, each off by at most one rounding."""
+        ...
+
+    def accumulate(self, a: Numbers, b: Numbers) -> Numbers:
+        """Coefficients ``a + b``, each off by at most one rounding."""
+        ...
+
+    def rounding(self, magnitude: Numbers) -> Numbers:
+        """Cost vector of one rounding per coefficient of a tensor: ``(n,)``."""
+        ...
+
+    def rounding_scalar(self, magnitude: Numbers) -> Any:
+        """The part of that cost that does not depend on the coefficients."""
+        ...
+
+    def cost(self, rows: Numbers, vector: Numbers) -> Numbers:
+        """At least ``sum(|rows| * vector, axis=1)`` for a non-negative vector."""
+        ...
+
+    def dot_down(self, rows: Numbers, values: Numbers) -> Numbers:
+        """At most ``sum(rows * values, axis=1)``; values ``(n,)`` or ``(R, n)``."""
+        ...
+
+    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
+        """At most the minimum of ``rows @ x`` over the box, row by row."""
+        ...
+
+    def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
+        """Coefficients of the map's source; what they are off by is in ``adjoint_cost``."""
+        ...
+
+    def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
+        """Rows of a dense map, exactly; ``None`` where the map has no such shortcut."""
+        ...
+
+    def adjoint_cost(self, term: LinearMap, magnitude: Numbers) -> tuple[Numbers, Any]:
+        """Cost of ``adjoint`` per unit of each row coefficient, and independent of them.
+
+        Covers rounding and the radii of the map's coefficients; ``magnitude`` is that of
+        the source.
+        """
+        ...
+
+    def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
+        """An offset and its radius as numbers; ``None`` if it is zero."""
+        ...
+
+    def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
+        """Interval propagation through a linear node; batches ``(B, n)``."""
+        ...

@@ -1,0 +1,62 @@
+"""Relu, ``max(x, 0)``.  Intercepts are exact: the extremes lie at the ends or at 0."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from proofs.arithmetic import Arithmetic, Interval, Numbers
+from specs.enclosure import FloatArray
+
+
+def image(arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:
+    """Relu is monotone."""
+    return np.maximum(lower, 0), np.maximum(upper, 0)
+
+
+def default_slopes(lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The chord above; below 0 or 1, whichever leaves the smaller area (Zhang et al., CROWN).
+
+    The choice below is made on bounds rounded to float32, so that both arithmetics and
+    every matrix product choose alike.
+    """
+    inactive, active = upper <= 0, lower >= 0
+    with np.errstate(all="ignore"):
+        chord = upper / (upper - lower)
+        steep = upper.astype(np.float32) > (-lower).astype(np.float32)
+    below = np.where(active | (steep & ~inactive), 1.0, 0.0)
+    above = np.where(active, 1.0, np.where(inactive, 0.0, chord))
+    return below, above
+
+
+def intercepts(
+    arithmetic: Arithmetic, below: Numbers, above: Numbers, lower: Numbers, upper: Numbers
+) -> Interval:
+    """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside."""
+    one = arithmetic.lift_down(np.ones(1))
+    left, right = np.minimum(lower, 0), np.maximum(upper, 0)  # at 0 they contribute 0
+    inside = (lower < 0) & (upper > 0)
+    floor_low = np.where(
+        lower < 0,
+        arithmetic.multiply_down(-below, left),
+        arithmetic.multiply_down(one - below, lower),
+    )
+    floor_high = np.where(
+        upper > 0,
+        arithmetic.multiply_down(one - below, right),
+        arithmetic.multiply_down(-below, upper),
+    )
+    floor = np.minimum(floor_low, floor_high)
+    ceiling_low = np.where(
+        lower < 0,
+        arithmetic.multiply_up(-above, left),
+        arithmetic.multiply_up(one - above, lower),
+    )
+    ceiling_high = np.where(
+        upper > 0,
+        arithmetic.multiply_up(one - above, right),
+        arithmetic.multiply_up(-above, upper),
+    )
+    ceiling = np.maximum(ceiling_low, ceiling_high)
+    floor = np.where(inside, np.minimum(floor, 0), floor)
+    ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
+    return floor, ceiling

@@ -1,0 +1,206 @@
+"""Outward arithmetic: float64 with a-priori error bounds for every order of summation.
+
+Bounds follow Higham, *Accuracy and Stability of Numerical Algorithms*, chapter 3: a sum
+of ``n`` products is off by at most ``n u / (1 - n u)`` times the sum of magnitudes, in
+whatever order and with or without fused multiply-add.  Here ``u`` is taken as 2**-52,
+twice its true value, so that the bounds themselves may be computed in floats; ``n u``
+stays below 2**-10.  ``TINY`` pays for underflow: each product loses at most 2**-1074.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.arithmetic import MAGNITUDE_LIMIT, Interval, Numbers
+from specs.enclosure import Enclosure, FloatArray
+from specs.errors import EvidenceError, FarkasError
+from specs.linear import LinearMap, MatMul
+from specs.network import Linear
+
+UNIT = 2.0**-52
+TINY = 2.0**-900  # 2**40 underflows times the magnitude limit, with room to spare
+SLACK = 1.0 + 2.0**-9  # covers the rounding of an error bound that is itself a sum
+
+
+class Outward:
+    """See :class:`proofs.arithmetic.Arithmetic`."""
+
+    name = "outward"
+    entry_budget = 1 << 23
+
+    def __init__(self) -> None:
+        self._magnitudes: dict[int, tuple[LinearMap, FloatArray]] = {}
+        _self_test()
+
+    def zeros(self, shape: tuple[int, ...]) -> Numbers:
+        return np.zeros(shape)
+
+    def lift_down(self, values: FloatArray) -> Numbers:
+        return np.asarray(values, dtype=np.float64)
+
+    lift_up = lift_down
+    floats_down = lift_down
+    floats_up = lift_down
+
+    def add_down(self, a: Numbers, b: Numbers) -> Numbers:
+        total = a + b
+        return np.where(np.isnan(total), -np.inf, np.nextafter(total, -np.inf))
+
+    def add_up(self, a: Numbers, b: Numbers) -> Numbers:
+        total = a + b
+        return np.where(np.isnan(total), np.inf, np.nextafter(total, np.inf))
+
+    def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
+        product = a * b
+        return np.where(_product_exact(a, b), product, np.nextafter(product, -np.inf))
+
+    def multiply_up(self, a: Numbers, b: Numbers) -> Numbers:
+        product = a * b
+        return np.where(_product_exact(a, b), product, np.nextafter(product, np.inf))
+
+    def scale(self, rows: Numbers, factors: Numbers) -> Numbers:
+        return rows * factors
+
+    def accumulate(self, a: Numbers, b: Numbers) -> Numbers:
+        return a + b
+
+    def rounding(self, magnitude: Numbers) -> Numbers:
+        return magnitude * UNIT
+
+    def rounding_scalar(self, magnitude: Numbers) -> Any:
+        return TINY
+
+    def cost(self, rows: Numbers, vector: Numbers) -> Numbers:
+        _check_length(rows.shape[1])
+        return np.abs(rows) @ vector * SLACK + TINY
+
+    def dot_down(self, rows: Numbers, values: Numbers) -> Numbers:
+        count = rows.shape[1]
+        _check_length(count)
+        if values.ndim == 1:
+            value, size = rows @ values, np.abs(rows) @ np.abs(values)
+        else:
+            terms = rows * values
+            value, size = terms.sum(axis=1), np.abs(terms).sum(axis=1)
+        return self.add_down(value, -(size * ((count + 4) * UNIT) + TINY))
+
+    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
+        return self.dot_down(rows, np.where(rows > 0, lower, upper))
+
+    def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
+        weight = None if term.weight is None else term.weight.value
+        return term.adjoint(rows, weight, _product)
+
+    def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
+        if isinstance(term, MatMul) and term.rows == 1:
+            return term.weight.value.T[entries]
+        return None
+
+    def adjoint_cost(self, term: LinearMap, magnitude: Numbers) -> tuple[Numbers, Any]:
+        batch = magnitude[None, :]
+        cost = np.zeros((1, term.target_size))
+        if term.weight is not None or term.fan_out > 1:
+            _check_length(max(term.fan_in, term.fan_out))
+            factor = (term.fan_out + 4) * UNIT * SLACK
+            cost = term.forward(batch, self._magnitude(term), _product) * factor
+        if term.weight is not None and term.weight.radius is not None:
+            cost = cost + term.forward(batch, term.weight.radius, _product) * SLACK
+        return cost[0] * SLACK + TINY, TINY
+
+    def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
+        if offset.exact and not np.any(offset.value):
+            return None
+        radius = np.zeros(offset.shape) if offset.radius is None else offset.radius
+        return offset.value, radius
+
+    def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
+        radius = 0.0 if node.offset.radius is None else node.offset.radius
+        lower = np.nextafter(node.offset.value - radius, -np.inf)[None, :]
+        upper = np.nextafter(node.offset.value + radius, np.inf)[None, :]
+        if node.offset.exact:
+            lower = upper = node.offset.value[None, :]
+        for term, (low, high) in zip(node.terms, sources, strict=True):
+            term_low, term_high = self._map_interval(term.map, low, high)
+            lower = self.add_down(lower, term_low)
+            upper = self.add_up(upper, term_high)
+        return lower, upper
+
+    def _map_interval(self, term: LinearMap, low: Numbers, high: Numbers) -> Interval:
+        if term.weight is None and term.fan_in == 1:
+            return term.forward(low, None, _product), term.forward(high, None, _product)
+        _check_length(term.fan_in)
+        weight = None if term.weight is None else term.weight.value
+        middle = 0.5 * low + 0.5 * high
+        half = np.nextafter(np.maximum(high - middle, middle - low), np.inf)
+        size = np.abs(middle) + half
+        share = (term.fan_in + 4) * UNIT
+        value = term.forward(middle, weight, _product)
+        spread = term.forward((half + share * size) * SLACK_ONE, self._magnitude(term), _product)
+        spread = spread * (1.0 + 2.0 * share) + TINY
+        if term.weight is not None and term.weight.radius is not None:
+            spread = spread + term.forward(size, term.weight.radius, _product) * SLACK
+            spread = spread * SLACK_ONE
+        return self.add_down(value, -spread), self.add_up(value, spread)
+
+    def _magnitude(self, term: LinearMap) -> FloatArray | None:
+        if term.weight is None:
+            return None
+        known = self._magnitudes.get(id(term))
+        if known is None:  # the map is kept too, so that its id stays its own
+            known = self._magnitudes[id(term)] = (term, np.abs(term.weight.value))
+        return known[1]
+
+
+SLACK_ONE = 1.0 + 8.0 * UNIT  # covers a handful of roundings of non-negative numbers
+
+
+def _product(a: Numbers, b: Numbers) -> Numbers:
+    if a.dtype != np.float64 or b.dtype != np.float64:
+        raise FarkasError("outward arithmetic was given numbers that are not float64")
+    return np.matmul(a, b)
+
+
+def _product_exact(a: Numbers, b: Numbers) -> npt.NDArray[np.bool_]:
+    return np.asarray((a == 0) | (b == 0) | (a == 1) | (b == 1) | (a == -1) | (b == -1))
+
+
+def _check_length(count: int) -> None:
+    if count * UNIT > 2.0**-10:
+        raise EvidenceError(f"a sum of {count} terms is too long for outward arithmetic")
+
+
+def check_magnitude(magnitude: Any) -> None:
+    """Refuse magnitudes for which underflow is no longer paid for.
+
+    Raises:
+        EvidenceError: some magnitude exceeds the limit or is not a number.
+    """
+    if not np.all(magnitude <= MAGNITUDE_LIMIT):
+        raise EvidenceError("an interval bound of the network exceeds 2**100")
+
+
+def _self_test() -> None:
+    """Refuse a floating-point environment in which the error bounds do not hold.
+
+    Raises:
+        FarkasError: rounding is not to nearest, underflow is flushed to zero, or the
+            matrix product is not accurate in every component.
+    """
+    one = np.float64(1.0)
+    half_ulp = np.array([2.0**-53, 3 * 2.0**-53, -(2.0**-53)])
+    if list(one + half_ulp) != [1.0, 1.0 + 2.0**-51, 1.0 - 2.0**-53]:
+        raise FarkasError("floating-point rounding is not to nearest; no check is possible")
+    small = np.nextafter(np.array([0.0]), -np.inf)
+    if not (small[0] < 0.0 and (np.array([2.0**-1060]) * np.array([2.0**-5]))[0] > 0.0):
+        raise FarkasError("underflow is flushed to zero; no check is possible")
+    # A fast matrix product in the manner of Strassen mixes large and small blocks and
+    # loses the small ones; here every entry is an integer that floats hold exactly.
+    size = 192
+    pattern = np.arange(size * size, dtype=np.float64).reshape(size, size) % 7.0 - 3.0
+    factors = np.where(np.arange(size) < size // 2, 2.0**60, 1.0)
+    expected = (pattern.astype(np.int64) @ pattern.astype(np.int64)).astype(np.float64)
+    if not np.array_equal((factors[:, None] * pattern) @ pattern, factors[:, None] * expected):
+        raise FarkasError("the matrix product is not accurate componentwise")
