@@ -81,9 +81,7 @@ def round_up(number: Fraction) -> float:
     return 0.0 - round_down(-number)
 
 
-def outward(
-    lower: Iterable[Fraction], upper: Iterable[Fraction]
-) -> tuple[FloatArray, FloatArray]:
+def outward(lower: Iterable[Fraction], upper: Iterable[Fraction]) -> tuple[FloatArray, FloatArray]:
     """Lower bounds rounded down and upper bounds rounded up, as read-only arrays."""
     low = np.fromiter(map(round_down, lower), dtype=np.float64)
     high = np.fromiter(map(round_up, upper), dtype=np.float64)
