@@ -9,6 +9,7 @@ coefficient multiplies.  ``down`` and ``up`` in a name say which way a result ma
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,6 +49,14 @@ class Arithmetic(Protocol):
     @property
     def entry_budget(self) -> int:
         """How many entries a temporary array may have."""
+        ...
+
+    def fraction(self, number: Any) -> Fraction:
+        """A finite number as a rational."""
+        ...
+
+    def fraction_down(self, value: Fraction) -> Any:
+        """The largest number that is at most a rational."""
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:

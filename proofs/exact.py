@@ -8,6 +8,7 @@ that numbers do not grow with depth; sums are exact.  Matrix products are flint'
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ class Exact:
     def __init__(self) -> None:
         self._weights: dict[tuple[int, str], tuple[LinearMap, Numbers | None, int]] = {}
         self._matrices: dict[Any, tuple[Numbers, Any]] = {}
+
+    def fraction(self, number: Any) -> Fraction:
+        return Fraction(number, 1 << BITS)
+
+    def fraction_down(self, value: Fraction) -> Any:
+        return math.floor(value * (1 << BITS))
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape, dtype=object)

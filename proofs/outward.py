@@ -9,6 +9,8 @@ stays below 2**-10.  ``TINY`` pays for underflow: each product loses at most 2**
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,16 @@ class Outward:
     def __init__(self) -> None:
         self._magnitudes: dict[int, tuple[LinearMap, FloatArray]] = {}
         _self_test()
+
+    def fraction(self, number: Any) -> Fraction:
+        return Fraction(float(number))
+
+    def fraction_down(self, value: Fraction) -> Any:
+        try:
+            nearest = float(value)
+        except OverflowError as error:
+            raise EvidenceError("a coefficient or constant is too large for floats") from error
+        return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape)

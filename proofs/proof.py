@@ -59,6 +59,7 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "prelude_kind": ("uint8",),
     "prelude_arg": ("uint32",),
     "tree_case": ("uint32",),
+    "tree_disjunct": ("int32",),
     "tree_ptr": ("uint32",),
     "tree_literal_ptr": ("uint32",),
     "literal_form": ("uint32",),
@@ -263,11 +264,14 @@ class ProofBuilder:
             columns["prelude_arg"].append(arg)
         columns["case_prelude_ptr"].append(len(columns["prelude_kind"]))
 
-    def begin_tree(self, literals: Iterable[tuple[int, Side]] = ()) -> int:
+    def begin_tree(
+        self, literals: Iterable[tuple[int, Side]] = (), disjunct: int | None = None
+    ) -> int:
         """Start a tree of the current case; returns its number.
 
         Args:
             literals: ``(form, side)`` assumed at its root; none for the case's own tree.
+            disjunct: the one disjunct that a lemma refutes; ``None``: all of the case's.
         """
         columns = self._columns
         if columns["tree_case"]:
@@ -276,6 +280,7 @@ class ProofBuilder:
             columns["literal_form"].append(number)
             columns["literal_side"].append(int(side))
         columns["tree_case"].append(columns["case_number"][-1])
+        columns["tree_disjunct"].append(-1 if disjunct is None else disjunct)
         columns["tree_literal_ptr"].append(len(columns["literal_form"]))
         return len(columns["tree_case"]) - 1
 

@@ -1,7 +1,8 @@
 """Univariate functions in the kernel: one module per function, found by its name.
 
-A module gives three functions over numbers of an arithmetic; arrays are elementwise.
+A module gives four functions over numbers of an arithmetic; arrays are elementwise.
 
+- ``unstable(lower, upper)``: where the function is not linear on the interval;
 - ``image(arithmetic, lower, upper)``: an interval that contains the function's values;
 - ``default_slopes(lower, upper)``: slopes below and above, from float bounds, chosen
   where no hint is given (any choice is sound);
@@ -14,6 +15,9 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from proofs.arithmetic import Arithmetic, Interval, Numbers
 from specs.enclosure import FloatArray
 from specs.errors import UnsupportedOperatorError
@@ -24,13 +28,15 @@ KNOWN = ("relu",)
 class Function(Protocol):
     """What a module of this package provides."""
 
+    def unstable(self, lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
+        """Where the function is not linear on ``[lower, upper]``."""
+        ...
+
     def image(self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:
         """An interval that contains the function's values on ``[lower, upper]``."""
         ...
 
-    def default_slopes(
-        self, lower: FloatArray, upper: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Slopes of the line below and the line above."""
         ...
 

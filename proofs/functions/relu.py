@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers
 from specs.enclosure import FloatArray
+
+
+def unstable(lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
+    """Where 0 lies inside."""
+    return np.asarray((lower < 0) & (upper > 0), dtype=bool)
 
 
 def image(arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:

@@ -1,0 +1,69 @@
+"""Exact linear forms over tensor entries: constraints, facts and their combinations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from specs.network import Network
+from specs.property import Constraint
+
+Place = tuple[int, int]
+"""A tensor and a flat index in it."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """``sum(weights[t, i] * tensor_t[i]) + constant``; as a fact, it is at most 0.
+
+    Attributes:
+        strict: as a fact, it is less than 0.
+    """
+
+    weights: Mapping[Place, Fraction]
+    constant: Fraction
+    strict: bool = False
+
+
+def combine(parts: Iterable[tuple[Fraction, Form]]) -> Form:
+    """The combination of facts with non-negative multipliers, itself a fact.
+
+    It is strict when a strict fact has a positive multiplier.
+    """
+    weights: dict[Place, Fraction] = {}
+    constant, strict = Fraction(0), False
+    for multiplier, form in parts:
+        if multiplier <= 0:  # clamped to its right sign
+            continue
+        strict = strict or form.strict
+        constant += multiplier * form.constant
+        for place, weight in form.weights.items():
+            known = weights.get(place)
+            product = multiplier * weight
+            weights[place] = product if known is None else known + product
+    return Form(weights, constant, strict)
+
+
+def of_constraint(network: Network, constraint: Constraint) -> Form:
+    """A property's constraint over tensor entries, scaled to integer coefficients."""
+    numbers = [c for _, c in (*constraint.inputs, *constraint.outputs)] + [constraint.constant]
+    scale = Fraction(math.lcm(*(c.denominator for c in numbers)))
+    weights: dict[Place, Fraction] = {}
+    for tensors, listed in (
+        (network.inputs, constraint.inputs),
+        (network.outputs, constraint.outputs),
+    ):
+        for index, coefficient in listed:
+            place = _place(network, tensors, index)
+            weights[place] = weights.get(place, Fraction(0)) + coefficient * scale
+    return Form(weights, constraint.constant * scale, constraint.strict)
+
+
+def _place(network: Network, tensors: tuple[int, ...], index: int) -> Place:
+    for tensor in tensors:
+        if index < network.sizes[tensor]:
+            return tensor, index
+        index -= network.sizes[tensor]
+    raise IndexError("a constraint speaks of an entry that the network does not have")
