@@ -34,7 +34,7 @@ def split_decimal(lexeme: str) -> tuple[int, int]:
         raise ValueError(f"a number of {len(lexeme)} characters (the limit is {MAX_LENGTH})")
     if not _DECIMAL.fullmatch(lexeme):
         raise ValueError(f"'{lexeme}' is not a decimal number")
-    mantissa, _, exponent = lexeme.lower().partition("e")
+    mantissa, _, exponent = lexeme.replace("E", "e").partition("e")
     whole, _, digits = mantissa.partition(".")
     power = int(exponent) if exponent else 0
     if abs(power) > MAX_EXPONENT:

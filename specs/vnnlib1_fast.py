@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from specs.boxes import BoxDisjunction, Layout
-from specs.decimals import DECIMAL, parse_decimal
-from specs.property import Constraint, constraint
+from specs.decimals import DECIMAL, scaled, split_decimal
+from specs.property import Constraint
 
 MIN_LENGTH = 20_000
 """Shorter disjunctions go to the general reader, which is fast enough for them."""
@@ -27,23 +27,24 @@ _LITERAL = re.compile(rf"(?<=\s)({DECIMAL})(?=[\s)])")
 _ATOM = re.compile(r"\s*\(\s*(<=|<|>=|>)\s+([^\s()]+)\s+([^\s()]+)\s*\)")
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,9})")
 _SIGN = {"<=": (1, False), "<": (1, True), ">=": (-1, False), ">": (-1, True)}
+_ZERO = Fraction(0)
 
 
 @dataclass(frozen=True)
 class _Output:
-    """An output constraint; ``slot`` says which literal its constant is, if any."""
+    """An output constraint; its constant is ``sign`` times literal ``slot``, or 0."""
 
-    terms: tuple[tuple[int, int], ...]
+    terms: tuple[tuple[int, Fraction], ...]
     strict: bool
-    slot: int | None
-    sign: int
+    slot: int | None = None
+    sign: int = 1
 
     def constraint(self, literals: list[str]) -> Constraint:
-        outputs = {j: Fraction(c) for j, c in self.terms}
-        constant = Fraction(0)
+        constant = _ZERO
         if self.slot is not None:
-            constant = -self.sign * parse_decimal(literals[self.slot])
-        return constraint({}, outputs, constant, self.strict)
+            mantissa, power = split_decimal(literals[self.slot])
+            constant = scaled(self.sign * mantissa, power)
+        return Constraint((), self.terms, constant, self.strict)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,10 @@ def _template(pieces: tuple[str, ...], known: Callable[[str, int], bool]) -> _Te
             bounds.append((index, sign > 0, strict))
             slots.append(position)
         elif other == "#":
-            outputs.append(_Output(((index, sign),), strict, position, sign))
+            outputs.append(_Output(((index, Fraction(sign)),), strict, position, -sign))
         elif kind == other == "Y" and index != position:
-            outputs.append(_Output(((index, sign), (position, -sign)), strict, None, sign))
+            terms = sorted(((index, Fraction(sign)), (position, Fraction(-sign))))
+            outputs.append(_Output(tuple(terms), strict))
         else:
             return None
     if text[at:].strip():
