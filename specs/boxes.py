@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import overload
 
 from specs.decimals import scaled, split_decimal
-from specs.property import Case, Conjunction, Constraint, constraint
+from specs.property import Case, Conjunction, Constraint
 
 Strict = tuple[frozenset[int], frozenset[int]]
 
@@ -241,5 +241,6 @@ class BoxDisjunction:
 
 def input_bound(i: int, is_upper: bool, strict: bool, bound: Fraction) -> Constraint:
     """``x[i] <= bound`` (or >=, or strict) as a constraint."""
-    sign = 1 if is_upper else -1
-    return constraint({i: Fraction(sign)}, {}, -sign * bound, strict)
+    if is_upper:
+        return Constraint(((i, Fraction(1)),), (), -bound, strict)
+    return Constraint(((i, Fraction(-1)),), (), bound, strict)

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from specs.decimals import parse_decimal
+from specs.boxes import input_bound
+from specs.decimals import DECIMAL, parse_decimal
 from specs.errors import PropertyError
 from specs.formula import (
     ARITHMETIC,
@@ -32,6 +33,9 @@ from specs.vnnlib1_fast import read_disjunction
 TOKEN = re.compile(r"[\s]*(?:;[^\n]*\s*)*([()]|[^\s();]+|\Z)")
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,9})")
 _DECLARATION = re.compile(r"\s*\(\s*declare-const\s+([XY])_(0|[1-9][0-9]{0,9})\s+Real\s*\)")
+_BOUND = re.compile(
+    rf"\s*\(\s*assert\s*\(\s*([<>]=?)\s+X_(0|[1-9][0-9]{{0,9}})\s+({DECIMAL})\s*\)\s*\)"
+)
 _IGNORED = frozenset(("set-logic", "set-info", "check-sat", "get-model", "exit"))
 _FORMULA = (Atom, And, Cells)
 
@@ -85,7 +89,7 @@ class _Reader:
         self._place = 0
 
     def file(self) -> Property:
-        while self._declarations() or self._command():
+        while self._declarations() or self._bounds() or self._command():
             pass
         for letter, declared, size in zip("XY", self.declared, self.sizes, strict=True):
             for i in range(size):
@@ -127,12 +131,27 @@ class _Reader:
             raise self.fail(self._place, f"{_shown(token)} after the end of the formula")
 
     def _declarations(self) -> bool:
-        match = _DECLARATION.match(self.source.text, self._at)
-        if match is None:
-            return False
-        self._at = match.end()
-        self._declare(match[1], int(match[2]), match.start(1))
-        return True
+        start = self._at
+        while (match := _DECLARATION.match(self.source.text, self._at)) is not None:
+            self._at = match.end()
+            self._declare(match[1], int(match[2]), match.start(1))
+        return self._at > start
+
+    def _bounds(self) -> bool:
+        """Bounds on single inputs, the bulk of most files, without the general parser."""
+        start = self._at
+        while (match := _BOUND.match(self.source.text, self._at)) is not None:
+            i = int(match[2])
+            if i not in self.declared[0]:
+                break
+            try:
+                bound = parse_decimal(match[3])
+            except ValueError:
+                break
+            c = input_bound(i, match[1][0] == "<", len(match[1]) == 1, bound)
+            self.assertions.append(Atom(c, match.start(1) - 1))
+            self._at = match.end()
+        return self._at > start
 
     def _declare(self, letter: str, index: int, place: int) -> None:
         kind = "XY".index(letter)
