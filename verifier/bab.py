@@ -1,0 +1,107 @@
+"""Branch and bound: one object that searches, writes the proof and takes leaves back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from proofs.proof import Proof
+from specs.query import Query
+from verifier.bab_input import InputSearch
+from verifier.bab_settings import Candidates, OnCandidate, Settings
+from verifier.bab_tree import Tree
+from verifier.bounds import compile_network
+from verifier.bounds_spec import build_table
+
+__all__ = ["Progress", "Search", "Settings", "Status"]
+
+Status = Literal["closed", "violated", "timeout", "exhausted"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search has come.
+
+    Attributes:
+        elapsed: seconds since ``run`` began; ``open``, ``closed``: leaves.
+        worst: least lower bound among open domains; positive would be closed.
+    """
+
+    elapsed: float
+    open: int
+    closed: int
+    worst: float
+
+
+class Search:
+    """Branch and bound for one query.
+
+    Args:
+        deadline: ``time.monotonic()`` at which to stop.
+        on_candidate: gets points ``(k, input_size)`` that violate as far as floating-point
+            numbers tell; returns whether one of them is a confirmed violation.
+        on_progress: called about once a round.
+        cases: numbers of the cases to search; all if ``None``.
+
+    Raises:
+        UnsupportedOperatorError: the network has a function or map without a rule here.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        *,
+        deadline: float,
+        device: str = "cpu",
+        settings: Settings | None = None,
+        on_candidate: OnCandidate | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cases: Sequence[int] | None = None,
+    ) -> None:
+        self._query, self._deadline = query, deadline
+        self._settings = settings or Settings()
+        self._on_progress = on_progress
+        net = compile_network(query.network, device)
+        numbers = list(range(len(query.property.cases)) if cases is None else cases)
+        chosen = [query.property.cases[number] for number in numbers]
+        table = build_table(chosen, net, query.property.output_size)
+        candidates = Candidates(net, table, on_candidate)
+        self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
+        self._engine = InputSearch(
+            net, table, chosen, numbers, self._tree, self._settings, candidates
+        )
+        self._begun = time.monotonic()
+
+    @property
+    def evaluated(self) -> int:
+        """Domains bounded so far."""
+        return self._engine.evaluated
+
+    def run(self) -> Status:
+        """Search until all is closed, a violation is confirmed, or time is up.
+
+        ``exhausted``: what is open cannot be split further.
+        """
+        self._begun = time.monotonic()
+        return self._engine.run(self._deadline, self._progress)
+
+    def proof(self) -> Proof:
+        """The proof as far as it goes; open domains are holes."""
+        return self._tree.proof(self._query)
+
+    def reopen(self, node_numbers: Sequence[int]) -> None:
+        """Take back leaves, by their position in the node arrays of the last ``proof()``."""
+        for position in node_numbers:
+            self._engine.reopen(self._tree.written(position))
+
+    def extend(self, deadline: float) -> None:
+        """Set another deadline for the next ``run``."""
+        self._deadline = deadline
+
+    def _progress(self) -> None:
+        if self._on_progress is not None:
+            closed = self._tree.kind.count(1)
+            elapsed = time.monotonic() - self._begun
+            self._on_progress(Progress(elapsed, self._engine.open, closed, self._engine.worst))

@@ -1,0 +1,251 @@
+"""Branch and bound on inputs: boxes are halved, every half is swept again.
+
+A child starts from its parent's bounds, so only neurons that are still unstable are
+bounded anew; the proof takes the same sweep at every node of the tree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from specs.property import Case
+from verifier.bab_pool import Pool
+from verifier.bab_settings import Candidates, Settings
+from verifier.bab_tree import Kind, Tree
+from verifier.bounds import (
+    Domains,
+    TorchNetwork,
+    concretize,
+    gather,
+    substitute,
+    worst_points,
+)
+from verifier.bounds_spec import Table, whole_goal
+from verifier.bounds_sweep import fresh, sweep
+from verifier.branching import input_scores
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What is known of a batch of ``B`` boxes.
+
+    Attributes:
+        domains: with bounds swept.
+        value: ``(B,)``, positive where closed; see ``bounds_spec``.
+        scores: ``(B, I)`` of splitting each input; zero where that is impossible.
+        worst: ``(B, I)`` where the deciding row's linear bound is least.
+    """
+
+    domains: Domains
+    value: Tensor
+    scores: Tensor
+    worst: Tensor
+
+
+def evaluate_boxes(
+    net: TorchNetwork, table: Table, domains: Domains, case: Tensor, margin: float
+) -> Evaluation:
+    """Sweep boxes and bound all rows of their cases, ``case (B,)``."""
+    swept = sweep(net, domains)
+    goal = whole_goal(table, case)
+    rows = table.select(net, goal.number)
+    matrix, constant = substitute(net, rows, lambda n: gather(swept.lines[n], goal.owner))
+    bound = concretize(matrix, constant, domains.low[goal.owner], domains.high[goal.owner])
+    per_slot = goal.by_slot(bound)
+    value = goal.by_domain(per_slot)
+    value = torch.where(swept.contradictory(margin), float("inf"), value)
+    width = domains.high - domains.low
+    scores = input_scores(matrix, goal, bound, per_slot, width, margin)
+    splittable = width > 1e-9 * domains.low.abs().clamp(min=1.0)
+    critical = goal.critical(bound, per_slot)
+    worst = worst_points(matrix[critical], domains.low, domains.high) if len(bound) else domains.low
+    return Evaluation(
+        swept.domains, value, torch.where(splittable, scores + 1e-12 * width, 0.0), worst
+    )
+
+
+class InputSearch:
+    """Branch and bound on inputs for all given cases at once."""
+
+    def __init__(
+        self,
+        net: TorchNetwork,
+        table: Table,
+        cases: Sequence[Case],
+        numbers: Sequence[int],
+        tree: Tree,
+        settings: Settings,
+        candidates: Candidates,
+    ) -> None:
+        self._net, self._table, self._tree = net, table, tree
+        self._cases, self._numbers = cases, numbers
+        self._settings, self._candidates = settings, candidates
+        self._pool = Pool(settings.pool_bytes)
+        self._stuck: list[int] = []
+        self._batch = 16
+        self._begun = False
+        self.evaluated = 0
+
+    @property
+    def open(self) -> int:
+        """Open domains, without those that cannot be split."""
+        return len(self._pool)
+
+    @property
+    def worst(self) -> float:
+        """Least value of an open domain."""
+        return self._pool.worst
+
+    def run(self, deadline: float, progress: Callable[[], None]) -> str:
+        """Search until everything is closed, a violation is confirmed or time is up."""
+        if not self._begun:
+            self._begun = True
+            if not self._roots(deadline):
+                return "violated" if self._candidates.found else "timeout"
+        while len(self._pool):
+            if time.monotonic() >= deadline:
+                return "timeout"
+            if not self._round():
+                return "violated"
+            progress()
+        return "exhausted" if self._stuck else "closed"
+
+    def reopen(self, node: int) -> None:
+        """Search below a leaf that was closed in vain."""
+        self._tree.open(node)
+        case = self._numbers.index(self._tree.case_of(node))
+        low, high = self._boxes([case])
+        state = sweep(self._net, fresh(self._net, low, high)).domains
+        for above, side in self._tree.path(node):
+            entry = self._tree.arg[above]
+            dims = torch.tensor([entry], device=self._net.device)
+            state = halves(state, dims).take(slice(side, side + 1))
+            state = sweep(self._net, state).domains
+        where = torch.tensor([case], device=self._net.device)
+        evaluation = evaluate_boxes(self._net, self._table, state, where, float("inf"))
+        self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
+
+    def _boxes(self, cases: Sequence[int]) -> tuple[Tensor, Tensor]:
+        ends = [self._cases[case].box() for case in cases]
+        sides = ([e[0].tolist() for e in ends], [e[1].tolist() for e in ends])
+        low, high = (torch.tensor(s, device=self._net.device, dtype=self._net.dtype) for s in sides)
+        return low, high
+
+    def _roots(self, deadline: float) -> bool:
+        """Evaluate the cases themselves; false when a violation was confirmed or time is up."""
+        size = self._limit()
+        nodes = [self._tree.add_root(number) for number in self._numbers]
+        for start in range(0, len(nodes), size):
+            if time.monotonic() >= deadline:
+                return False
+            part = range(start, min(start + size, len(nodes)))
+            low, high = self._boxes(part)
+            case = torch.tensor(list(part), device=self._net.device)
+            state = fresh(self._net, low, high)
+            evaluation = self._evaluate(state, case)
+            node = torch.tensor(nodes[part.start : part.stop])
+            if not self._settle(evaluation, case, node):
+                return False
+        return True
+
+    def _limit(self) -> int:
+        per_domain = 16 * (self._net.neuron_count * 4 + self._net.width)
+        return int(max(1, min(self._settings.batch, self._settings.work_bytes // per_domain)))
+
+    def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
+        self.evaluated += len(case)
+        return evaluate_boxes(self._net, self._table, domains, case, self._settings.margin)
+
+    def _round(self) -> bool:
+        begun = time.monotonic()
+        _, taken = self._pool.take(self._batch)
+        parents = Domains(taken["low"], taken["high"], taken["lower"], taken["upper"])
+        case, order = taken["case"], taken["order"]
+        entry, evaluation = self._expand(parents, case, order)
+        first = [
+            self._tree.split(node, Kind.INPUT, arg, swept=True)
+            for node, arg in zip(taken["node"].tolist(), entry.tolist(), strict=True)
+        ]
+        node = torch.tensor([(n, n + 1) for n in first]).reshape(-1)
+        going = self._settle(evaluation, case.repeat_interleave(2), node)
+        spent = time.monotonic() - begun
+        factor = min(2.0, max(0.5, self._settings.round_seconds / max(spent, 1e-3)))
+        self._batch = int(min(self._limit(), max(8, self._batch * factor)))
+        return going
+
+    def _expand(self, parents: Domains, case: Tensor, order: Tensor) -> tuple[Tensor, Evaluation]:
+        """Choose an input to split in every domain, and evaluate both halves."""
+        tries = []
+        for rank in range(order.shape[1]):
+            tries.append(self._evaluate(halves(parents, order[:, rank]), case.repeat_interleave(2)))
+        if len(tries) == 1:
+            return order[:, 0], tries[0]
+        gains = torch.stack([_merit(t.value, self._settings.margin) for t in tries])
+        chosen = gains.argmax(0)
+        both = chosen.repeat_interleave(2)
+        return order.gather(1, chosen[:, None])[:, 0], _choose(tries, both)
+
+    def _settle(self, evaluation: Evaluation, case: Tensor, node: Tensor) -> bool:
+        """Close what is closed and keep the rest; false on a confirmed violation."""
+        open_ = ~(evaluation.value > self._settings.margin)
+        for number in node[~open_.cpu()].tolist():
+            self._tree.close(number)
+        if not bool(open_.any()):
+            return True
+        self._keep(evaluation, open_, case, node)
+        return not self._candidates.offer(evaluation.worst[open_], case[open_])
+
+    def _keep(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
+        scores = evaluation.scores[open_]
+        count = min(self._settings.lookahead, scores.shape[1])
+        best = scores.topk(count, dim=1)
+        splittable = best.values[:, 0] > 0
+        if not bool(splittable.all()):
+            self._stuck += node[open_.cpu()][~splittable.cpu()].tolist()
+        order = torch.where(best.values > 0, best.indices, best.indices[:, :1])[splittable]
+        state = evaluation.domains.take(open_)
+        self._pool.add(
+            evaluation.value[open_][splittable],
+            low=state.low[splittable],
+            high=state.high[splittable],
+            lower=state.lower[splittable],
+            upper=state.upper[splittable],
+            case=case[open_][splittable],
+            order=order,
+            node=node[open_.cpu()][splittable.cpu()],
+        )
+
+
+def halves(parents: Domains, entry: Tensor) -> Domains:
+    """Both halves of every box along input ``entry (B,)``: lower, upper, lower, ..."""
+    both = torch.arange(len(parents), device=entry.device).repeat_interleave(2)
+    low, high = parents.low[both], parents.high[both]
+    at = torch.arange(0, len(low), 2, device=entry.device)
+    middle = (low[at, entry] + high[at, entry]) * 0.5
+    high[at, entry] = middle
+    low[at + 1, entry] = middle
+    return Domains(low, high, parents.lower[both], parents.upper[both])
+
+
+def _merit(value: Tensor, margin: float) -> Tensor:
+    """Merit of a split from its two children's values ``(2B,)``: ``(B,)``."""
+    pair = value.clamp(max=margin).reshape(-1, 2)
+    return pair.sum(1) + pair.min(1).values
+
+
+def _choose(tries: Sequence[Evaluation], chosen: Tensor) -> Evaluation:
+    at = torch.arange(len(chosen), device=chosen.device)
+
+    def pick(name: str) -> Tensor:
+        return torch.stack([getattr(t, name) for t in tries])[chosen, at]
+
+    def pick_domains(name: str) -> Tensor:
+        return torch.stack([getattr(t.domains, name) for t in tries])[chosen, at]
+
+    domains = Domains(*(pick_domains(name) for name in ("low", "high", "lower", "upper")))
+    return Evaluation(domains, pick("value"), pick("scores"), pick("worst"))

@@ -1,0 +1,70 @@
+"""Open domains of a search in growing columns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Pool:
+    """Rows of named columns with a value each; the rows of least value come out first.
+
+    A column is a tensor whose first axis counts rows; what the columns mean is up to the
+    search that owns the pool.
+    """
+
+    def __init__(self, byte_limit: float) -> None:
+        self._byte_limit = byte_limit
+        self._columns: dict[str, Tensor] = {}
+        self._value = torch.zeros(0, dtype=torch.float64)
+        self._free = torch.zeros(0, dtype=torch.long)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def worst(self) -> float:
+        """The least value; infinite when empty."""
+        return float(self._value.min()) if self._count else float("inf")
+
+    def add(self, value: Tensor, **columns: Tensor) -> None:
+        """Add rows: ``value (k,)`` and every column with ``k`` rows."""
+        if not self._columns:
+            self._columns = {name: column[:0].clone() for name, column in columns.items()}
+        count = len(value)
+        if len(self._free) < count:
+            self._grow(max(2 * len(self._value), len(self._value) + count - len(self._free)))
+        slots, self._free = self._free[:count], self._free[count:]
+        self._value[slots] = value.to(self._value)
+        for name, column in columns.items():
+            self._columns[name][slots.to(column.device)] = column
+        self._count += count
+
+    def take(self, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Remove up to ``count`` rows, of least value while memory lasts, else of greatest."""
+        count = min(count, self._count)
+        crowded = self._bytes() > self._byte_limit
+        if crowded:
+            hidden = torch.where(self._value.isposinf(), -self._value, self._value)
+            slots = hidden.topk(count).indices
+        else:
+            slots = self._value.topk(count, largest=False).indices
+        taken = {name: column[slots.to(column.device)] for name, column in self._columns.items()}
+        value = self._value[slots].clone()
+        self._value[slots] = float("inf")
+        self._free = torch.cat([slots, self._free])
+        self._count -= count
+        return value, taken
+
+    def _bytes(self) -> float:
+        used = self._count / max(1, len(self._value))
+        return used * sum(c.numel() * c.element_size() for c in self._columns.values())
+
+    def _grow(self, capacity: int) -> None:
+        added = capacity - len(self._value)
+        fresh = torch.arange(len(self._value), capacity)
+        self._free = torch.cat([self._free, fresh])
+        self._value = torch.cat([self._value, self._value.new_full((added,), float("inf"))])
+        for name, column in self._columns.items():
+            self._columns[name] = torch.cat([column, column.new_zeros(added, *column.shape[1:])])

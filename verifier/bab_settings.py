@@ -1,0 +1,66 @@
+"""Settings of a search, and the points it offers as violations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from verifier.bounds import TorchNetwork, evaluate
+from verifier.bounds_spec import Table, whole_goal
+
+Method = Literal["auto", "inputs", "neurons"]
+OnCandidate = Callable[[npt.NDArray[np.float64]], bool]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of branch and bound.
+
+    Attributes:
+        method: what to split; ``auto`` chooses by the query.
+        margin: a bound counts as positive only above this.
+        batch: most domains evaluated at once.
+        round_seconds: how long a round should take.
+        pool_bytes: memory for open domains before the search goes deep instead of wide.
+        work_bytes: memory of one batch.
+        lookahead: inputs whose two halves are tried before one is split.
+    """
+
+    method: Method = "auto"
+    margin: float = 1e-7
+    batch: int = 2048
+    round_seconds: float = 0.5
+    pool_bytes: float = 1e9
+    work_bytes: float = 1e9
+    lookahead: int = 5
+
+
+class Candidates:
+    """Evaluates points and offers those that violate to whoever confirms them."""
+
+    def __init__(
+        self, net: TorchNetwork, table: Table, confirm: OnCandidate | None, slack: float = 1e-6
+    ) -> None:
+        self._net, self._table, self._confirm, self._slack = net, table, confirm, slack
+        self.found = False
+
+    def offer(self, points: Tensor, case: Tensor) -> bool:
+        """Whether one of ``points (k, I)`` of cases ``case (k,)`` is a confirmed violation."""
+        if self._confirm is None or not len(points):
+            return False
+        goal = whole_goal(self._table, case)
+        outputs = evaluate(self._net, points)
+        left = self._table.values(points[goal.owner], outputs[goal.owner], goal.number)
+        value = goal.by_domain(goal.by_slot(left))
+        order = value.argsort()[:16]
+        order = order[value[order] <= self._slack]
+        if len(order):
+            chosen = points[order].to("cpu", torch.float64).numpy()
+            self.found = self.found or bool(self._confirm(chosen))
+        return self.found

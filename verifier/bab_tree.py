@@ -1,0 +1,206 @@
+"""The search's own record of its trees, and their translation into a proof."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
+from specs.query import Query
+
+Array = npt.NDArray[Any]
+
+
+class Kind(IntEnum):
+    """What became of a node."""
+
+    OPEN = 0
+    CLOSED = 1
+    INPUT = 2
+    NEURON = 3
+    DISJUNCT = 4
+
+
+@dataclass(frozen=True, eq=False)
+class LeafHint:
+    """Hints of a closed leaf.
+
+    Attributes:
+        slopes: lower-side slopes ``(n,)`` by univariate tensor, multiples of 2**-7.
+        beta: multipliers of the neuron splits on the path, from the root down; float32.
+        weights: of the disjunct's constraints; empty: each constraint alone.
+    """
+
+    slopes: Mapping[int, Array]
+    beta: Array
+    weights: Sequence[float] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class BoundStep:
+    """Bounds of one side of some neurons of a tensor, by slopes of their own.
+
+    Attributes:
+        target: pre-activation tensor; ``rows``: its entries; ``side``: which bound.
+        slopes: lower-side slopes ``(n,)`` or ``(rows, n)`` by univariate tensor.
+        indices: the entries of those tensors that the slopes belong to, where not all.
+    """
+
+    target: int
+    rows: Array
+    side: Side
+    slopes: Mapping[int, Array]
+    indices: Mapping[int, Array] = field(default_factory=dict)
+
+
+class Tree:
+    """Trees of all cases in one set of columns; nodes are numbered as they are made."""
+
+    def __init__(self, neuron_starts: Mapping[int, int]) -> None:
+        """``neuron_starts``: number of the first neuron of every pre-activation tensor."""
+        self._starts = sorted((start, tensor) for tensor, start in neuron_starts.items())
+        self.kind: list[int] = []
+        self.arg: list[int] = []
+        self.child: list[int] = []
+        self.parent: list[int] = []
+        self.swept: list[bool] = []
+        self.hints: dict[int, LeafHint] = {}
+        self.roots: dict[int, int] = {}
+        self.preludes: dict[int, list[BoundStep]] = {}
+        self._written: dict[int, int] = {}
+
+    def add_root(self, case: int) -> int:
+        """An open root for a case; its sweep is the case's prelude."""
+        self.roots[case] = self._add(-1, False)
+        return self.roots[case]
+
+    def split(self, node: int, kind: Kind, arg: int, count: int = 2, swept: bool = False) -> int:
+        """Give an open node ``count`` children; returns the first one's number.
+
+        Args:
+            arg: input entry, or neuron number.
+            swept: whether the children's bounds are improved by a sweep.
+        """
+        first = len(self.kind)
+        self.kind[node], self.arg[node], self.child[node] = kind, arg, first
+        for _ in range(count):
+            self._add(node, swept)
+        return first
+
+    def close(self, node: int, hint: LeafHint | None = None) -> None:
+        """Mark a leaf as closed."""
+        self.kind[node] = Kind.CLOSED
+        if hint is not None:
+            self.hints[node] = hint
+
+    def open(self, node: int) -> None:
+        """Mark a closed leaf as open again."""
+        self.kind[node] = Kind.OPEN
+        self.hints.pop(node, None)
+
+    def locate(self, neuron: int) -> tuple[int, int]:
+        """Pre-activation tensor and entry of a neuron."""
+        start, tensor = self._starts[bisect_right(self._starts, (neuron, 1 << 62)) - 1]
+        return tensor, neuron - start
+
+    def path(self, node: int) -> list[tuple[int, int]]:
+        """Ancestors from the root down, each with which of its children is on the path."""
+        steps = []
+        while self.parent[node] >= 0:
+            above = self.parent[node]
+            steps.append((above, node - self.child[above]))
+            node = above
+        return steps[::-1]
+
+    def case_of(self, node: int) -> int:
+        """The case in whose tree a node stands."""
+        while self.parent[node] >= 0:
+            node = self.parent[node]
+        return next(case for case, root in self.roots.items() if root == node)
+
+    def written(self, position: int) -> int:
+        """The node that was written at a position of the last proof's node arrays."""
+        return self._written[position]
+
+    def open_leaves(self) -> int:
+        """How many leaves are open."""
+        return self.kind.count(Kind.OPEN)
+
+    def proof(self, query: Query) -> Proof:
+        """All trees as a proof; open leaves become holes."""
+        builder = ProofBuilder(query)
+        self._written = {}
+        position = 0
+        for case in sorted(self.roots):
+            root = self.roots[case]
+            steps = self.preludes.get(case, [])
+            if self.kind[root] == Kind.CLOSED and root not in self.hints and not steps:
+                continue
+            prelude = [(NodeKind.SWEEP, 0)]
+            prelude += [(NodeKind.BOUND, _write_step(builder, step)) for step in steps]
+            builder.begin_case(case, prelude)
+            builder.begin_tree()
+            position = self._write(builder, root, position)
+        return builder.finish()
+
+    def _write(self, builder: ProofBuilder, root: int, position: int) -> int:
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            kind = self.kind[node]
+            if self.swept[node] and kind != Kind.OPEN:
+                builder.sweep()
+                position += 1
+            if kind == Kind.OPEN:
+                builder.hole()
+            elif kind == Kind.CLOSED:
+                builder.close(_write_leaf(builder, self.hints.get(node)))
+            elif kind == Kind.INPUT:
+                builder.split_input(self.arg[node])
+            elif kind == Kind.NEURON:
+                builder.split_neuron(*self.locate(self.arg[node]))
+            else:
+                builder.split_disjunct(self.arg[node])
+            self._written[position] = node
+            position += 1
+            count = self.arg[node] if kind == Kind.DISJUNCT else 2
+            if kind > Kind.CLOSED:
+                stack += reversed(range(self.child[node], self.child[node] + count))
+        return position
+
+    def _add(self, parent: int, swept: bool) -> int:
+        self.kind.append(Kind.OPEN)
+        self.arg.append(0)
+        self.child.append(-1)
+        self.parent.append(parent)
+        self.swept.append(swept)
+        return len(self.kind) - 1
+
+
+def _slope_hints(slopes: Mapping[int, Array], indices: Mapping[int, Array]) -> list[SlopeHint]:
+    return [
+        SlopeHint(tensor, Side.LOWER, values, indices.get(tensor))
+        for tensor, values in slopes.items()
+    ]
+
+
+def _write_step(builder: ProofBuilder, step: BoundStep) -> int:
+    hints = builder.substitution(_slope_hints(step.slopes, step.indices))
+    return builder.step(step.target, step.rows, (step.side,), hints)
+
+
+def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
+    if hint is None:
+        return None
+    multipliers: Iterable[tuple[Fact, int, float]] = [
+        (Fact.SPLIT, depth, float(value))
+        for depth, value in enumerate(np.asarray(hint.beta, dtype=np.float32))
+        if value > 0
+    ]
+    return builder.substitution(_slope_hints(hint.slopes, {}), multipliers, hint.weights)

@@ -1,0 +1,352 @@
+"""Interval bounds and substitution back to the input (CROWN), for batches of domains.
+
+The rules and their order are those of the kernel's SWEEP and CLOSE without hints, so a
+tree found here needs no stored slopes: Zhang et al., *Efficient neural network robustness
+certification with general activation functions*, 2018, with cheap bounds first.
+
+Shapes: ``B`` domains, ``I`` inputs (through all input tensors), ``N`` neurons (entries of
+all pre-activation tensors, numbered through), ``R`` rows.  A row belongs to one domain, its
+*owner*, and is bounded from below; an upper bound is the negated lower bound of the
+negated row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from specs import network as normal
+from specs.errors import UnsupportedOperatorError
+from specs.linear import Identity
+from verifier.bounds_maps import TorchMap, compile_map
+from verifier.relaxations import Lines, Relaxation, find
+
+
+@dataclass(frozen=True, eq=False)
+class LinearNode:
+    """``sum(map(source)) + offset``; ``offset`` is ``None`` where it is zero."""
+
+    terms: tuple[tuple[int, TorchMap], ...]
+    offset: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class UnivariateNode:
+    """A function applied to every entry of tensor ``source``."""
+
+    source: int
+    relaxation: Relaxation
+
+
+@dataclass(frozen=True, eq=False)
+class TorchNetwork:
+    """A network compiled to torch.
+
+    Attributes:
+        nodes: ``None`` for inputs.
+        needed: tensors that are not inputs and have a reader, or are outputs; ascending.
+        sizes: of all tensors.
+        inputs, outputs: tensors, in order.
+        neurons: per pre-activation tensor its slice of the ``N`` neurons, ascending.
+        exact: pre-activation tensors whose interval bounds are exact over a box.
+    """
+
+    nodes: tuple[LinearNode | UnivariateNode | None, ...]
+    needed: tuple[int, ...]
+    sizes: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    neurons: Mapping[int, slice]
+    exact: frozenset[int]
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def input_size(self) -> int:
+        return sum(self.sizes[i] for i in self.inputs)
+
+    @property
+    def neuron_count(self) -> int:
+        return sum(s.stop - s.start for s in self.neurons.values())
+
+    @property
+    def width(self) -> int:
+        """Entries of the largest tensor."""
+        return max(self.sizes)
+
+    def split(self, values: Tensor, tensors: tuple[int, ...]) -> dict[int, Tensor]:
+        """The columns of ``values`` by tensor."""
+        parts = values.split([self.sizes[t] for t in tensors], dim=-1)
+        return dict(zip(tensors, parts, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """A batch of boxes with bounds of all neurons.
+
+    Attributes:
+        low, high: ``(B, I)``.
+        lower, upper: ``(B, N)``; infinite where nothing is known.
+    """
+
+    low: Tensor
+    high: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def take(self, index: Tensor | slice) -> Domains:
+        """The domains with these numbers."""
+        return Domains(self.low[index], self.high[index], self.lower[index], self.upper[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Linear forms over tensors: ``(R, n)`` coefficients by tensor, ``(R,)`` constants."""
+
+    coefficients: Mapping[int, Tensor]
+    constant: Tensor
+
+
+LineSource = Callable[[int], Lines]
+"""Lines for the rows at hand, given the tensor that a univariate node defines."""
+
+
+def compile_network(
+    source: normal.Network, device: str = "cpu", dtype: torch.dtype = torch.float64
+) -> TorchNetwork:
+    """The torch form of a network; tensors keep their numbers.
+
+    Raises:
+        UnsupportedOperatorError: a function or map without a form for the search.
+    """
+    readers = [0] * len(source.nodes)
+    for node in source.nodes:
+        for term in node.terms if isinstance(node, normal.Linear) else ():
+            readers[term.source] += 1
+        if isinstance(node, normal.Univariate):
+            readers[node.source] += 2  # a pre-activation keeps bounds of its own
+    for output in source.outputs:
+        readers[output] += 2
+    nodes: list[LinearNode | UnivariateNode | None] = []
+    exact, pre = set(), set()
+    for number, node in enumerate(source.nodes):
+        if isinstance(node, normal.Input):
+            nodes.append(None)
+        elif isinstance(node, normal.Univariate):
+            nodes.append(UnivariateNode(node.source, find(node.function)))
+            pre.add(node.source)
+        elif isinstance(node, normal.Linear):
+            compiled = _linear(node, nodes, readers, device, dtype)
+            nodes.append(compiled)
+            sources = [t for t, _ in compiled.terms]
+            if len(set(sources)) == len(sources) and all(nodes[t] is None for t in sources):
+                exact.add(number)
+        else:
+            raise UnsupportedOperatorError(f"the search has no rule for {type(node).__name__}")
+    ends = list(accumulate(source.sizes[t] for t in sorted(pre)))
+    slices = {
+        t: slice(end - source.sizes[t], end) for t, end in zip(sorted(pre), ends, strict=True)
+    }
+    return TorchNetwork(
+        nodes=tuple(nodes),
+        needed=_needed(nodes, source.outputs),
+        sizes=source.sizes,
+        inputs=source.inputs,
+        outputs=source.outputs,
+        neurons=slices,
+        exact=frozenset(exact & pre) | frozenset(pre & set(source.inputs)),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _linear(
+    node: normal.Linear,
+    nodes: list[LinearNode | UnivariateNode | None],
+    readers: list[int],
+    device: str,
+    dtype: torch.dtype,
+) -> LinearNode:
+    """Compile a linear node; the tensor it merely shifts is folded in if nobody reads it."""
+    offset = torch.tensor(node.offset.value, device=device, dtype=dtype)
+    shift = offset if bool(offset.any()) else None
+    if len(node.terms) == 1 and isinstance(node.terms[0].map, Identity):
+        before = node.terms[0].source
+        folded = nodes[before]
+        if isinstance(folded, LinearNode) and readers[before] == 1:
+            if shift is not None and folded.offset is not None:
+                shift = folded.offset + shift
+            return LinearNode(folded.terms, folded.offset if shift is None else shift)
+    terms = [(t.source, compile_map(t.map, device, dtype)) for t in node.terms]
+    return LinearNode(tuple(terms), shift)
+
+
+def _needed(
+    nodes: list[LinearNode | UnivariateNode | None], outputs: tuple[int, ...]
+) -> tuple[int, ...]:
+    reached, front = set(outputs), list(outputs)
+    while front:
+        node = nodes[front.pop()]
+        if isinstance(node, UnivariateNode):
+            sources = [node.source]
+        else:
+            sources = [] if node is None else [t for t, _ in node.terms]
+        front += [t for t in sources if t not in reached]
+        reached.update(sources)
+    return tuple(t for t in sorted(reached) if nodes[t] is not None)
+
+
+def evaluate(net: TorchNetwork, points: Tensor) -> Tensor:
+    """The network's outputs, ``(k, I) -> (k, outputs)``."""
+    values = net.split(points, net.inputs)
+    for number in net.needed:
+        node = net.nodes[number]
+        if isinstance(node, UnivariateNode):
+            values[number] = node.relaxation.value(values[node.source])
+        elif node is not None:
+            total = points.new_zeros(len(points), net.sizes[number])
+            for tensor, linear in node.terms:
+                total = total + linear.forward(values[tensor])
+            values[number] = total if node.offset is None else total + node.offset
+    return torch.cat([values[t] for t in net.outputs], dim=-1)
+
+
+def interval(
+    net: TorchNetwork, node: LinearNode | UnivariateNode, known: Mapping[int, tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Interval bounds of a node's tensor from those of its sources, ``(B, n)`` each."""
+    if isinstance(node, UnivariateNode):
+        lower, upper = known[node.source]
+        return node.relaxation.value(lower), node.relaxation.value(upper)
+    center: Tensor | None = None
+    radius: Tensor | None = None
+    for tensor, linear in node.terms:
+        lower, upper = known[tensor]
+        middle = linear.forward((lower + upper) * 0.5)
+        spread = linear.magnitude((upper - lower) * 0.5)
+        center = middle if center is None else center + middle
+        radius = spread if radius is None else radius + spread
+    if center is None or radius is None:
+        raise UnsupportedOperatorError("the search has no rule for a node without sources")
+    if node.offset is not None:
+        center = center + node.offset
+    return center - radius, center + radius
+
+
+def substitute(
+    net: TorchNetwork,
+    rows: Rows,
+    lines: LineSource,
+    extra: Mapping[int, Tensor] | None = None,
+    trace: dict[int, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lower bounds of rows as affine functions of the input.
+
+    Args:
+        lines: relaxations, broadcastable to ``(R, n)``.
+        extra: ``(R, n)`` coefficients added at pre-activation tensors (split multipliers).
+        trace: receives the coefficients ``(R, n)`` that reach each univariate tensor.
+
+    Returns:
+        Coefficients ``(R, I)`` and constants ``(R,)``.  Differentiable in everything.
+    """
+    work = dict(rows.coefficients)
+    constant = rows.constant
+    for number in reversed(net.needed):
+        node = net.nodes[number]
+        if extra is not None and number in extra:
+            work[number] = work[number] + extra[number] if number in work else extra[number]
+        if number not in work or node is None:
+            continue
+        matrix = work.pop(number)
+        if isinstance(node, UnivariateNode):
+            if trace is not None:
+                trace[number] = matrix
+            below, constant = relax(matrix, constant, lines(number))
+            _accumulate(work, node.source, below)
+            continue
+        if node.offset is not None:
+            constant = constant + matrix @ node.offset
+        for tensor, linear in node.terms:
+            _accumulate(work, tensor, linear.adjoint(matrix))
+    count = len(constant)
+    parts = [work[t] if t in work else constant.new_zeros(count, net.sizes[t]) for t in net.inputs]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)), constant
+
+
+def relax(matrix: Tensor, constant: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
+    """One substitution through a univariate node, from below."""
+    positive = matrix.clamp(min=0)
+    negative = matrix - positive
+    constant = constant + (negative * lines.upper_intercept).sum(-1)
+    if lines.lower_intercept is not None:
+        constant = constant + (positive * lines.lower_intercept).sum(-1)
+    return torch.addcmul(positive * lines.lower_slope, negative, lines.upper_slope), constant
+
+
+def concretize(matrix: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Minimum over boxes ``(R or 1, I)`` of the affine functions ``(R, I)``; ``(R,)``."""
+    center, radius = (low + high) * 0.5, (high - low) * 0.5
+    if len(center) == 1:
+        return constant + matrix @ center[0] - matrix.abs() @ radius[0]
+    return constant + (matrix * center).sum(-1) - (matrix.abs() * radius).sum(-1)
+
+
+def worst_points(matrix: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Where in its box each affine function is least, ``(R, I)``."""
+    return torch.where(matrix > 0, low, high)
+
+
+def neuron_rows(net: TorchNetwork, tensor: int, index: Tensor) -> Rows:
+    """Rows that select entries ``index`` of a tensor, one linear node deep where cheap."""
+    node = net.nodes[tensor]
+    if isinstance(node, LinearNode) and len(node.terms) == 1:
+        source, linear = node.terms[0]
+        picked = linear.pick(index)
+        if picked is not None:
+            shift = node.offset
+            zero = picked.new_zeros(len(index))
+            return Rows({source: picked}, zero if shift is None else shift[index])
+    matrix = torch.zeros(len(index), net.sizes[tensor], device=net.device, dtype=net.dtype)
+    matrix[torch.arange(len(index), device=net.device), index] = 1.0
+    return Rows({tensor: matrix}, matrix.new_zeros(len(index)))
+
+
+def both_sides(rows: Rows) -> Rows:
+    """The rows, then their negatives: lower bounds, then negated upper bounds."""
+    doubled = {t: torch.cat([m, -m]) for t, m in rows.coefficients.items()}
+    return Rows(doubled, torch.cat([rows.constant, -rows.constant]))
+
+
+def default_lines(net: TorchNetwork, number: int, domains: Domains) -> Lines:
+    """Lines ``(B, n)`` without hints for the univariate node that defines a tensor."""
+    node = net.nodes[number]
+    if not isinstance(node, UnivariateNode):
+        raise UnsupportedOperatorError(f"tensor {number} is no univariate node's")
+    where = net.neurons[node.source]
+    return node.relaxation.default(domains.lower[:, where], domains.upper[:, where])
+
+
+def gather(lines: Lines, owner: Tensor) -> Lines:
+    """Lines by row from lines by domain."""
+    if len(lines.lower_slope) == 1:
+        return lines
+    intercept = lines.lower_intercept
+    return Lines(
+        lines.lower_slope.index_select(0, owner),
+        None if intercept is None else intercept.index_select(0, owner),
+        lines.upper_slope.index_select(0, owner),
+        lines.upper_intercept.index_select(0, owner),
+    )
+
+
+def _accumulate(work: dict[int, Tensor], tensor: int, matrix: Tensor) -> None:
+    held = work.get(tensor)
+    work[tensor] = matrix if held is None else held + matrix

@@ -1,0 +1,239 @@
+"""Torch forms of the linear maps of ``specs.linear``.
+
+A compiled map acts on the last axis of a batch, like the map it was made from, and has a
+third method, ``magnitude``: the forward map with the coefficients' absolute values, which
+carries radii of boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from specs import linear
+from specs.errors import ModelError
+
+
+class TorchMap(Protocol):
+    """A linear map on the last axis: ``(batch, source) <-> (batch, target)``."""
+
+    def forward(self, values: Tensor) -> Tensor: ...
+
+    def magnitude(self, values: Tensor) -> Tensor: ...
+
+    def adjoint(self, rows: Tensor) -> Tensor: ...
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        """Rows ``index`` of the map's matrix, ``(k, source)``, where they are at hand."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Identity:
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return values
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """``y[i] = x[index[i]]`` and its adjoint, or the other way round.
+
+    ``inverse`` is set where the selection repeats nothing; its adjoint is then a
+    selection too, with entry ``size`` standing for zero.
+    """
+
+    index: Tensor
+    size: int
+    complete: bool
+    inverse: Tensor | None
+    transposed: bool
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._accumulate(values) if self.transposed else self._take(values)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return self.forward(values)
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return self._take(rows) if self.transposed else self._accumulate(rows)
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        return None
+
+    def _take(self, values: Tensor) -> Tensor:
+        if self.complete:
+            return values.index_select(-1, self.index)
+        return functional.pad(values, (0, 1)).index_select(-1, self.index)
+
+    def _accumulate(self, values: Tensor) -> Tensor:
+        if self.inverse is not None:
+            return functional.pad(values, (0, 1)).index_select(-1, self.inverse)
+        out = values.new_zeros(*values.shape[:-1], self.size + 1)
+        return out.index_add(-1, self.index, values)[..., : self.size]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    weight: Tensor
+    absolute: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.weight
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return values * self.absolute
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return rows * self.weight
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _MatMul:
+    weight: Tensor
+    absolute: Tensor
+    transpose: Tensor
+    rows: int
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._times(values, self.weight)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return self._times(values, self.absolute)
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return self._times(rows, self.transpose)
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        return self.transpose.index_select(0, index) if self.rows == 1 else None
+
+    def _times(self, values: Tensor, matrix: Tensor) -> Tensor:
+        if self.rows == 1:
+            return values @ matrix
+        parts = values.reshape(*values.shape[:-1], self.rows, matrix.shape[0])
+        return (parts @ matrix).reshape(*values.shape[:-1], self.rows * matrix.shape[1])
+
+
+Operator = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Conv:
+    """A convolution by torch's own operators; trailing zeros follow from the shapes."""
+
+    shape: linear.Conv
+    weight: Tensor
+    absolute: Tensor
+    correlation: Operator
+    transpose: Operator
+    pads: tuple[int, ...]
+    crop: tuple[tuple[int, int, int], ...]
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._apply(values, self.weight, self.shape.transposed)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return self._apply(values, self.absolute, self.shape.transposed)
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return self._apply(rows, self.weight, not self.shape.transposed)
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        return None
+
+    def _apply(self, values: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+        shape = self.shape
+        source = shape.out_shape if transposed else shape.in_shape
+        image = values.reshape(-1, *source[1:])
+        if transposed:
+            out = self.transpose(
+                image, weight, None, shape.strides, 0, 0, shape.groups, shape.dilations
+            )
+            for axis, (start, size, missing) in enumerate(self.crop, start=2):
+                out = out.narrow(axis, start, size)
+                if missing:
+                    pad = [0, 0] * (out.dim() - axis - 1) + [0, missing]
+                    out = functional.pad(out, pad)
+        else:
+            image = functional.pad(image, self.pads) if any(self.pads) else image
+            out = self.correlation(
+                image, weight, None, shape.strides, 0, shape.dilations, shape.groups
+            )
+        return out.reshape(*values.shape[:-1], -1)
+
+
+def compile_map(source: linear.LinearMap, device: str, dtype: torch.dtype) -> TorchMap:
+    """The torch form of a map.
+
+    Raises:
+        ModelError: the map has no torch form.
+    """
+    if isinstance(source, linear.Identity):
+        return _Identity()
+    if isinstance(source, linear.Gather):
+        return _selection(source.index, source.source_size, False, device)
+    if isinstance(source, linear.Scatter):
+        return _selection(source.index, source.target_size, True, device)
+    if isinstance(source, linear.Scale | linear.MatMul | linear.Conv):
+        weight = torch.tensor(source.weight.value, device=device, dtype=dtype)
+        if isinstance(source, linear.Scale):
+            return _Scale(weight, weight.abs())
+        if isinstance(source, linear.MatMul):
+            return _MatMul(weight, weight.abs(), weight.T.contiguous(), source.rows)
+        return _conv(source, weight)
+    raise ModelError(f"the search has no form of the linear map {type(source).__name__}")
+
+
+def _selection(index: np.ndarray, size: int, transposed: bool, device: str) -> _Selection:
+    kept = index[index >= 0]
+    inverse = None
+    if kept.size == np.unique(kept).size:
+        where = np.full(size, index.size, dtype=np.int64)
+        where[kept] = np.flatnonzero(index >= 0)
+        inverse = torch.tensor(where, device=device)
+    return _Selection(
+        torch.tensor(np.where(index < 0, size, index), device=device),
+        size,
+        bool(kept.size == index.size),
+        inverse,
+        transposed,
+    )
+
+
+def _conv(source: linear.Conv, weight: Tensor) -> _Conv:
+    spatial = len(source.strides)
+    if spatial > 3:
+        raise ModelError(f"the search has no convolution over {spatial} axes")
+    correlation = (functional.conv1d, functional.conv2d, functional.conv3d)[spatial - 1]
+    transpose = (
+        functional.conv_transpose1d,
+        functional.conv_transpose2d,
+        functional.conv_transpose3d,
+    )[spatial - 1]
+    pads: list[int] = []
+    crop = []
+    for axis in range(spatial):
+        size, before = source.in_shape[2 + axis], source.pads[axis]
+        reach = (source.weight.shape[2 + axis] - 1) * source.dilations[axis] + 1
+        covered = (source.out_shape[2 + axis] - 1) * source.strides[axis] + reach
+        pads = [before, covered - size - before, *pads]
+        held = min(size, covered - before)
+        crop.append((before, held, size - held))
+    return _Conv(source, weight, weight.abs(), correlation, transpose, tuple(pads), tuple(crop))

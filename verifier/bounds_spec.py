@@ -1,0 +1,141 @@
+"""The unsafe constraints of a property as one table of rows for all cases.
+
+A disjunct is refuted when one of its constraints (``g <= 0``) has a positive lower bound; a
+domain is closed when all disjuncts of its case are.  The *value* of a domain is the least
+over disjuncts of the greatest lower bound among its constraints: positive means closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specs.property import Case
+from verifier.bounds import Rows, TorchNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """All unsafe constraints of ``C`` cases: ``K`` rows in ``D`` disjuncts.
+
+    Attributes:
+        outputs: ``(K, outputs)`` coefficients; ``inputs``: ``(K, I)``, ``None`` if zero.
+        constant: ``(K,)``.
+        disjunct: ``(K,)`` the disjunct of a row, ascending.
+        row_start, disjunct_start: ``(C + 1,)`` where a case's rows and disjuncts start.
+    """
+
+    outputs: Tensor
+    inputs: Tensor | None
+    constant: Tensor
+    disjunct: Tensor
+    row_start: Tensor
+    disjunct_start: Tensor
+
+    def select(self, net: TorchNetwork, number: Tensor) -> Rows:
+        """The rows with these numbers, over the network's outputs and inputs."""
+        coefficients = net.split(self.outputs.index_select(0, number), net.outputs)
+        if self.inputs is not None:
+            for tensor, part in net.split(self.inputs[number], net.inputs).items():
+                held = coefficients.get(tensor)
+                coefficients[tensor] = part if held is None else held + part
+        return Rows(coefficients, self.constant[number])
+
+    def values(self, points: Tensor, outputs: Tensor, number: Tensor) -> Tensor:
+        """Left-hand sides of rows ``number (R,)`` at points ``(R, I)`` with outputs."""
+        total = (self.outputs[number] * outputs).sum(-1) + self.constant[number]
+        if self.inputs is not None:
+            total = total + (self.inputs[number] * points).sum(-1)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """Which rows are to be bounded in a batch of domains.
+
+    Attributes:
+        owner: ``(R,)`` domain of a row; ``number``: ``(R,)`` its number in the table.
+        slot: ``(R,)`` a number for every pair of domain and disjunct in the batch.
+        slot_owner: ``(S,)`` the domain of a slot.
+        domains: how many there are.
+    """
+
+    owner: Tensor
+    number: Tensor
+    slot: Tensor
+    slot_owner: Tensor
+    domains: int
+
+    def by_slot(self, bound: Tensor) -> Tensor:
+        """The greatest of the rows' bounds per slot, ``(R,) -> (S,)``."""
+        start = bound.new_full((len(self.slot_owner),), -float("inf"))
+        return start.scatter_reduce(0, self.slot, bound, "amax")
+
+    def by_domain(self, per_slot: Tensor) -> Tensor:
+        """The least over a domain's slots, ``(S,) -> (B,)``."""
+        start = per_slot.new_full((self.domains,), float("inf"))
+        return start.scatter_reduce(0, self.slot_owner, per_slot, "amin")
+
+    def critical(self, bound: Tensor, per_slot: Tensor) -> Tensor:
+        """Per domain the row that decides its value, ``(B,)``; -1 without rows."""
+        value = self.by_domain(per_slot)
+        chosen = (bound == value[self.owner]).nonzero()[:, 0]
+        out = torch.full((self.domains,), -1, dtype=torch.long, device=bound.device)
+        out[self.owner[chosen]] = chosen
+        return out
+
+
+def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> Table:
+    """The table of the given cases, numbered from 0 in this order."""
+    rows = [c for case in cases for disjunct in case.unsafe for c in disjunct]
+    outputs = np.zeros((len(rows), output_size))
+    inputs = np.zeros((len(rows), net.input_size)) if any(c.inputs for c in rows) else None
+    constant = np.zeros(len(rows))
+    for position, row in enumerate(rows):
+        for index, weight in row.outputs:
+            outputs[position, index] = weight
+        if inputs is not None:
+            for index, weight in row.inputs:
+                inputs[position, index] = weight
+        constant[position] = row.constant
+    lengths = [len(disjunct) for case in cases for disjunct in case.unsafe]
+    row_counts = [sum(map(len, case.unsafe)) for case in cases]
+    disjunct_counts = [len(case.unsafe) for case in cases]
+
+    def real(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, device=net.device, dtype=net.dtype)
+
+    def whole(values: Sequence[int] | np.ndarray) -> Tensor:
+        return torch.tensor(np.asarray(values, dtype=np.int64), device=net.device)
+
+    return Table(
+        outputs=real(outputs),
+        inputs=None if inputs is None else real(inputs),
+        constant=real(constant),
+        disjunct=whole(np.repeat(np.arange(len(lengths)), lengths)),
+        row_start=whole(np.cumsum([0, *row_counts])),
+        disjunct_start=whole(np.cumsum([0, *disjunct_counts])),
+    )
+
+
+def whole_goal(table: Table, case: Tensor) -> Goal:
+    """All rows of every domain, whose cases are ``case (B,)``."""
+    first, count = table.row_start[case], table.row_start[case + 1] - table.row_start[case]
+    owner, number = _ranges(first, count)
+    slots = table.disjunct_start[case + 1] - table.disjunct_start[case]
+    slot_owner, _ = _ranges(table.disjunct_start[case], slots)
+    base = torch.cumsum(slots, 0) - slots - table.disjunct_start[case]
+    slot = table.disjunct[number] + base[owner]
+    return Goal(owner, number, slot, slot_owner, len(case))
+
+
+def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """``count[i]`` consecutive numbers from ``first[i]`` on, each with its ``i``."""
+    owner = torch.repeat_interleave(torch.arange(len(first), device=first.device), count)
+    offset = torch.cumsum(count, 0) - count
+    position = torch.arange(len(owner), device=first.device) - offset[owner]
+    return owner, first[owner] + position

@@ -1,0 +1,118 @@
+"""The kernel's SWEEP over a batch of domains: intervals first, then what they leave open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.bounds import (
+    Domains,
+    Rows,
+    TorchNetwork,
+    UnivariateNode,
+    both_sides,
+    concretize,
+    default_lines,
+    gather,
+    interval,
+    neuron_rows,
+    substitute,
+)
+from verifier.relaxations import Lines
+
+CHUNK = 1 << 18
+"""Numbers in the widest array of one chunk of rows: a few megabytes, near the caches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """Bounds after a sweep.
+
+    Attributes:
+        domains: boxes as given, bounds of all neurons improved.
+        lines: default lines ``(B, n)`` by univariate tensor.
+        rows: number of rows that were substituted back.
+    """
+
+    domains: Domains
+    lines: dict[int, Lines]
+    rows: int
+
+    def contradictory(self, margin: float) -> Tensor:
+        """Domains ``(B,)`` in which some neuron's bounds cross by more than ``margin``."""
+        return (self.domains.lower > self.domains.upper + margin).any(-1)
+
+
+def fresh(net: TorchNetwork, low: Tensor, high: Tensor) -> Domains:
+    """Boxes ``(B, I)`` about whose neurons nothing is known."""
+    count = net.neuron_count
+    infinite = low.new_full((len(low), count), float("inf"))
+    return Domains(low, high, -infinite, infinite)
+
+
+def sweep(net: TorchNetwork, domains: Domains) -> Swept:
+    """Improve the bounds of all neurons of every domain by the kernel's default rules."""
+    lower, upper = domains.lower.clone(), domains.upper.clone()
+    known = {
+        t: ends
+        for t, ends in zip(
+            net.inputs,
+            zip(
+                net.split(domains.low, net.inputs).values(),
+                net.split(domains.high, net.inputs).values(),
+                strict=True,
+            ),
+            strict=True,
+        )
+    }
+    state = Domains(domains.low, domains.high, lower, upper)
+    lines: dict[int, Lines] = {}
+    rows = 0
+    for number in (*(t for t in net.inputs if t in net.neurons), *net.needed):
+        node = net.nodes[number]
+        if isinstance(node, UnivariateNode):
+            lines[number] = default_lines(net, number, state)
+        if node is not None:
+            known[number] = interval(net, node, known)
+        if number in net.neurons:
+            where = net.neurons[number]
+            least, most = known[number]
+            torch.maximum(lower[:, where], least, out=lower[:, where])
+            torch.minimum(upper[:, where], most, out=upper[:, where])
+            if number not in net.exact:
+                rows += _substitute_unstable(net, number, state, lines)
+            known[number] = (lower[:, where], upper[:, where])
+    return Swept(state, lines, rows)
+
+
+def _substitute_unstable(
+    net: TorchNetwork, tensor: int, state: Domains, lines: dict[int, Lines]
+) -> int:
+    where = net.neurons[tensor]
+    lower, upper = state.lower[:, where], state.upper[:, where]
+    owners, indices = ((lower < 0) & (upper > 0)).nonzero(as_tuple=True)
+    size = chunk_rows(net)
+    for start in range(0, len(owners), size):
+        owner, index = owners[start : start + size], indices[start : start + size]
+        bound = _bound(net, both_sides(neuron_rows(net, tensor, index)), owner, state, lines)
+        below, above = bound[: len(owner)], -bound[len(owner) :]
+        lower[owner, index] = torch.maximum(lower[owner, index], below)
+        upper[owner, index] = torch.minimum(upper[owner, index], above)
+    return 2 * len(owners)
+
+
+def _bound(
+    net: TorchNetwork, rows: Rows, owner: Tensor, state: Domains, lines: dict[int, Lines]
+) -> Tensor:
+    twice = torch.cat([owner, owner])
+    matrix, constant = substitute(net, rows, lambda number: gather(lines[number], twice))
+    if len(state) == 1:
+        return concretize(matrix, constant, state.low, state.high)
+    return concretize(matrix, constant, state.low[twice], state.high[twice])
+
+
+def chunk_rows(net: TorchNetwork) -> int:
+    """How many neurons to substitute back at once."""
+    return max(32, CHUNK // (2 * net.width))
