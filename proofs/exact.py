@@ -145,7 +145,7 @@ class Exact:
     def _weight(self, term: LinearMap, part: str) -> tuple[Numbers | None, int]:
         known = self._weights.get((id(term), part))
         if known is None:  # the map is kept too, so that its id stays its own
-            known = (term, *_integers(term.weight, part))
+            known = (term, *integers(term.weight, part))
             self._weights[id(term), part] = known
         return known[1], known[2]
 
@@ -154,8 +154,16 @@ class Exact:
         key = (b.__array_interface__["data"][0], b.shape, b.strides)
         if key not in self._matrices:  # b is kept too, so that its memory stays its own
             self._matrices[key] = (b, _matrix(b))
-        entries = (_matrix(a) * self._matrices[key][1]).entries()
-        return _objects([int(v) for v in entries], (a.shape[0], b.shape[1]))
+        return _numbers(_matrix(a) * self._matrices[key][1])
+
+
+def integer_product(a: Numbers, b: Numbers) -> Numbers:
+    """Product of two integer matrices."""
+    return _numbers(_matrix(a) * _matrix(b))
+
+
+def _numbers(matrix: Any) -> Numbers:
+    return _objects([int(v) for v in matrix.entries()], (matrix.nrows(), matrix.ncols()))
 
 
 def _matrix(numbers: Numbers) -> Any:
@@ -183,7 +191,7 @@ def _floats(numbers: Numbers, direction: int) -> FloatArray:
     return out.reshape(numbers.shape)
 
 
-def _integers(weight: Enclosure | None, part: str) -> tuple[Numbers | None, int]:
+def integers(weight: Enclosure | None, part: str) -> tuple[Numbers | None, int]:
     """Coefficients as integers times ``2 ** -exponent``, without loss."""
     if weight is None:
         return None, 0

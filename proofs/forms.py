@@ -48,8 +48,8 @@ def combine(parts: Iterable[tuple[Fraction, Form]]) -> Form:
 
 def of_constraint(network: Network, constraint: Constraint) -> Form:
     """A property's constraint over tensor entries, scaled to integer coefficients."""
-    numbers = [c for _, c in (*constraint.inputs, *constraint.outputs)] + [constraint.constant]
-    scale = Fraction(math.lcm(*(c.denominator for c in numbers)))
+    coefficients = [c for _, c in (*constraint.inputs, *constraint.outputs)]
+    scale = Fraction(math.lcm(*(c.denominator for c in coefficients)))
     weights: dict[Place, Fraction] = {}
     for tensors, listed in (
         (network.inputs, constraint.inputs),

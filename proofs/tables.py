@@ -121,6 +121,10 @@ class Tables:
         forms, sides = self._arrays["literal_form"], self._arrays["literal_side"]
         return [self.literal(int(forms[i]), Side(int(sides[i]))) for i in chosen]
 
+    def is_hole(self, node: int) -> bool:
+        """Whether a node is a leaf that the proof leaves open."""
+        return int(self.node_kind[node]) == NodeKind.HOLE
+
     def tree_of(self, node: int) -> int:
         """The tree that a node belongs to."""
         return int(np.searchsorted(self._arrays["tree_ptr"], node, side="right")) - 1

@@ -30,7 +30,6 @@ from proofs.proof import Fact, NodeKind, Side
 from proofs.tables import EMPTY, Step, Substitution, Tables
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError, FarkasError
-from specs.network import Input
 from specs.property import Case
 from specs.query import Query
 
@@ -89,7 +88,7 @@ class Walker:
         deadline: float | None = None,
         report: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._query, self._frame, self._tables = query, frame, tables
+        self._query, self.frame, self._tables = query, frame, tables
         self._arithmetic: Arithmetic = frame.arithmetic
         self._deadline, self._report = deadline, report
         self._templates: dict[tuple[int, tuple[int, ...]], _Template] = {}
@@ -106,7 +105,7 @@ class Walker:
         domain = Domain(case, lower, upper, {}, tuple(range(len(stated.unsafe))))
         domain = replace(domain, empty=bool(np.any(lower > upper)))
         batch = stack([domain])
-        propagate(self._frame, batch, record=record)
+        propagate(self.frame, batch, record=record)
         return unstack([domain], batch)[0]
 
     def prelude(self, domain: Domain, operations: Iterable[tuple[NodeKind, int]]) -> Domain:
@@ -115,12 +114,12 @@ class Walker:
             self.tick()
             batch = stack([domain])
             if kind is NodeKind.SWEEP and arg == 0:
-                sweep(self._frame, batch, record=True, tick=self.tick)
+                sweep(self.frame, batch, record=True, tick=self.tick)
             elif kind is NodeKind.SWEEP:
-                propagate(self._frame, batch, record=True)
+                propagate(self.frame, batch, record=True)
             else:
                 self._bound(self._step(arg), [domain], batch)
-                propagate(self._frame, batch, record=True)
+                propagate(self.frame, batch, record=True)
             domain = unstack([domain], batch)[0]
         return domain
 
@@ -171,7 +170,7 @@ class Walker:
         if intervals:
             domains = [domain for _, domain in intervals]
             batch = stack(domains)
-            propagate(self._frame, batch)
+            propagate(self.frame, batch)
             following += _below(intervals, unstack(domains, batch))
         for number, group in bounds.items():
             domains = [domain for _, domain in group]
@@ -187,7 +186,7 @@ class Walker:
     def _sweep(self, tasks: list[Task]) -> list[Task]:
         domains = [domain for _, domain in tasks]
         batch = stack(domains)
-        sweep(self._frame, batch, tick=self.tick)
+        sweep(self.frame, batch, tick=self.tick)
         closing = np.array([node is None or self._closes(node + 1) for node, _ in tasks])
         if closing.any():  # no need to take the batch apart
             chosen = np.flatnonzero(closing)
@@ -236,8 +235,8 @@ class Walker:
         above = replace(below, side=Side.UPPER)
         second = node + 1 + int(self._tables.subtree[node + 1])
         return [
-            (node + 1, assume(self._frame, domain, below)),
-            (second, assume(self._frame, domain, above)),
+            (node + 1, assume(self.frame, domain, below)),
+            (second, assume(self.frame, domain, above)),
         ]
 
     def _literal(self, kind: NodeKind, arg: int, domain: Domain) -> Literal:
@@ -248,8 +247,8 @@ class Walker:
             return self._tables.literal(arg, Side.LOWER)
         if kind is NodeKind.SPLIT_NEURON:
             return Literal(((self._tables.neuron(arg), 1.0),), 0.0, Side.LOWER)
-        for tensor in self._frame.network.inputs:
-            columns = self._frame.box_columns(tensor)
+        for tensor in self.frame.network.inputs:
+            columns = self.frame.box_columns(tensor)
             if columns.start <= arg < columns.stop:
                 place = (tensor, arg - columns.start)
                 return Literal(((place, 1.0),), middle(domain, arg), Side.LOWER)
@@ -277,7 +276,7 @@ class Walker:
             self.rejected.append(Rejected(domain.case, node, value, why))
 
     def _bound(self, step: Step, domains: Sequence[Domain], batch: Batch) -> None:
-        frame = self._frame
+        frame = self.frame
         propagate(frame, batch, last=step.target)
         if step.rows is None:
             mask = unstable(frame, step.target, batch.bounds[step.target])
@@ -307,7 +306,7 @@ class Walker:
         picked: IndexArray | None,
     ) -> None:
         """Rows of a bound step; ``picked`` are their positions where hints are per row."""
-        frame, hints = self._frame, step.substitution
+        frame, hints = self.frame, step.substitution
         used, place = batch, owner
         if picked is not None:
             used, place = batch.pick(owner), np.arange(owner.size)
@@ -354,7 +353,7 @@ class Walker:
                 forms.append(combine([(one, own), *facts]))
             rows = self._rows(forms, place)
             found = substitute(
-                self._frame, batch, relaxations, rows, step.substitution.stop, self.tick
+                self.frame, batch, relaxations, rows, step.substitution.stop, self.tick
             )
             if side is Side.LOWER:
                 lower[place, entry] = found
@@ -386,7 +385,7 @@ class Walker:
             rows = _repeated(template, len(places))
             sub = batch if len(places) == len(tasks) else batch.pick(chosen)
             found = substitute(
-                self._frame, sub, Relaxations(self._frame, sub), rows, None, self.tick
+                self.frame, sub, Relaxations(self.frame, sub), rows, None, self.tick
             ).reshape(len(places), count)
             for k, place in enumerate(places):
                 self._judge(tasks[place], found[k], template.disjunct, template.strict)
@@ -416,8 +415,8 @@ class Walker:
             rows_found: Numbers = self._arithmetic.zeros((0,))
         else:
             rows = self._rows(forms, np.array(owner, dtype=np.int64))
-            relaxations = Relaxations(self._frame, batch, slopes)
-            rows_found = substitute(self._frame, batch, relaxations, rows, stop, self.tick)
+            relaxations = Relaxations(self.frame, batch, slopes)
+            rows_found = substitute(self.frame, batch, relaxations, rows, stop, self.tick)
         owners, disjuncts = np.array(owner, dtype=np.int64), np.array(disjunct, dtype=np.int64)
         strict = np.array([form.strict for form in forms], dtype=bool)
         for place, task in enumerate(tasks):
@@ -456,7 +455,7 @@ class Walker:
         key = (case, disjunct)
         if key not in self._forms:
             listed = self._case(case).unsafe[disjunct]
-            self._forms[key] = [of_constraint(self._frame.network, c) for c in listed]
+            self._forms[key] = [of_constraint(self.frame.network, c) for c in listed]
         return self._forms[key]
 
     def _case(self, case: int) -> Case:
@@ -474,7 +473,7 @@ class Walker:
             if kind is Fact.SPLIT and index < len(path):
                 form = path[index].fact()
             elif kind is Fact.REGION and index < len(region):
-                form = of_constraint(self._frame.network, region[index])
+                form = of_constraint(self.frame.network, region[index])
             elif kind is Fact.UNSAFE and len(domain.disjuncts) == 1:
                 constraints = self._constraints(domain.case, domain.disjuncts[0])
                 form = constraints[index] if index < len(constraints) else None
@@ -502,7 +501,7 @@ class Walker:
             for block in own.blocks:
                 key = (block.tensor, block.side)
                 if key not in made:
-                    size = self._frame.network.sizes[block.tensor]
+                    size = self.frame.network.sizes[block.tensor]
                     made[key] = np.full((1 if shared else len(hints), size), np.nan)
                 row = picked[place] if picked is not None and len(block.slopes) > 1 else 0
                 entries = slice(None) if block.entries is None else block.entries
@@ -534,7 +533,7 @@ class Walker:
                 number = arithmetic.fraction_down(weight)
                 error = abs(weight - arithmetic.fraction(number))
                 if error:
-                    magnitude = self._frame.magnitude(tensor)[index]
+                    magnitude = self.frame.magnitude(tensor)[index]
                     constant -= error * arithmetic.fraction(magnitude)
                 columns = found.setdefault(tensor, ([], [], []))
                 for column, value in zip(columns, (row, index, number), strict=True):
@@ -575,8 +574,3 @@ def hull(query: Query) -> tuple[FloatArray, FloatArray]:
     """The smallest box around the boxes of all cases."""
     lowers, uppers = zip(*(case.box() for case in query.property.cases), strict=True)
     return np.min(np.stack(lowers), axis=0), np.max(np.stack(uppers), axis=0)
-
-
-def is_input(frame: Frame, tensor: int) -> bool:
-    """Whether a tensor is an input of the network."""
-    return isinstance(frame.network.nodes[tensor], Input)

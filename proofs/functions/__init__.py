@@ -1,8 +1,9 @@
 """Univariate functions in the kernel: one module per function, found by its name.
 
-A module gives four functions over numbers of an arithmetic; arrays are elementwise.
+A module gives five functions over numbers of an arithmetic; arrays are elementwise.
 
 - ``unstable(lower, upper)``: where the function is not linear on the interval;
+- ``at_point(centre, radius)``: the value at an exact point, for a witness;
 - ``image(arithmetic, lower, upper)``: an interval that contains the function's values;
 - ``default_slopes(lower, upper)``: slopes below and above, from float bounds, chosen
   where no hint is given (any choice is sound);
@@ -30,6 +31,10 @@ class Function(Protocol):
 
     def unstable(self, lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
         """Where the function is not linear on ``[lower, upper]``."""
+        ...
+
+    def at_point(self, centre: Numbers, radius: Numbers | None) -> tuple[Numbers, Numbers | None]:
+        """Integers (in any common unit) at most ``radius`` from the function's values."""
         ...
 
     def image(self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:

@@ -66,3 +66,8 @@ def intercepts(
     floor = np.where(inside, np.minimum(floor, 0), floor)
     ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
     return floor, ceiling
+
+
+def at_point(centre: Numbers, radius: Numbers | None) -> tuple[Numbers, Numbers | None]:
+    """Relu commutes with positive scaling and moves no two points apart."""
+    return np.maximum(centre, 0), radius

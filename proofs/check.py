@@ -1,0 +1,238 @@
+"""Is the evidence good?  The kernel's public face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from proofs.arithmetic import Arithmetic
+from proofs.bounds import Frame, propagate, sweep
+from proofs.domain import Domain, assume, stack
+from proofs.exact import Exact
+from proofs.format import read_evidence
+from proofs.outward import Outward
+from proofs.proof import Proof
+from proofs.tables import Tables
+from proofs.tree import DeadlineError, Rejected, Task, Walker, hull
+from proofs.witness import Witness, objection
+from specs.errors import EvidenceError, InputError
+from specs.query import Query
+
+ARITHMETICS: dict[str, Callable[[], Arithmetic]] = {"outward": Outward, "exact": Exact}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        verdict: ``valid unsat``, ``valid sat``, ``invalid``, ``incomplete`` (the proof has
+            holes, or the time limit came first; never counts as valid) or ``unreadable``
+            (not evidence, or made for another question).
+        reason: in words, for a person.
+        question: digest of the question that was checked against.
+        arithmetic: which one decided.
+        rejected: the leaves that do not close, holes included.
+        leaves: how many leaves were looked at.
+        vacuous: cases whose region is empty, so that nothing was to be shown.
+        cpu_seconds: processor time of the check.
+    """
+
+    verdict: str
+    reason: str
+    question: str
+    arithmetic: str
+    rejected: tuple[Rejected, ...] = ()
+    leaves: int = 0
+    vacuous: tuple[int, ...] = ()
+    cpu_seconds: float = 0.0
+
+    @property
+    def valid(self) -> bool:
+        """Whether the evidence establishes its claim."""
+        return self.verdict in ("valid unsat", "valid sat")
+
+
+@dataclass
+class _Progress:
+    """Counts leaves over all walkers of a check."""
+
+    report: Callable[[int], None]
+    before: int = 0
+    vacuous: list[int] = field(default_factory=list)
+
+    def within(self, leaves: int) -> None:
+        self.report(self.before + leaves)
+
+
+def check_file(
+    query: Query,
+    path: str | Path,
+    *,
+    arithmetic: str = "outward",
+    deadline: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Checked:
+    """Check a proof or witness file against a question; see :func:`check_proof`."""
+    try:
+        evidence = read_evidence(path)
+    except EvidenceError as error:
+        return Checked("unreadable", str(error), query.digest, arithmetic)
+    if isinstance(evidence, Witness):
+        return check_witness(query, evidence)
+    return check_proof(query, evidence, arithmetic=arithmetic, deadline=deadline, progress=progress)
+
+
+def check_witness(query: Query, witness: Witness) -> Checked:
+    """Evaluate a witness exactly; nothing is rounded."""
+    started = time.process_time()
+    why = objection(query, witness)
+    seconds = time.process_time() - started
+    if why is None:
+        reason = f"the point violates case {witness.case}, disjunct {witness.disjunct}"
+        return Checked("valid sat", reason, query.digest, "exact", cpu_seconds=seconds)
+    verdict = "unreadable" if witness.question != query.digest else "invalid"
+    return Checked(verdict, why, query.digest, "exact", cpu_seconds=seconds)
+
+
+def check_proof(
+    query: Query,
+    proof: Proof | None,
+    *,
+    arithmetic: str = "outward",
+    deadline: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Checked:
+    """Check a proof that a query's property holds.
+
+    Args:
+        query: the question, stated by whoever checks.
+        proof: ``None`` is the empty proof: default bounds, no splits.
+        arithmetic: ``"outward"`` or ``"exact"``.
+        deadline: a ``time.monotonic()`` value.
+        progress: called with the number of leaves looked at.
+
+    Raises:
+        InputError: the arithmetic is unknown, or the network has no rule in the kernel.
+    """
+    if arithmetic not in ARITHMETICS:
+        raise InputError(f"unknown arithmetic '{arithmetic}': say outward or exact")
+    started = time.process_time()
+    state = _Progress(progress)
+    rejected: list[Rejected] = []
+    try:
+        if proof is not None and proof.question != query.digest:
+            raise EvidenceError("the proof was made for another question")
+        tables = None if proof is None else Tables(query, proof)
+    except EvidenceError as error:
+        seconds = time.process_time() - started
+        return Checked("unreadable", str(error), query.digest, arithmetic, cpu_seconds=seconds)
+    trouble: tuple[str, str] | None = None
+    try:
+        numbers = ARITHMETICS[arithmetic]()
+        for walker in _walkers(query, tables, numbers, deadline, state):
+            rejected += walker.rejected
+            state.before += walker.leaves
+    except DeadlineError:
+        trouble = "incomplete", "the time limit came first"
+    except EvidenceError as error:
+        trouble = "invalid", str(error)
+    if trouble is not None:
+        verdict, reason = trouble
+    elif rejected:
+        holes = tables is not None and all(_is_hole(tables, r) for r in rejected)
+        verdict, reason = "incomplete" if holes else "invalid", _words(rejected)
+    else:
+        verdict, reason = "valid unsat", f"all {state.before} leaves close"
+    return Checked(
+        verdict,
+        reason,
+        query.digest,
+        arithmetic,
+        tuple(rejected),
+        state.before,
+        tuple(state.vacuous),
+        time.process_time() - started,
+    )
+
+
+def _walkers(
+    query: Query,
+    tables: Tables | None,
+    arithmetic: Arithmetic,
+    deadline: float | None,
+    state: _Progress,
+) -> Iterator[Walker]:
+    """Walkers that have done their work: one for each case with a tree, one for the rest."""
+    listed = [] if tables is None else tables.cases
+    for position, case in enumerate(listed):
+        walker = Walker(query, Frame(query.network, arithmetic), tables, deadline, state.within)
+        if tables is not None:
+            _check_case(walker, tables, position, case, state)
+        yield walker
+    rest = [case for case in range(len(query.property.cases)) if case not in set(listed)]
+    if not rest:
+        return
+    frame = Frame(query.network, arithmetic)
+    walker = Walker(query, frame, None, deadline, state.within)
+    if len(rest) == 1:
+        root = walker.root(rest[0], record=True)
+        if root.empty:
+            state.vacuous.append(rest[0])
+        walker.walk([(None, root)])
+    else:  # magnitudes over the hull of all regions hold for each of them
+        lower, upper = hull(query)
+        around = stack([Domain(-1, lower, upper, {}, ())])
+        propagate(frame, around, record=True)
+        sweep(frame, around, record=True, tick=walker.tick)
+        walker.walk(_plain_roots(query, rest, state))
+    yield walker
+
+
+def _plain_roots(query: Query, cases: list[int], state: _Progress) -> Iterator[Task]:
+    for case in cases:
+        stated = query.property.cases[case]
+        lower, upper = stated.box()
+        empty = bool(np.any(lower > upper))
+        if empty:
+            state.vacuous.append(case)
+        yield None, Domain(case, lower, upper, {}, tuple(range(len(stated.unsafe))), empty=empty)
+
+
+def _check_case(walker: Walker, tables: Tables, position: int, case: int, state: _Progress) -> None:
+    root = walker.root(case, record=True)
+    if root.empty:
+        state.vacuous.append(case)
+    frozen = walker.prelude(root, tables.prelude(position))
+    tasks: list[Task] = []
+    claimed = False
+    for tree in range(tables.trees):
+        if tables.tree_case(tree) != case:
+            continue
+        domain, disjunct = frozen, tables.tree_disjunct(tree)
+        if disjunct is not None:
+            domain = Domain(
+                case, domain.lower, domain.upper, domain.bounds, (disjunct,), empty=domain.empty
+            )
+        for literal in tables.tree_literals(tree):
+            domain = assume(walker.frame, domain, literal)
+        claimed = claimed or (disjunct is None and not tables.tree_literals(tree))
+        tasks.append((tables.tree_root(tree), domain))
+    if not claimed:
+        walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
+    walker.walk(tasks)
+
+
+def _is_hole(tables: Tables, rejected: Rejected) -> bool:
+    return rejected.node is not None and tables.is_hole(rejected.node)
+
+
+def _words(rejected: list[Rejected]) -> str:
+    first = rejected[0]
+    place = f"case {first.case}" + ("" if first.node is None else f", node {first.node}")
+    missing = "" if first.shortfall is None else f" (by {first.shortfall:.3g})"
+    return f"{len(rejected)} leaves do not close; {place}: {first.reason}{missing}"

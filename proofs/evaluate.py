@@ -1,0 +1,107 @@
+"""Exact evaluation of a network at a rational point.
+
+Every value is an integer over a common denominator, ``centre / (q * 2 ** shift)``, with a
+radius in the same units where constants of the network are enclosures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from proofs.arithmetic import Numbers
+from proofs.exact import integer_product, integers
+from proofs.functions import function
+from specs.enclosure import Enclosure
+from specs.network import Input, Linear, Network
+
+Value = tuple[Fraction, Fraction]
+"""A centre and a radius."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensor:
+    centre: Numbers
+    radius: Numbers | None
+    shift: int
+
+
+def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
+    """The network's outputs at a point, each within a radius of a rational.
+
+    The radius is 0 unless constants of the network are enclosures.
+    """
+    common = math.lcm(*(x.denominator for x in point)) if point else 1
+    tensors: list[_Tensor] = []
+    start = 0
+    for number, node in enumerate(network.nodes):
+        if isinstance(node, Input):
+            entries = point[start : start + network.sizes[number]]
+            start += network.sizes[number]
+            whole = [x.numerator * (common // x.denominator) for x in entries]
+            tensors.append(_Tensor(_row(whole), None, 0))
+        elif isinstance(node, Linear):
+            tensors.append(_linear(node, tensors, common))
+        else:
+            source = tensors[node.source]
+            centre, radius = function(node.function).at_point(source.centre, source.radius)
+            tensors.append(_Tensor(centre, radius, source.shift))
+    values: list[Value] = []
+    for output in network.outputs:
+        tensor = tensors[output]
+        scale = common << tensor.shift
+        radii = np.zeros_like(tensor.centre) if tensor.radius is None else tensor.radius
+        for centre, radius in zip(tensor.centre[0], radii[0], strict=True):
+            values.append((Fraction(int(centre), scale), Fraction(int(radius), scale)))
+    return values
+
+
+def _linear(node: Linear, tensors: Sequence[_Tensor], common: int) -> _Tensor:
+    parts: list[_Tensor] = [_offset(node.offset, common)]
+    for term in node.terms:
+        source, weight = tensors[term.source], term.map.weight
+        stored, shift = integers(weight, "value")
+        centre = term.map.forward(source.centre, stored, integer_product)
+        parts.append(_Tensor(centre, None, source.shift + shift))
+        if source.radius is not None:
+            size, _ = integers(weight, "magnitude")
+            spread = term.map.forward(source.radius, size, integer_product)
+            parts.append(_Tensor(centre * 0, spread, source.shift + shift))
+        if weight is not None and weight.radius is not None:
+            radii, more = integers(weight, "radius")
+            reach = np.abs(source.centre)
+            if source.radius is not None:
+                reach = reach + source.radius
+            spread = term.map.forward(reach, radii, integer_product)
+            parts.append(_Tensor(spread * 0, spread, source.shift + more))
+    return _sum(parts)
+
+
+def _offset(offset: Enclosure, common: int) -> _Tensor:
+    centre, shift = integers(offset, "value")
+    if centre is None:
+        centre = np.zeros(offset.shape, dtype=object)
+    stored = _Tensor(centre[None, :] * common, None, shift)
+    radius, more = integers(offset, "radius")
+    if radius is None:
+        return stored
+    return _sum([stored, _Tensor(centre[None, :] * 0, radius[None, :] * common, more)])
+
+
+def _sum(parts: Sequence[_Tensor]) -> _Tensor:
+    shift = max(part.shift for part in parts)
+    centre = parts[0].centre << (shift - parts[0].shift)
+    for part in parts[1:]:
+        centre = centre + (part.centre << (shift - part.shift))
+    radii = [part.radius << (shift - part.shift) for part in parts if part.radius is not None]
+    return _Tensor(centre, sum(radii[1:], radii[0]) if radii else None, shift)
+
+
+def _row(values: Sequence[int]) -> Numbers:
+    out = np.empty((1, len(values)), dtype=object)
+    out[0, :] = values
+    return out

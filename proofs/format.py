@@ -1,0 +1,249 @@
+"""Reading and writing evidence; ``FORMAT.md`` is the specification.
+
+A reader survives any file: it allocates no more than a fixed multiple of the file's size,
+unpickles nothing, follows no path, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.proof import ARRAYS, Proof
+from proofs.witness import Witness
+from specs.errors import EvidenceError
+
+VERSION = 1
+PROOF, WITNESS = "farkas-proof", "farkas-witness"
+MANIFEST_LIMIT = 1 << 24
+FLOOR, RATIO = 1 << 26, 64
+"""Unpacked arrays may take 64 MiB plus 64 times the file's size."""
+
+Array = npt.NDArray[Any]
+
+
+def write_proof(path: str | Path, proof: Proof) -> int:
+    """Write a proof beside its target and rename it; returns its size in bytes.
+
+    The file depends on the proof alone: equal proofs give equal bytes.
+    """
+    manifest = {
+        **proof.manifest,
+        "format": PROOF,
+        "version": VERSION,
+        "question": proof.question,
+        "tensors": list(proof.tensors),
+    }
+    packed = {name: _packed(array) for name, array in proof.arrays.items() if array.size}
+    packed["manifest.json"] = json.dumps(manifest, sort_keys=True, indent=1).encode()
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name in sorted(packed):
+                entry = name if name == "manifest.json" else f"{name}.npy"
+                info = zipfile.ZipInfo(entry, date_time=(1980, 1, 1, 0, 0, 0))
+                info.compress_type = method
+                archive.writestr(info, packed[name], compresslevel=9)
+        if sum(map(len, packed.values())) <= _allowance(buffer.tell()):
+            break
+    with replacing(path) as stream:
+        stream.write(buffer.getvalue())
+    return buffer.tell()
+
+
+def write_witness(path: str | Path, witness: Witness) -> int:
+    """Write a witness beside its target and rename it; returns its size in bytes."""
+    content = {
+        "format": WITNESS,
+        "version": VERSION,
+        "question": witness.question,
+        "case": witness.case,
+        "disjunct": witness.disjunct,
+        "point": [str(x) for x in witness.point],
+    }
+    text = (json.dumps(content, indent=1) + "\n").encode()
+    with replacing(path) as stream:
+        stream.write(text)
+    return len(text)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` once it is complete."""
+    target = Path(path)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def read_evidence(path: str | Path) -> Proof | Witness:
+    """Read a proof or a witness.
+
+    Raises:
+        EvidenceError: the file is missing, damaged, too large unpacked or not evidence.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            size = os.fstat(stream.fileno()).st_size
+            if head[:2] == b"PK":
+                return _read_proof(stream, size)
+            if head[:1] != b"{":
+                raise EvidenceError("it is neither a proof nor a witness")
+            if size > MANIFEST_LIMIT:
+                raise EvidenceError(f"a witness of {size} bytes exceeds {MANIFEST_LIMIT}")
+            return _read_witness(stream.read(MANIFEST_LIMIT))
+    except EvidenceError as error:
+        raise EvidenceError(f"{path}: {error}") from error
+    except OSError as error:
+        raise EvidenceError(f"{path}: {error.strerror or error}") from error
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        OverflowError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
+        raise EvidenceError(f"{path}: the file is damaged ({error})") from error
+
+
+def _read_proof(stream: BinaryIO, size: int) -> Proof:
+    with zipfile.ZipFile(stream) as archive:
+        listed = archive.infolist()
+        names = [info.filename for info in listed]
+        allowed = {"manifest.json", *(f"{name}.npy" for name in ARRAYS)}
+        strange = [name for name in names if name not in allowed]
+        if strange or len(set(names)) != len(names):
+            raise EvidenceError(f"members are unknown or repeated: {strange[:3] or names[:3]}")
+        if "manifest.json" not in names:
+            raise EvidenceError("it has no manifest.json")
+        left = _allowance(size)
+        content = {}
+        for info in listed:
+            limit = min(left, MANIFEST_LIMIT) if info.filename == "manifest.json" else left
+            content[info.filename] = _member(archive, info, limit)
+            left -= len(content[info.filename])
+    manifest = _object(content.pop("manifest.json"), PROOF)
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
+        raise EvidenceError("the manifest's tensors are not a list of names")
+    arrays = {name: np.zeros(0, dtype=dtypes[0]) for name, dtypes in ARRAYS.items()}
+    for name in arrays:
+        if name.endswith("_ptr"):
+            arrays[name] = np.zeros(1, dtype=arrays[name].dtype)
+    for member, data in content.items():
+        arrays[member.removesuffix(".npy")] = _unpacked(member, data)
+    return Proof(_digest(manifest), tuple(tensors), arrays, manifest)
+
+
+def _read_witness(data: bytes) -> Witness:
+    content = _object(data, WITNESS)
+    case, disjunct, point = (content.get(key) for key in ("case", "disjunct", "point"))
+    numbers = isinstance(case, int) and isinstance(disjunct, int)
+    if not numbers or not isinstance(point, list) or not all(isinstance(x, str) for x in point):
+        raise EvidenceError("a witness needs whole numbers 'case', 'disjunct' and texts 'point'")
+    if any(len(x) > 4000 for x in point):
+        raise EvidenceError("a coordinate has more than 4000 characters")
+    exact = tuple(_rational(x) for x in point)
+    return Witness(_digest(content), int(case), int(disjunct), exact)  # type: ignore[arg-type]
+
+
+def _rational(text: str) -> Fraction:
+    """``p`` or ``p/q``; no exponents, whose expansion could be huge."""
+    top, slash, bottom = text.partition("/")
+    if not top.removeprefix("-").isdecimal() or (slash and not bottom.isdecimal()):
+        raise EvidenceError(f"'{text[:40]}' is not an integer or a quotient of integers")
+    if slash and int(bottom) == 0:
+        raise EvidenceError("a coordinate has denominator 0")
+    return Fraction(int(top), int(bottom) if slash else 1)
+
+
+def _object(data: bytes, kind: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise EvidenceError(f"it is not JSON ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != kind:
+        raise EvidenceError(f"it does not say that its format is {kind}")
+    if content.get("version") != VERSION:
+        raise EvidenceError(f"its version is {content.get('version')!r}, not {VERSION}")
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    digest = content.get("question")
+    if not isinstance(digest, str):
+        raise EvidenceError("it does not name the question it was made for")
+    return digest
+
+
+def _allowance(size: int) -> int:
+    return FLOOR + RATIO * size
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """A member's content; the size that counts is the one read, not the one declared."""
+    with archive.open(info) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise EvidenceError(f"'{info.filename}' unpacks to more than {limit} bytes")
+    return data
+
+
+def _packed(array: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _unpacked(member: str, data: bytes) -> Array:
+    """A one-dimensional ``.npy`` array; the shape must agree with the bytes present."""
+    if data[:8] != b"\x93NUMPY\x01\x00" or len(data) < 10:
+        raise EvidenceError(f"'{member}' is not a version 1 .npy array")
+    length = struct.unpack("<H", data[8:10])[0]
+    body = data[10 + length :]
+    try:
+        header = ast.literal_eval(data[10 : 10 + length].decode("ascii").strip())
+        kind, order, shape = header["descr"], header["fortran_order"], header["shape"]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise EvidenceError(f"'{member}' has a damaged header") from error
+    allowed = {np.dtype(name).newbyteorder("<").str: name for name in ARRAYS[member[:-4]]}
+    if not isinstance(kind, str) or kind not in allowed or order is not False:
+        raise EvidenceError(f"'{member}' is of type {kind!r}, not {' or '.join(allowed)}")
+    dtype = np.dtype(kind)
+    if not isinstance(shape, tuple) or len(shape) != 1 or not isinstance(shape[0], int):
+        raise EvidenceError(f"'{member}' is not one-dimensional")
+    if shape[0] * dtype.itemsize != len(body):
+        raise EvidenceError(f"'{member}' declares {shape[0]} entries, not what it holds")
+    return np.frombuffer(body, dtype=dtype).astype(allowed[kind])
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,70 @@
+"""Witnesses: exact rational points at which a property is violated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from proofs.evaluate import Value, evaluate
+from specs.property import Constraint
+from specs.query import Query
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A point of a case's region whose output satisfies one of its unsafe disjuncts.
+
+    Attributes:
+        question: digest of the query.
+        case, disjunct: which ones.
+        point: every input, exactly.
+    """
+
+    question: str
+    case: int
+    disjunct: int
+    point: tuple[Fraction, ...]
+
+
+def objection(query: Query, witness: Witness) -> str | None:
+    """Why a witness does not show a violation, or ``None`` if it does.
+
+    Everything is decided exactly; a constraint that enclosures of the network's constants
+    leave open counts as not satisfied.
+    """
+    if witness.question != query.digest:
+        return "it was made for another question"
+    cases = query.property.cases
+    if not 0 <= witness.case < len(cases):
+        return f"the property has no case {witness.case}"
+    case, x = cases[witness.case], witness.point
+    if not 0 <= witness.disjunct < len(case.unsafe):
+        return f"case {witness.case} has no disjunct {witness.disjunct}"
+    if len(x) != query.network.input_size:
+        return f"it has {len(x)} inputs, the network {query.network.input_size}"
+    for i, value in enumerate(x):
+        low, high = case.lower[i], case.upper[i]
+        if value < low or value > high:
+            return f"input {i} = {float(value)!r} lies outside [{float(low)!r}, {float(high)!r}]"
+        if (i in case.strict_lower and value == low) or (i in case.strict_upper and value == high):
+            return f"input {i} lies on a bound that is strict"
+    for number, constraint in enumerate(case.constraints):
+        if not constraint.holds(x, ()):
+            return f"constraint {number} of the region is not satisfied"
+    y = evaluate(query.network, x)
+    for number, constraint in enumerate(case.unsafe[witness.disjunct]):
+        value = _largest(constraint, x, y)
+        if value > 0 or (constraint.strict and value == 0):
+            return f"constraint {number} of the unsafe set is not satisfied: {float(value):.3g} > 0"
+    return None
+
+
+def _largest(constraint: Constraint, x: tuple[Fraction, ...], y: list[Value]) -> Fraction:
+    """The largest left-hand side over the enclosures of the outputs."""
+    total = constraint.constant
+    for i, coefficient in constraint.inputs:
+        total += coefficient * x[i]
+    for j, coefficient in constraint.outputs:
+        centre, radius = y[j]
+        total += coefficient * centre + abs(coefficient) * radius
+    return total
