@@ -25,7 +25,7 @@ from specs.formula import (
     compare,
     gather,
 )
-from specs.property import Property
+from specs.property import Conjunction, Property
 from specs.regions import Names, build_property
 from specs.source import Source
 from specs.vnnlib1_fast import read_disjunction
@@ -50,24 +50,23 @@ def read_vnnlib1(source: Source, input_size: int, output_size: int) -> Property:
     return _Reader(source, input_size, output_size).file()
 
 
-def parse_formula(source: Source, input_size: int, output_size: int) -> Formula:
-    """The formula that is the whole of ``source``, with all variables declared.
+def read_unsafe(source: Source, input_size: int, output_size: int) -> tuple[Conjunction, ...]:
+    """The formula that is the whole of ``source``, as a disjunction of conjunctions.
+
+    All variables of a network of these sizes are declared.
 
     Raises:
         PropertyError: with the place, for anything that is not a formula over them.
     """
     reader = _Reader(source, input_size, output_size)
-    reader.declared = ({i: 0 for i in range(input_size)}, {j: 0 for j in range(output_size)})
+    reader.declared = (dict.fromkeys(range(input_size), 0), dict.fromkeys(range(output_size), 0))
     formula = reader.formula()
     reader.expect_end()
-    return formula
-
-
-def case_formula(source: Source, formula: Formula, input_size: int, output_size: int) -> Property:
-    """The property that ``formula`` violates it, as of a file with that one assertion."""
-    reader = _Reader(source, input_size, output_size)
-    reader.assertions.append(formula)
-    return reader.property()
+    try:
+        pairs = gather([formula], reader.budget).pairs(reader.budget)
+    except ValueError as error:
+        raise PropertyError(f"{source.name}: {error}") from None
+    return tuple(region + disjunct for region, unsafe in pairs for disjunct in unsafe)
 
 
 @dataclass(slots=True)

@@ -50,6 +50,12 @@ _RELATIONS = {
     vnnlib.Equal: "=",
     vnnlib.NotEqual: "!=",
 }
+_OPERATIONS = {
+    vnnlib.Negate: subtract,
+    vnnlib.Minus: subtract,
+    vnnlib.Plus: add,
+    vnnlib.Multiply: multiply,
+}
 _PARENTHESES = re.compile(r';[^\n]*|"[^"\n]*"|[()]')
 _EXPONENT = re.compile(r";[^\n]*|(?<=[\s(])-?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+")
 
@@ -271,15 +277,15 @@ class _Reader:
                 return Linear({}, parse_decimal(node.lexeme))
             except ValueError as error:
                 raise self.fail(node.line, str(error), node.lexeme) from None
-        operands = {
-            vnnlib.Negate: lambda: (subtract, [node.expr]),
-            vnnlib.Minus: lambda: (subtract, [node.head, *node.rest]),
-            vnnlib.Plus: lambda: (add, node.args),
-            vnnlib.Multiply: lambda: (multiply, node.args),
-        }
-        if kind not in operands:
+        if kind not in _OPERATIONS:
             raise PropertyError(f"{self.source.name}: '{node}' is no term known here")
-        operation, arguments = operands[kind]()
+        operation = _OPERATIONS[kind]
+        if kind is vnnlib.Negate:
+            arguments = [node.expr]
+        elif kind is vnnlib.Minus:
+            arguments = [node.head, *node.rest]
+        else:
+            arguments = node.args
         terms = [self.linear(argument) for argument in arguments]
         try:
             return operation(terms, self.budget)
