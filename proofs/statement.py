@@ -1,0 +1,42 @@
+"""What a check establishes, in words."""
+
+from __future__ import annotations
+
+from proofs.check import Checked
+from specs.network import Linear
+from specs.query import Query
+
+
+def statement(query: Query) -> list[str]:
+    """The question as lines of text: which network, which property, which semantics."""
+    network = query.network
+    models = [f"{m.path.name if m.path else 'built'} (sha256 {m.digest})" for m in query.models]
+    linear = sum(isinstance(node, Linear) for node in network.nodes)
+    disjuncts = sum(len(case.unsafe) for case in query.property.cases)
+    vacuous = "; there is nothing to show" if not query.property.cases else ""
+    return [
+        *(f"model: {model}" for model in models),
+        f"network: {network.input_size} inputs, {network.output_size} outputs, "
+        f"{network.neurons} neurons, {linear} linear nodes",
+        f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
+        f"(sha256 {query.property_digest}){vacuous}",
+        f"semantics: {query.semantics}, stored weights, no perturbation",
+        f"question: {query.digest}",
+    ]
+
+
+def established(query: Query, checked: Checked) -> str:
+    """The theorem that valid evidence proves, as a sentence; otherwise what is missing."""
+    where = f"the regions of all {len(query.property.cases)} cases"
+    if checked.verdict == "valid unsat":
+        extra = ""
+        if checked.vacuous:
+            extra = f" (vacuous: the region of case {checked.vacuous[0]} is empty)"
+            if len(checked.vacuous) > 1:
+                extra = f" (vacuous in {len(checked.vacuous)} cases, whose regions are empty)"
+        return (
+            f"proved: over the reals, no input in {where} gives an output in its unsafe set{extra}"
+        )
+    if checked.verdict == "valid sat":
+        return f"refuted: over the reals, {checked.reason}"
+    return f"nothing is established: {checked.reason}"
