@@ -118,9 +118,8 @@ def _show(argv: Sequence[str]) -> int:
     parser.add_argument("file", metavar="FILE")
     args = parser.parse_args(argv)
     evidence = read_evidence(args.file)
-    describe = _witness_lines if isinstance(evidence, Witness) else _proof_lines
-    for line in describe(evidence):  # type: ignore[operator]
-        print(line)
+    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
+    print("\n".join(lines))
     return 0
 
 
