@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from proofs.check import check_witness
+from proofs.check import Checked, check_witness
 from proofs.witness import Witness
 from specs.query import Query
-from verifier.attack_targets import InnerBox, rounded_to_float32
+from verifier.attack_forward import NumpyEvaluator
+from verifier.attack_targets import InnerBox, compile_targets, rounded_to_float32
 from verifier.replay import Replay, Replayed, ReplayError
 
 FloatArray = npt.NDArray[np.float64]
+
+_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Confirmed:
 
     Attributes:
         witness: the exact point.
+        checked: what the kernel said of it.
         replay: what onnxruntime made of its rounding.
         degenerate: inputs whose interval contains no float32 number.
     """
 
     witness: Witness
+    checked: Checked
     replay: Replayed
     degenerate: int
 
@@ -46,7 +51,9 @@ class Confirm:
     def __init__(self, query: Query) -> None:
         self._query = query
         self._boxes: dict[int, InnerBox] = {}
+        self._all_boxes: tuple[FloatArray, FloatArray] | None = None
         self._replay: Replay | None = None
+        self._evaluator: NumpyEvaluator | None = None
         self.doubt: str | None = None
 
     def __call__(self, case: int, disjunct: int, x: FloatArray) -> Confirmed | None:
@@ -73,7 +80,7 @@ class Confirm:
         checked = check_witness(self._query, witness)
         exact = checked.verdict == "valid sat"
         if exact and replayed.violated:
-            return Confirmed(witness, replayed, box.empty)
+            return Confirmed(witness, checked, replayed, box.empty)
         if exact:
             self.doubt = (
                 "a point violates the property exactly, but onnxruntime's replay of its "
@@ -84,4 +91,33 @@ class Confirm:
                 "onnxruntime's replay of a point violates the property, but its exact "
                 f"evaluation does not ({checked.reason})"
             )
+        return None
+
+    def anywhere(self, x: FloatArray) -> Confirmed | None:
+        """The witness near ``x`` in whichever case and disjunct ``x`` violates most.
+
+        Raises:
+            MissingExtraError: onnxruntime is not installed.
+        """
+        cases = self._query.property.cases
+        if self._all_boxes is None:
+            boxes = [case.box() for case in cases]
+            self._all_boxes = np.array([b[0] for b in boxes]), np.array([b[1] for b in boxes])
+        slack = 1e-6 * (1 + np.abs(x))
+        inside = (self._all_boxes[0] - slack <= x) & (x <= self._all_boxes[1] + slack)
+        numbers = np.flatnonzero(inside.all(axis=1)).tolist()
+        if not numbers:
+            return None
+        targets = compile_targets(self._query, numbers)
+        if self._evaluator is None:
+            self._evaluator = NumpyEvaluator(self._query.network)
+        y, _ = self._evaluator.evaluate(x[None, :])
+        count = targets.case.size
+        rows = np.arange(count)
+        margin = targets.margins(rows, np.tile(x, (count, 1)), np.tile(y, (count, 1)))
+        for t in np.argsort(margin.max(axis=1))[:_TRIES]:
+            case = int(targets.cases[targets.case[t]])
+            found = self(case, int(targets.disjunct[t]), x)
+            if found is not None:
+                return found
         return None

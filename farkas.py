@@ -1,0 +1,196 @@
+"""Farkas verifies neural networks; every verdict comes with evidence that can be checked.
+
+This module is what people import.  Its names are looked up on first use, so that
+``import farkas`` costs nothing and the checker works where the verifier is not installed::
+
+    import farkas
+
+    verdict = farkas.verify(["net.onnx", "property.vnnlib"], timeout=60)
+    print(verdict.answer)
+    checked = farkas.check(["net.onnx", "property.vnnlib"], "proof.farkas")
+    print(checked.verdict)
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proofs.check import Checked
+    from specs.query import Query
+    from verifier.verify import Verdict
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Case": "specs.property",
+    "Checked": "proofs.check",
+    "Constraint": "specs.property",
+    "EvidenceError": "specs.errors",
+    "FarkasError": "specs.errors",
+    "InputError": "specs.errors",
+    "MissingExtraError": "specs.errors",
+    "ModelError": "specs.errors",
+    "Network": "specs.network",
+    "Proof": "proofs.proof",
+    "Property": "specs.property",
+    "PropertyError": "specs.errors",
+    "Query": "specs.query",
+    "QuestionError": "specs.errors",
+    "UnsupportedOperatorError": "specs.errors",
+    "Verdict": "verifier.verify",
+    "Witness": "proofs.witness",
+    "constraint": "specs.property",
+    "load_question": "specs.question",
+    "read_evidence": "proofs.format",
+    "read_model": "specs.onnx_reader",
+    "write_proof": "proofs.format",
+    "write_witness": "proofs.format",
+}
+
+__all__ = ["__version__", "check", "main", "verify", *_EXPORTS]
+
+_USAGE = """\
+usage: farkas COMMAND ...
+
+    farkas verify QUESTION    does the network have the property? with evidence
+    farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
+    farkas show   FILE        what is in a proof, a witness or a question
+    farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
+
+QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
+Exit codes: 0 holds, 1 violated, 2 undecided, 3 fault of the input, 4 fault of ours,
+130 interrupted.
+"""
+
+_COMMANDS = {
+    "bench": "verifier.cli",
+    "check": "proofs.cli",
+    "show": "proofs.cli",
+    "verify": "verifier.cli",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'farkas' has no attribute '{name}'")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+Path = str | os.PathLike[str]
+
+
+def verify(question: Query | Path | Sequence[Path], **options: Any) -> Verdict:
+    """Whether the network has the property, with evidence.
+
+    Args:
+        question: a query, a question file, or a model file and a property file.
+        options: see :class:`verifier.verify.Options`: ``timeout``, ``method``, ``device``.
+
+    Raises:
+        InputError: the question cannot be read, or an option makes no sense.
+    """
+    from verifier.verify import Options
+    from verifier.verify import verify as run
+
+    return run(_query(question), Options(**options))
+
+
+def check(
+    question: Query | Path | Sequence[Path],
+    evidence: Path,
+    *,
+    arithmetic: str = "outward",
+    timeout: float | None = None,
+) -> Checked:
+    """Whether a proof or witness file is valid evidence for the question.
+
+    Args:
+        question: a query, a question file, or a model file and a property file.
+        evidence: the file.
+        arithmetic: ``"outward"`` or ``"exact"``.
+        timeout: in seconds.
+
+    Raises:
+        InputError: the question cannot be read.
+    """
+    import pathlib
+    import time
+
+    from proofs.check import check_file
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    path = pathlib.Path(evidence)
+    return check_file(_query(question), path, arithmetic=arithmetic, deadline=deadline)
+
+
+def _query(question: Query | Path | Sequence[Path]) -> Query:
+    from specs.query import Query
+    from specs.question import load_question
+
+    if isinstance(question, Query):
+        return question
+    if isinstance(question, str | os.PathLike):
+        return load_question(question)
+    return load_question(*question)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if argv in (["--version"], ["-V"]):
+        print(f"farkas {__version__}")
+        return 0
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_USAGE, end="", file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 3
+    if argv[0] not in _COMMANDS:
+        print(f"farkas: no command '{argv[0]}'; see farkas --help", file=sys.stderr)
+        return 3
+    return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
+    """Run a command; errors become a message on standard error and an exit code."""
+    from specs.errors import FarkasError, InputError
+
+    try:
+        code: int = importlib.import_module(_COMMANDS[argv[0]]).main(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("farkas: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse leaves so: 0 after --help, 2 on wrong usage
+        return 3 if stop.code else 0
+    except InputError as error:
+        print(f"farkas: {error}", file=sys.stderr)
+        return 3
+    except BrokenPipeError:
+        # Whoever read our output left; the answer cannot have reached them.
+        sys.stderr.close()
+        return 4
+    except FarkasError as error:
+        print(f"farkas: {error}", file=sys.stderr)
+        return 4
+    except MemoryError:
+        print("farkas: out of memory", file=sys.stderr)
+        return 4
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"farkas: internal error ({type(error).__name__}); please report", file=sys.stderr)
+        return 4
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

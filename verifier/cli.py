@@ -1,0 +1,195 @@
+"""The commands ``verify`` and ``bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specs.errors import InputError
+
+if TYPE_CHECKING:
+    from specs.query import Query
+    from verifier.verify import Verdict
+
+EXIT_CODES = {"unsat": 0, "sat": 1, "unknown": 2, "timeout": 2}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``argv[0]``; returns the exit code."""
+    start = time.monotonic()
+    command = {"verify": _verify, "bench": _bench}[argv[0]]
+    return command(argv[1:], start)
+
+
+def positive(text: str) -> float:
+    """A positive number of seconds, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")
+    return value
+
+
+def _verify_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="farkas verify",
+        description="Does the network have the property?  The first line printed is unsat "
+        "(it has), sat (it has not), unknown or timeout.",
+    )
+    parser.add_argument(
+        "question",
+        nargs="+",
+        metavar="QUESTION",
+        help="NET.onnx PROPERTY.vnnlib, or QUESTION.toml",
+    )
+    parser.add_argument("--proof", type=Path, metavar="F", help="write the proof of unsat here")
+    parser.add_argument("--witness", type=Path, metavar="F", help="write the witness of sat here")
+    parser.add_argument("--json", type=Path, metavar="F", help="write everything about the verdict")
+    parser.add_argument(
+        "--timeout", type=positive, metavar="S", help="seconds, start to verdict, check included"
+    )
+    parser.add_argument(
+        "--method",
+        default="auto",
+        metavar="M",
+        help="auto (default), bounds, bab, attack; star and smt are not there yet",
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--semantics", default="real", metavar="X", help="real (default), the only one yet"
+    )
+    parser.add_argument(
+        "--proof-effort", default="default", metavar="E", help="default, the only one yet"
+    )
+    parser.add_argument("--reuse", type=Path, metavar="PROOF", help="not there yet")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the attacks")
+    return parser
+
+
+def _verify(argv: Sequence[str], start: float) -> int:
+    args = _verify_parser().parse_args(argv)
+    _refuse_later(args)
+    _check_folders(args.proof, args.witness, args.json)
+    use_passive_threads()
+    from specs.question import load_question
+    from verifier.progress import Progress
+    from verifier.verify import Options, verify
+
+    options = Options(args.timeout, args.method, args.device, args.seed)
+    progress = Progress()
+    progress.stage("reading the question")
+    try:
+        query = load_question(*args.question)
+    finally:
+        progress.clear()
+    verdict = verify(query, options, start=start, progress=progress)
+    try:
+        written = _write(args, query, verdict, start)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+    print(verdict.answer)
+    print(f"{query.title}: {verdict.reason}")
+    for note in query.property.notes:
+        print(f"note: {note}")
+    for name, value in written.items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    wall, cpu = verdict.seconds()
+    print(f"{time.monotonic() - start:.2f} s ({wall:.2f} s in the stages, {cpu:.2f} CPU seconds)")
+    return EXIT_CODES[verdict.answer]
+
+
+def _write(
+    args: argparse.Namespace, query: Query, verdict: Verdict, start: float
+) -> dict[str, str | int]:
+    """Write the files asked for; returns what was written where."""
+    from proofs.format import replacing, write_proof, write_witness
+    from proofs.proof import Proof
+    from proofs.witness import Witness
+    from verifier.verify import as_json
+
+    written: dict[str, str | int] = {}
+    if isinstance(verdict.evidence, Proof) and args.proof is not None:
+        size = write_proof(args.proof, verdict.evidence)
+        written = {"proof": str(args.proof), "proof_bytes": size}
+    if isinstance(verdict.evidence, Witness) and args.witness is not None:
+        write_witness(args.witness, verdict.evidence)
+        written = {"witness_file": str(args.witness)}
+    if args.json is not None:
+        data = as_json(query, verdict) | written | {"seconds": time.monotonic() - start}
+        with replacing(args.json) as stream:
+            stream.write((json.dumps(data, indent=2) + "\n").encode())
+    return written
+
+
+def _refuse_later(args: argparse.Namespace) -> None:
+    """Options of the design that have no effect yet are refused, not ignored."""
+    if args.semantics != "real":
+        raise InputError(
+            f"--semantics {args.semantics} is not there yet: only the real-valued network "
+            "(--semantics real)"
+        )
+    if args.proof_effort != "default":
+        raise InputError(f"--proof-effort {args.proof_effort} is not there yet; use default")
+    if args.reuse is not None:
+        raise InputError("--reuse is not there yet")
+
+
+def _check_folders(*files: Path | None) -> None:
+    """Learn of a missing folder before the work, not after it."""
+    for file in files:
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise InputError(f"cannot write {file}: its folder does not exist, or it is one")
+
+
+def use_passive_threads() -> None:
+    """Let idle OpenMP threads sleep; must run before torch is imported.
+
+    Threads that spin while they wait cost several times the CPU seconds on small networks.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _bench_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="farkas bench",
+        description="Verify a list of questions and print a table of the answers.",
+    )
+    parser.add_argument(
+        "list",
+        type=Path,
+        metavar="FOLDER-or-INSTANCES.csv",
+        help="a competition list (onnx,vnnlib,timeout), one with a header, or a folder "
+        "that holds instances.csv",
+    )
+    parser.add_argument(
+        "--timeout", type=positive, metavar="S", help="replaces the limits of the list"
+    )
+    parser.add_argument("--only", metavar="A,B", help="benchmarks to run, or parts of paths")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="results, evidence and table; resumed when run again",
+    )
+    parser.add_argument(
+        "--memory", type=float, default=0.0, metavar="GB", help="of one query (default: 3/4 of all)"
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    return parser
+
+
+def _bench(argv: Sequence[str], start: float) -> int:
+    args = _bench_parser().parse_args(argv)
+    use_passive_threads()
+    from verifier import bench
+
+    only = tuple(part for part in (args.only or "").split(",") if part)
+    out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    settings = bench.Settings(args.timeout, only, out, args.memory, args.device)
+    print(bench.run(args.list, settings, log=sys.stderr), end="")
+    return 0
