@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,7 +106,7 @@ class Gather:
     def fan_in(self) -> int:
         return 1
 
-    @property
+    @cached_property
     def fan_out(self) -> int:
         return _largest_multiplicity(self.index)
 
@@ -113,7 +114,7 @@ class Gather:
         return _take(values, self.index)
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return _accumulate(rows, self.index, self.source_size)
+        return _accumulate(rows, self.index, self.source_size, self.fan_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ class Scatter:
     def source_size(self) -> int:
         return int(self.index.size)
 
-    @property
+    @cached_property
     def fan_in(self) -> int:
         return _largest_multiplicity(self.index)
 
@@ -143,7 +144,7 @@ class Scatter:
         return 1
 
     def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return _accumulate(values, self.index, self.target_size)
+        return _accumulate(values, self.index, self.target_size, self.fan_in)
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return _take(rows, self.index)
@@ -364,8 +365,14 @@ def _take(values: Array, index: IndexArray) -> Array:
     return out
 
 
-def _accumulate(values: Array, index: IndexArray, size: int) -> Array:
-    out = np.zeros((size, len(values)), dtype=values.dtype)
-    kept = index >= 0
-    np.add.at(out, index[kept], values.T[kept])
-    return np.ascontiguousarray(out.T)
+def _accumulate(values: Array, index: IndexArray, size: int, multiplicity: int) -> Array:
+    """``out[:, index[j]] += values[:, j]``, no entry being hit more than ``multiplicity`` times."""
+    out = np.zeros((len(values), size), dtype=values.dtype)
+    kept = np.flatnonzero(index >= 0)
+    if multiplicity == 1:
+        out[:, index[kept]] = values if kept.size == index.size else values[:, kept]
+    elif kept.size:
+        order = kept[np.argsort(index[kept], kind="stable")]
+        targets, starts = np.unique(index[order], return_index=True)
+        out[:, targets] = np.add.reduceat(values[:, order], starts, axis=1)
+    return out
