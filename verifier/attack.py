@@ -99,10 +99,11 @@ class Attack(Generic[Found]):
                 continue
             found, starts = self._look(targets)
             for number in range(self._settings.rounds):
-                if found is not None or self._late():
-                    return found
-                found = self._round(targets, starts, number)
-        return found if self._query.property.cases else None
+                if found is None and not self._late():
+                    found = self._round(targets, starts, number)
+            if found is not None or self._late():
+                return found
+        return None
 
     def _chunks(self) -> Iterator[list[int]]:
         prop = self._query.property

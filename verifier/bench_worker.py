@@ -117,6 +117,7 @@ def _serve(pipe: Connection) -> None:
 def _import_early() -> None:
     import importlib
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("torch", "onnxruntime", "specs.question", "verifier.verify", "verifier.bab"):
         try:
             importlib.import_module(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -75,7 +74,6 @@ def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
     _refuse_later(args)
     _check_folders(args.proof, args.witness, args.json)
-    use_passive_threads()
     from specs.question import load_question
     from verifier.progress import Progress
     from verifier.verify import Options, verify
@@ -146,14 +144,6 @@ def _check_folders(*files: Path | None) -> None:
             raise InputError(f"cannot write {file}: its folder does not exist, or it is one")
 
 
-def use_passive_threads() -> None:
-    """Let idle OpenMP threads sleep; must run before torch is imported.
-
-    Threads that spin while they wait cost several times the CPU seconds on small networks.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 def _bench_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="farkas bench",
@@ -185,7 +175,6 @@ def _bench_parser() -> argparse.ArgumentParser:
 
 def _bench(argv: Sequence[str], start: float) -> int:
     args = _bench_parser().parse_args(argv)
-    use_passive_threads()
     from verifier import bench
 
     only = tuple(part for part in (args.only or "").split(",") if part)

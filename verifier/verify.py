@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -352,6 +353,9 @@ def _need_torch(device: str) -> None:
             "the kernel alone and sampling did not decide this question, and the search "
             'needs torch, which is not installed: pip install ".[verifier]"'
         )
+    # Idle threads that spin cost a hundredfold on a busy machine.  OpenMP reads this when
+    # torch is first imported, and a choice of the user's own stands.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if device == "cuda":
         import torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -49,7 +50,7 @@ def mlp(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> tuple[Ne
 def random_mlp(sizes: Sequence[int], seed: int) -> tuple[Network, ModelFile]:
     """A random network with these layer sizes."""
     rng = np.random.default_rng(seed)
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(pairwise(sizes))
     return mlp(
         [rng.normal(size=pair) / np.sqrt(pair[0]) for pair in pairs],
         [rng.normal(size=b) / 4 for _, b in pairs],
