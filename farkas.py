@@ -85,10 +85,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-Path = str | os.PathLike[str]
+_Path = str | os.PathLike[str]
 
 
-def verify(question: Query | Path | Sequence[Path], **options: Any) -> Verdict:
+def verify(question: Query | _Path | Sequence[_Path], **options: Any) -> Verdict:
     """Whether the network has the property, with evidence.
 
     Args:
@@ -105,8 +105,8 @@ def verify(question: Query | Path | Sequence[Path], **options: Any) -> Verdict:
 
 
 def check(
-    question: Query | Path | Sequence[Path],
-    evidence: Path,
+    question: Query | _Path | Sequence[_Path],
+    evidence: _Path,
     *,
     arithmetic: str = "outward",
     timeout: float | None = None,
@@ -132,7 +132,7 @@ def check(
     return check_file(_query(question), path, arithmetic=arithmetic, deadline=deadline)
 
 
-def _query(question: Query | Path | Sequence[Path]) -> Query:
+def _query(question: Query | _Path | Sequence[_Path]) -> Query:
     from specs.query import Query
     from specs.question import load_question
 

@@ -1,0 +1,240 @@
+"""The portfolio: what it answers, and what it refuses to answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from proofs.check import check_proof, check_witness
+from proofs.proof import Proof, ProofBuilder
+from proofs.witness import Witness
+from specs.errors import InputError, MissingExtraError
+from specs.property import Case, Property, constraint
+from specs.query import Query
+from tests.verifier.small import box_query, identity, mlp, random_mlp
+from verifier import verify as module
+from verifier.verify import Options, as_json, verify
+
+F = Fraction
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def at_least(made: Any, threshold: Fraction | float, size: int = 1, strict: bool = False) -> Query:
+    """``y[0] >= threshold`` somewhere on the box [-1, 1]?"""
+    unsafe = [[constraint({}, {0: F(-1)}, F(threshold), strict)]]
+    return box_query(made, [-1] * size, [1] * size, unsafe)
+
+
+def hard() -> Query:
+    """A question that holds, and whose proof needs splits."""
+    return at_least(random_mlp([4, 10, 10, 2], 6), 1.2, 4)
+
+
+def test_the_kernel_alone_answers_an_easy_question() -> None:
+    query = at_least(identity(), F(2))
+    verdict = verify(query)
+    assert verdict.answer == "unsat"
+    assert isinstance(verdict.evidence, Proof)
+    assert check_proof(query, verdict.evidence).verdict == "valid unsat"
+    assert [s.name for s in verdict.stages] == ["attack", "kernel"]
+    assert verdict.leaves == 1
+
+
+def test_a_violation_has_a_witness_that_checks() -> None:
+    pytest.importorskip("onnxruntime")
+    query = at_least(identity(), F(1))
+    verdict = verify(query)
+    assert verdict.answer == "sat"
+    assert isinstance(verdict.evidence, Witness)
+    assert check_witness(query, verdict.evidence).verdict == "valid sat"
+    assert verdict.replay is not None
+    assert verdict.replay.violated
+
+
+@pytest.mark.parametrize("method", ["auto", "bab"])
+def test_branch_and_bound_proves_what_needs_splits(method: str) -> None:
+    pytest.importorskip("torch")
+    query = hard()
+    assert check_proof(query, None).verdict == "invalid"
+    verdict = verify(query, Options(timeout=60, method=method))
+    assert verdict.answer == "unsat"
+    assert isinstance(verdict.evidence, Proof)
+    again = check_proof(query, verdict.evidence, arithmetic="exact")
+    assert again.verdict == "valid unsat"
+    assert verdict.leaves == again.leaves > 1
+    assert {"search", "check"} <= {s.name for s in verdict.stages}
+
+
+def test_answers_agree_with_the_maximum_over_a_grid() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from verifier.attack_forward import NumpyEvaluator
+
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 81)] * 2), axis=-1).reshape(-1, 2)
+    answers = []
+    for seed in range(4):
+        made = random_mlp([2, 8, 8, 1], seed)
+        top = float(NumpyEvaluator(made[0]).evaluate(grid)[0].max())
+        for threshold in (top - 1e-3, top + 0.2):
+            answers.append(verify(at_least(made, F(threshold), 2), Options(timeout=60)).answer)
+    assert answers == ["sat", "unsat"] * 4
+
+
+def test_a_tie_under_a_strict_constraint_is_never_sat() -> None:
+    pytest.importorskip("torch")
+    verdict = verify(at_least(identity(), F(1), strict=True), Options(timeout=10))
+    assert verdict.answer != "sat"
+    assert verdict.evidence is None or isinstance(verdict.evidence, Proof)
+
+
+def test_disagreement_of_the_evaluations_is_unknown_with_the_reason() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    # In float32 1e8 + x - 1e8 is 0 or a multiple of 8: exactly, y reaches 1.
+    made = mlp([np.ones((1, 1))] * 2, [np.array([1e8]), np.array([-1e8])])
+    verdict = verify(at_least(made, F(1)), Options(timeout=10))
+    assert verdict.answer in ("unknown", "timeout")
+    assert "onnxruntime's replay" in verdict.reason
+    assert verdict.uncertified_claim == "sat"
+    assert verdict.evidence is None
+
+
+def test_a_proof_that_the_kernel_rejects_is_never_unsat(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    query = hard()
+    reopened = []
+
+    class Liar:
+        def __init__(self, query: Query, **_: Any) -> None:
+            self.query = query
+
+        def run(self) -> str:
+            return "closed"
+
+        def proof(self) -> Proof:
+            builder = ProofBuilder(self.query)
+            builder.begin_case(0)
+            builder.begin_tree()
+            builder.close()
+            return builder.finish()
+
+        def reopen(self, nodes: list[int]) -> None:
+            reopened.append(list(nodes))
+
+        def extend(self, deadline: float) -> None:
+            assert deadline > 0
+
+    import verifier.bab
+
+    monkeypatch.setattr(verifier.bab, "Search", Liar)
+    verdict = verify(query, Options(timeout=30, method="bab"))
+    assert verdict.answer == "unknown"
+    assert verdict.uncertified_claim == "unsat"
+    assert verdict.evidence is None
+    assert reopened
+    assert all(nodes == [0] for nodes in reopened)
+    assert as_json(query, verdict)["uncertified_claim"] == "unsat"
+
+
+def test_the_time_limit_covers_everything() -> None:
+    pytest.importorskip("torch")
+    query = at_least(random_mlp([12, 40, 40, 40, 2], 0), 1.5, 12)
+    began = time.monotonic()
+    verdict = verify(query, Options(timeout=3))
+    assert time.monotonic() - began < 6
+    assert verdict.answer in ("timeout", "unsat", "sat")
+    if verdict.answer == "timeout":
+        assert verdict.evidence is None
+
+
+def test_no_case_is_vacuous_in_words() -> None:
+    network, model = identity()
+    prop = Property(1, 1, ())
+    verdict = verify(Query(network, prop, (model,), prop.digest))
+    assert verdict.answer == "unsat"
+    assert "vacuous" in verdict.reason
+
+
+def test_only_open_cases_are_searched() -> None:
+    pytest.importorskip("torch")
+    made = hard()
+    (case,) = made.property.cases
+    easy = ((constraint({}, {0: F(-1)}, F(50)),),)
+    cases = [Case(case.lower, case.upper, unsafe) for unsafe in (easy, case.unsafe, easy)]
+    prop = Property(4, 2, tuple(cases))
+    query = Query(made.network, prop, made.models, prop.digest)
+    verdict = verify(query, Options(timeout=60))
+    assert verdict.answer == "unsat"
+    assert isinstance(verdict.evidence, Proof)
+    assert verdict.evidence.arrays["case_number"].tolist() == [1]
+
+
+def test_attack_and_bounds_alone() -> None:
+    query = hard()
+    for method in ("attack", "bounds"):
+        verdict = verify(query, Options(timeout=20, method=method))
+        assert verdict.answer == "unknown"
+        assert verdict.evidence is None
+        assert "search" not in {s.name for s in verdict.stages}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"method": "star"}, "not there yet"),
+        ({"method": "smt"}, "not there yet"),
+        ({"method": "magic"}, "use one of"),
+        ({"device": "tpu"}, "use one of"),
+        ({"timeout": 0.0}, "positive"),
+        ({"timeout": -3.0}, "positive"),
+        ({"timeout": float("inf")}, "positive"),
+        ({"timeout": float("nan")}, "positive"),
+    ],
+)
+def test_options_without_meaning_are_refused(bad: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Options(**bad)
+
+
+def test_cuda_without_a_device_is_refused() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    query = hard()
+    with pytest.raises(InputError, match="no CUDA device"):
+        verify(query, Options(timeout=20, device="cuda"))
+
+
+def test_without_torch_the_kernel_answers_and_the_rest_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = module.importlib.util.find_spec
+    monkeypatch.setattr(
+        module.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name)
+    )
+    assert verify(at_least(identity(), F(2))).answer == "unsat"
+    with pytest.raises(MissingExtraError, match=r"\[verifier\]"):
+        verify(hard())
+
+
+def test_an_easy_question_imports_neither_torch_nor_onnxruntime() -> None:
+    program = (
+        "import sys\n"
+        "from fractions import Fraction\n"
+        "from tests.verifier.test_verify import at_least\n"
+        "from tests.verifier.small import identity\n"
+        "from verifier.verify import verify\n"
+        "assert verify(at_least(identity(), Fraction(2))).answer == 'unsat'\n"
+        "print(sorted({'torch', 'onnxruntime', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
