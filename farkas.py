@@ -46,8 +46,11 @@ _EXPORTS = {
     "Witness": "proofs.witness",
     "constraint": "specs.property",
     "load_question": "specs.question",
+    "monotonicity": "specs.builders",
+    "output_range": "specs.builders",
     "read_evidence": "proofs.format",
     "read_model": "specs.onnx_reader",
+    "robustness": "specs.builders",
     "write_proof": "proofs.format",
     "write_witness": "proofs.format",
 }

@@ -49,7 +49,7 @@ class Settings:
 
     Attributes:
         timeout: seconds that replace the listed limits.
-        only: names of benchmarks or parts of keys; none: all.
+        only: names of benchmarks or parts of file names; none: all.
         out: folder of results, evidence and table.
         memory: gigabytes that one query may take; 0: three quarters of the machine's.
         device: ``"cpu"`` or ``"cuda"``.
@@ -191,7 +191,8 @@ def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
 
 def _wanted(instance: Instance, only: Iterable[str]) -> bool:
     names = list(only)
-    return not names or any(n == instance.benchmark or n in instance.key for n in names)
+    files = f"{instance.onnx} {instance.vnnlib}"
+    return not names or any(n == instance.benchmark or n in files for n in names)
 
 
 def _append(stream: TextIO, row: Row) -> None:

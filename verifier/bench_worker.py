@@ -6,10 +6,13 @@ overruns its limit or its memory, and replaced; a crash costs one query.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 _GRACE = 10.0
 _POLL = 0.05
 _START = 120.0
+_EARLY = ("torch", "onnxruntime", "specs.question", "verifier.verify", "verifier.bab")
 _RETIRE = 0.25
 """A worker that holds more than this share of the memory limit afterwards is replaced."""
 
@@ -38,10 +42,19 @@ class Worker:
 
     Args:
         memory: gigabytes that the process may hold.
+        early: modules that the process imports before its first job.
+        task: what the process does with a job; importable by name.
     """
 
-    def __init__(self, memory: float) -> None:
+    def __init__(
+        self,
+        memory: float,
+        early: Sequence[str] = _EARLY,
+        task: Callable[[Job], dict[str, Any]] | None = None,
+    ) -> None:
         self._memory = memory * 1e9
+        self._early = tuple(early)
+        self.task = attempt if task is None else task
         self._context = multiprocessing.get_context("spawn")
         self._process: Any = None
         self._pipe: Any = None
@@ -78,7 +91,8 @@ class Worker:
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+        arguments = (theirs, self._early, self.task)
+        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         self._pipe = ours
@@ -101,28 +115,20 @@ def _resident(pid: int) -> float:
     return int(fields[1]) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, early: Sequence[str], task: Callable[[Job], dict[str, Any]]) -> None:
     """The worker's main loop: jobs in, rows out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _import_early()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in early:
+        with suppress(ImportError):
+            importlib.import_module(name)
     pipe.send("ready")
     while True:
         try:
             job = pipe.recv()
         except EOFError:
             return
-        pipe.send(attempt(job))
-
-
-def _import_early() -> None:
-    import importlib
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("torch", "onnxruntime", "specs.question", "verifier.verify", "verifier.bab"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
+        pipe.send(task(job))
 
 
 def attempt(job: Job) -> dict[str, Any]:

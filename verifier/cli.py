@@ -159,7 +159,7 @@ def _bench_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=positive, metavar="S", help="replaces the limits of the list"
     )
-    parser.add_argument("--only", metavar="A,B", help="benchmarks to run, or parts of paths")
+    parser.add_argument("--only", metavar="A,B", help="benchmarks to run, or parts of file names")
     parser.add_argument(
         "--out",
         type=Path,
