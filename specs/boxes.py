@@ -120,8 +120,9 @@ class BoundRow(Sequence[Fraction]):
     def __getitem__(self, index: int | slice) -> Fraction | Sequence[Fraction]:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
-        if index < 0:
-            index += len(self)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"bound {index} of {len(self)}")
+        index %= len(self)
         slot = self.slots.get(index)
         return self.base[index] if slot is None else self.literals[self.start + slot]
 
@@ -140,12 +141,18 @@ class _Entry:
 
 
 class BoxDisjunction:
-    """A disjunction of (bounds on inputs, each side once, and output constraints)."""
+    """A disjunction of (bounds on inputs, each side once, and output constraints).
+
+    Attributes:
+        empty: numbers, from 1, of the boxes that are empty; known once finished.
+    """
 
     def __init__(self) -> None:
         self._literals = Decimals()
         self._entries: list[_Entry] = []
         self._known: dict[int, list[int]] = {}
+        self._live: list[_Entry] = []
+        self.empty: list[int] = []
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -174,23 +181,23 @@ class BoxDisjunction:
         self._entries.append(_Entry(layout, start, [unsafe]))
 
     def finish(self) -> None:
-        """Release what only ``add`` needs."""
+        """Release what only ``add`` needs, and set the empty boxes apart."""
         self._known.clear()
+        self.empty = [n for n, entry in enumerate(self._entries, 1) if self._empty(entry)]
+        gone = set(self.empty)
+        self._live = [entry for n, entry in enumerate(self._entries, 1) if n not in gone]
 
     @property
     def bounded(self) -> frozenset[int]:
         """The inputs that some disjunct bounds."""
-        return frozenset(i for b in self._layouts for i, _, _ in b)
+        return frozenset(i for entry in self._entries for i, _, _ in entry.layout.bounds)
 
     @property
     def bounded_everywhere(self) -> frozenset[tuple[int, bool]]:
-        """The sides ``(input, is_upper)`` that every disjunct bounds."""
-        sides = [frozenset((i, up) for i, up, _ in b) for b in self._layouts]
+        """The sides ``(input, is_upper)`` that every box bounds, empty ones left out."""
+        layouts = {entry.layout.bounds for entry in self._live}
+        sides = [frozenset((i, up) for i, up, _ in bounds) for bounds in layouts]
         return frozenset.intersection(*sides) if sides else frozenset()
-
-    @property
-    def _layouts(self) -> set[tuple[tuple[int, bool, bool], ...]]:
-        return {entry.layout.bounds for entry in self._entries}
 
     def cases(
         self,
@@ -199,23 +206,20 @@ class BoxDisjunction:
         strict: Strict,
         constraints: Conjunction,
         unsafe: Conjunction,
-    ) -> tuple[list[Case], list[int]]:
-        """The cases with a box that is not empty, and the numbers (from 1) of the others.
+    ) -> list[Case]:
+        """The cases, but for those with an empty box.
 
         Arguments hold in every case; ``lower`` and ``upper`` bound the inputs that no
         disjunct bounds.
         """
-        cases, empty = [], []
-        for number, entry in enumerate(self._entries, 1):
-            if self._empty(entry):
-                empty.append(number)
-                continue
+        cases = []
+        for entry in self._live:
             low = BoundRow(lower, entry.layout.lower, self._literals, entry.start)
             high = BoundRow(upper, entry.layout.upper, self._literals, entry.start)
             disjuncts = tuple(d + unsafe for d in entry.unsafe) if unsafe else tuple(entry.unsafe)
             sides = [a | b for a, b in zip(strict, entry.layout.strict, strict=True)]
             cases.append(Case(low, high, disjuncts, constraints, sides[0], sides[1]))
-        return cases, empty
+        return cases
 
     def _empty(self, entry: _Entry) -> bool:
         layout = entry.layout

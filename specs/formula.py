@@ -17,6 +17,7 @@ from specs.property import Conjunction, Constraint, constraint
 
 MAX_WORK = 20_000_000
 MAX_BITS = 20_000
+_HASH_WORK = 3
 
 
 class Budget:
@@ -138,7 +139,7 @@ class Cells:
 
     def add(self, pairs: Iterable[Pair], budget: Budget) -> None:
         for region, unsafe in pairs:
-            budget.spend(1 + len(region) + sum(1 + len(d) for d in unsafe))
+            budget.spend(_HASH_WORK * (1 + len(region) + sum(1 + len(d) for d in unsafe)))
             key = frozenset(region)
             self._regions.setdefault(key, region)
             self._unsafe.setdefault(key, {}).update(dict.fromkeys(unsafe))

@@ -103,12 +103,13 @@ def build_property(
     if len(formula.parts) == 1 and isinstance(formula.parts[0], BoxDisjunction):
         boxes = formula.parts[0]
         if not boxes.bounded & _bounded(base):
-            _require_bounds(base, boxes.bounded_everywhere, names)
+            if len(boxes) > len(boxes.empty):
+                _require_bounds(base, boxes.bounded_everywhere, names)
             lower = [Fraction(0) if b is None else b for b in base.lower]
             upper = [Fraction(0) if b is None else b for b in base.upper]
             strict = (frozenset(base.strict_lower), frozenset(base.strict_upper))
-            cases, empty = boxes.cases(lower, upper, strict, tuple(shared), tuple(unsafe))
-            return Property(input_size, output_size, tuple(cases), _notes(empty))
+            cases = boxes.cases(lower, upper, strict, tuple(shared), tuple(unsafe))
+            return Property(input_size, output_size, tuple(cases), _notes(boxes.empty))
     pairs = multiply_out([((), ((),))], formula.parts, budget)
     if len(pairs) * input_size > MAX_BOUNDS:
         raise ValueError(
@@ -118,8 +119,6 @@ def build_property(
     builder = _Cases(base, tuple(shared), tuple(unsafe), names)
     for pair in pairs:
         builder.add(pair)
-    if not pairs:
-        _require_bounds(base, frozenset(), names)
     notes = _notes(builder.empty)
     if not pairs:
         notes = ("a disjunction is false whatever the inputs and outputs are",)

@@ -69,9 +69,11 @@ def read_disjunction(
         return None
     at = match.end()
     boxes = BoxDisjunction()
+    clauses = 0
     templates: dict[tuple[str, ...], _Template | None] = {}
     while (clause := _CLAUSE.match(text, at)) is not None:
         at = clause.end()
+        clauses += 1
         pieces = _LITERAL.split(clause[1])
         key = tuple(pieces[::2])
         literals = pieces[1::2]
@@ -89,8 +91,8 @@ def read_disjunction(
             return None
     boxes.finish()
     close = _CLOSE.match(text, at)
-    if close is None or not len(boxes):
-        return None
+    if close is None or clauses < 2:
+        return None  # a single clause is no disjunction: the general reader joins it to the rest
     return boxes, close.end()
 
 

@@ -41,7 +41,7 @@ from specs.source import Source
 
 MAX_DEPTH = 200
 MAX_CHARACTERS = 1 << 26
-_REAL = frozenset(("Real", "F16", "F32", "F64", "BF16"))
+_REAL = frozenset(("Real", "real", "float16", "float32", "float64", "bfloat16"))
 _RELATIONS = {
     vnnlib.LessEqual: "<=",
     vnnlib.LessThan: "<",
@@ -149,15 +149,18 @@ def _parse(source: Source) -> Any:
         raise _translated(source, str(error)) from None
     except (IndexError, ValueError, OverflowError, RuntimeError) as error:
         # The package converts indices, shapes and integers by the C++ library.
-        message = f"a number is too large for the parser ({error}); write 1.0 for 1"
+        message = f"a number is too large for the parser of VNN-LIB 2.0 ({error})"
         raise PropertyError(f"{source.name}: {message}") from None
 
 
 def _translated(source: Source, message: str) -> PropertyError:
     match = re.search(r"line (\d+), column (\d+): '(.*)'", message)
     if match is not None:
+        # The package counts columns from 1 on the first line, from 0 on others.
+        near = max(0, _offset(source, int(match[1]), None) + int(match[2]) - 2)
+        at = source.text.find(match[3], near, near + 3 + len(match[3])) if match[3] else -1
         found = f"'{match[3]}'" if match[3] else "the end of the file"
-        return PropertyError(f"{source.name}:{match[1]}:{match[2]}: syntax error at {found}")
+        return source.error(at if at >= 0 else near + 1, f"syntax error at {found}")
     try:
         first = json.loads(message)["errors"][0]
         symbol = str(first["offendingSymbol"])
@@ -217,9 +220,11 @@ def _tensors(source: Source, query: Any, network: Network) -> list[_Tensor]:
         start = 0
         for definition, number in zip(definitions, numbers, strict=True):
             place = _offset(source, _declared(source, definition.name), definition.name)
-            if definition.dtype.name not in _REAL:
+            # The package gives "Real" and misspelt types the same value, Unknown.
+            element = str(definition).split()[2]
+            if element not in _REAL:
                 raise source.error(
-                    place, f"elements of type {definition.dtype.name} are not supported yet"
+                    place, f"elements of type '{element}'; supported are {', '.join(sorted(_REAL))}"
                 )
             node, shape = network.nodes[number], tuple(definition.shape)
             if definition.onnx_name not in (None, node.name):
