@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import math
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from specs import decimals
 from specs.decimals import outward, parse_decimal, round_down, round_up, split_decimal
 
 MAX = Fraction(1.7976931348623157e308)
@@ -91,3 +93,8 @@ def test_accepted_literals(text: str, value: Fraction) -> None:
 def test_refused_literals(text: str) -> None:
     with pytest.raises(ValueError, match=r"decimal|exponent|characters"):
         split_decimal(text)
+
+
+def test_the_examples_in_the_documentation() -> None:
+    assert doctest.testmod(decimals).failed == 0
+    assert doctest.testmod(decimals).attempted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -159,3 +160,25 @@ def test_other_arguments_are_refused(folder: Path) -> None:
         load_question(folder / "absent.toml")
     with pytest.raises(PropertyError, match="no such file"):
         load_question(folder / "net.onnx", folder / "absent.vnnlib")
+
+
+def test_the_documented_examples_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Linear("out", (1, 4), (Term(0, MatMul(Enclosure(np.eye(4)))),), zeros(4))
+    network = Network((Input("in", (1, 4)), layer), (1,))
+    monkeypatch.setattr(question, "read_model", lambda _: (network, model()[1]))
+    names = [f"{letter}_{i}" for letter in "XY" for i in range(4)]
+    boxes = "".join(f"(declare-const {name} Real)" for name in names)
+    boxes += "".join(f"(assert (<= 0 X_{i} 1))" for i in range(1, 4))
+    (folder / "boxes.vnnlib").write_text(boxes + "(assert (or (<= 0 X_0 1) (<= 2 X_0 3)))")
+    document = Path(__file__).parents[2] / "docs" / "question.md"
+    examples = re.findall(r"```toml\n(.*?)```", document.read_text(), re.DOTALL)
+    assert len(examples) == 3
+    assert [len(load(folder, text).property.cases) for text in examples] == [1, 1, 2]
+
+
+def test_every_key_is_documented() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "question.md").read_text()
+    keys = {key for table in question._TABLES.values() for key in table}
+    assert {
+        key for key in keys if f"`{key}`" not in document and f"`{key} =" not in document
+    } == set()
