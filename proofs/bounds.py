@@ -391,6 +391,8 @@ class _Substitution:
         if picked is None:
             return False
         order = np.argsort(row)
+        if not np.array_equal(row[order], np.arange(self._count)):
+            return False  # some row has several entries, another none
         negative = np.asarray(value < 0, dtype=bool)[order]
         rows = np.where(negative[:, None], -picked[order], picked[order])
         vector, flat = self._frame.cost(tensor)

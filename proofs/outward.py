@@ -80,7 +80,7 @@ class Outward:
         return a + b
 
     def rounding(self, magnitude: Numbers) -> Numbers:
-        return magnitude * UNIT
+        return magnitude * UNIT + TINY  # the product may underflow, coefficients be huge
 
     def rounding_scalar(self, magnitude: Numbers) -> Any:
         return TINY

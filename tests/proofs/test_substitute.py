@@ -1,0 +1,42 @@
+"""Substituting back: corners where a row could be lost, doubled or rounded for free."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from proofs.check import check_proof
+from specs.enclosure import Enclosure
+from specs.linear import Scale
+from specs.property import constraint
+from tests.proofs.helpers import BOTH, Net, box_case, query
+
+F = Fraction
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_a_row_with_two_entries_is_not_taken_for_two_rows_with_one(arithmetic):
+    """As many unit entries as rows, but not one in each: dense look-up does not apply."""
+    net = Net(1)
+    net.dense(0, [[1.0], [-1.0]])
+    both = constraint({}, {0: F(1), 1: F(1)}, F(0))  # y0 + y1 = 0, always reached
+    inputs = constraint({0: F(1)}, {}, F(-10))
+    stated = query(net.done(), [box_case([5], [6], (both, inputs))])
+    assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("top", [2.0**-1060, 2.0**-1030, 2.0**-900])
+def test_rounding_is_paid_for_where_a_magnitude_is_nearly_zero(arithmetic, top):
+    """Coefficients near 2**1000 lose much when they cancel, however small the tensor is."""
+    net = Net(1)
+    big, small = 2.0**1000, 2.0**946
+    terms = [(0, Scale(Enclosure(np.array([w])))) for w in (big, *[small] * 200, -big)]
+    parts = [net.linear(term) for term in terms]
+    net.add(*parts)
+    threshold = 200 * F(small) * F(top)  # reached at the box's end, and not beyond
+    unsafe = (constraint({}, {0: F(-1)}, threshold),)
+    stated = query(net.done(), [box_case([-F(top)], [F(top)], unsafe)])
+    assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
