@@ -4,8 +4,8 @@ Trains a 64-32-16-10 network on scikit-learn's 8x8 digits (pixels scaled to [0, 
 writes, into this script's folder or the one given:
 
 * ``digits.onnx``: the network;
-* ``holds.vnnlib``: within 0.04 of one test image in every pixel, the answer never changes;
-* ``violated.vnnlib``: within 0.15 of the same image, it does.
+* ``holds.vnnlib``: within 0.08 of one test image in every pixel, the answer never changes;
+* ``violated.vnnlib``: within 0.1 of the same image, it does.
 
 Needs the ``[dev]`` extra.  The seed is fixed; other versions of scikit-learn or of the
 linear algebra below it may train slightly different weights.
@@ -24,8 +24,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
 SEED = 20
-HOLDS = 0.04
-VIOLATED = 0.15
+HOLDS = 0.08
+VIOLATED = 0.1
 
 
 def train() -> tuple[MLPClassifier, np.ndarray, np.ndarray]:
@@ -97,7 +97,7 @@ def main(folder: Path) -> None:
     right = model.predict(images) == labels
     margin = np.where(right, top[:, -1] - top[:, -2], -np.inf)
     # An image of middling confidence: neither property should be a foregone conclusion.
-    chosen = int(np.argsort(margin)[int(0.7 * len(margin))])
+    chosen = int(np.argsort(margin)[int(0.4 * len(margin))])
     export(model, folder / "digits.onnx")
     for radius, name in ((HOLDS, "holds.vnnlib"), (VIOLATED, "violated.vnnlib")):
         write_property(images[chosen], int(labels[chosen]), radius, folder / name)
