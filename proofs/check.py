@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +134,10 @@ def check_proof(
     trouble: tuple[str, str] | None = None
     try:
         numbers = ARITHMETICS[arithmetic]()
-        for walker in _walkers(query, tables, numbers, deadline, state):
-            rejected += walker.rejected
-            state.before += walker.leaves
+        with np.errstate(all="ignore"):  # overflow is looked for where it matters
+            for walker in _walkers(query, tables, numbers, deadline, state):
+                rejected += walker.rejected
+                state.before += walker.leaves
     except DeadlineError:
         trouble = "incomplete", "the time limit came first"
     except EvidenceError as error:
@@ -174,7 +175,8 @@ def _walkers(
         if tables is not None:
             _check_case(walker, tables, position, case, state)
         yield walker
-    rest = [case for case in range(len(query.property.cases)) if case not in set(listed)]
+    known = set(listed)
+    rest = [case for case in range(len(query.property.cases)) if case not in known]
     if not rest:
         return
     frame = Frame(query.network, arithmetic)
@@ -208,23 +210,22 @@ def _check_case(walker: Walker, tables: Tables, position: int, case: int, state:
     if root.empty:
         state.vacuous.append(case)
     frozen = walker.prelude(root, tables.prelude(position))
-    tasks: list[Task] = []
-    claimed = False
-    for tree in range(tables.trees):
-        if tables.tree_case(tree) != case:
-            continue
+    trees = tables.trees_of(case)
+    if not any(tables.tree_disjunct(t) is None and not tables.tree_literals(t) for t in trees):
+        walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
+    walker.walk(_tree_roots(walker, tables, frozen, trees))
+
+
+def _tree_roots(walker: Walker, tables: Tables, frozen: Domain, trees: list[int]) -> Iterator[Task]:
+    """Each tree starts from the frozen root state of its case and its own literals."""
+    for tree in trees:
+        walker.tick()
         domain, disjunct = frozen, tables.tree_disjunct(tree)
         if disjunct is not None:
-            domain = Domain(
-                case, domain.lower, domain.upper, domain.bounds, (disjunct,), empty=domain.empty
-            )
+            domain = replace(domain, disjuncts=(disjunct,))
         for literal in tables.tree_literals(tree):
             domain = assume(walker.frame, domain, literal)
-        claimed = claimed or (disjunct is None and not tables.tree_literals(tree))
-        tasks.append((tables.tree_root(tree), domain))
-    if not claimed:
-        walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
-    walker.walk(tasks)
+        yield tables.tree_root(tree), domain
 
 
 def _is_hole(tables: Tables, rejected: Rejected) -> bool:

@@ -8,6 +8,7 @@ that numbers do not grow with depth; sums are exact.  Matrix products are flint'
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +18,7 @@ from flint import fmpz_mat
 
 from proofs.arithmetic import Interval, Numbers
 from specs.enclosure import Enclosure, FloatArray
+from specs.errors import EvidenceError
 from specs.linear import LinearMap, MatMul
 from specs.network import Linear
 
@@ -43,10 +45,10 @@ class Exact:
         return np.zeros(shape, dtype=object)
 
     def lift_down(self, values: FloatArray) -> Numbers:
-        return _objects([math.floor(math.ldexp(v, BITS)) for v in values.flat], values.shape)
+        return _objects([_units(v, math.floor) for v in values.flat], values.shape)
 
     def lift_up(self, values: FloatArray) -> Numbers:
-        return _objects([math.ceil(math.ldexp(v, BITS)) for v in values.flat], values.shape)
+        return _objects([_units(v, math.ceil) for v in values.flat], values.shape)
 
     def floats_down(self, numbers: Numbers) -> FloatArray:
         return _floats(numbers, -1)
@@ -176,6 +178,15 @@ def _objects(values: list[int], shape: tuple[int, ...]) -> Numbers:
     return out.reshape(shape)
 
 
+def _units(value: float, rounded: Callable[[float], int]) -> int:
+    try:
+        return rounded(math.ldexp(value, BITS))
+    except OverflowError as error:
+        if math.isinf(value):
+            raise EvidenceError("a bound is infinite") from error
+        return int(value) << BITS  # so large a float is an integer
+
+
 def _ceil_shift(numbers: Any, bits: int) -> Any:
     return -((-numbers) >> bits)
 
@@ -183,10 +194,13 @@ def _ceil_shift(numbers: Any, bits: int) -> Any:
 def _floats(numbers: Numbers, direction: int) -> FloatArray:
     out = np.empty(numbers.size)
     for i, number in enumerate(numbers.flat):
-        value = math.ldexp(float(number), -BITS)
-        exact = math.ldexp(value, BITS)
-        if (int(exact) - number) * direction < 0:
-            value = math.nextafter(value, direction * math.inf)
+        try:
+            value = math.ldexp(float(number), -BITS)
+            if (int(math.ldexp(value, BITS)) - number) * direction < 0:
+                value = math.nextafter(value, direction * math.inf)
+        except OverflowError:
+            beyond = math.inf if number > 0 else -math.inf
+            value = beyond if number * direction > 0 else math.nextafter(beyond, 0.0)
         out[i] = value
     return out.reshape(numbers.shape)
 

@@ -10,6 +10,7 @@ import ast
 import io
 import json
 import os
+import stat
 import struct
 import tempfile
 import zipfile
@@ -30,8 +31,8 @@ from specs.errors import EvidenceError
 VERSION = 1
 PROOF, WITNESS = "farkas-proof", "farkas-witness"
 MANIFEST_LIMIT = 1 << 24
-FLOOR, RATIO = 1 << 26, 64
-"""Unpacked arrays may take 64 MiB plus 64 times the file's size."""
+FLOOR, RATIO = 1 << 22, 64
+"""Unpacked arrays may take 4 MiB plus 64 times the file's size."""
 
 Array = npt.NDArray[Any]
 
@@ -103,6 +104,8 @@ def read_evidence(path: str | Path) -> Proof | Witness:
         EvidenceError: the file is missing, damaged, too large unpacked or not evidence.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            raise EvidenceError("it is not a regular file")
         with open(path, "rb") as stream:
             head = stream.read(4)
             stream.seek(0)
@@ -139,7 +142,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
         allowed = {"manifest.json", *(f"{name}.npy" for name in ARRAYS)}
         strange = [name for name in names if name not in allowed]
         if strange or len(set(names)) != len(names):
-            raise EvidenceError(f"members are unknown or repeated: {strange[:3] or names[:3]}")
+            raise EvidenceError(f"members are unknown or repeated: {strange or names!r:.200}")
         if "manifest.json" not in names:
             raise EvidenceError("it has no manifest.json")
         left = _allowance(size)
@@ -167,8 +170,8 @@ def _read_witness(data: bytes) -> Witness:
     numbers = isinstance(case, int) and isinstance(disjunct, int)
     if not numbers or not isinstance(point, list) or not all(isinstance(x, str) for x in point):
         raise EvidenceError("a witness needs whole numbers 'case', 'disjunct' and texts 'point'")
-    if any(len(x) > 4000 for x in point):
-        raise EvidenceError("a coordinate has more than 4000 characters")
+    if any(len(x) > 4000 or not x.isascii() for x in point):
+        raise EvidenceError("a coordinate has more than 4000 characters, or strange ones")
     exact = tuple(_rational(x) for x in point)
     return Witness(_digest(content), int(case), int(disjunct), exact)  # type: ignore[arg-type]
 
@@ -191,7 +194,7 @@ def _object(data: bytes, kind: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != kind:
         raise EvidenceError(f"it does not say that its format is {kind}")
     if content.get("version") != VERSION:
-        raise EvidenceError(f"its version is {content.get('version')!r}, not {VERSION}")
+        raise EvidenceError(f"its version is {content.get('version')!r:.40}, not {VERSION}")
     return content
 
 
@@ -208,6 +211,8 @@ def _allowance(size: int) -> int:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
     """A member's content; the size that counts is the one read, not the one declared."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise EvidenceError(f"'{info.filename}' is neither stored nor deflated")
     with archive.open(info) as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
@@ -234,7 +239,7 @@ def _unpacked(member: str, data: bytes) -> Array:
         raise EvidenceError(f"'{member}' has a damaged header") from error
     allowed = {np.dtype(name).newbyteorder("<").str: name for name in ARRAYS[member[:-4]]}
     if not isinstance(kind, str) or kind not in allowed or order is not False:
-        raise EvidenceError(f"'{member}' is of type {kind!r}, not {' or '.join(allowed)}")
+        raise EvidenceError(f"'{member}' is of type {kind!r:.40}, not {' or '.join(allowed)}")
     dtype = np.dtype(kind)
     if not isinstance(shape, tuple) or len(shape) != 1 or not isinstance(shape[0], int):
         raise EvidenceError(f"'{member}' is not one-dimensional")

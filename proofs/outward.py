@@ -45,7 +45,11 @@ class Outward:
             nearest = float(value)
         except OverflowError as error:
             raise EvidenceError("a coefficient or constant is too large for floats") from error
-        return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
+        if Fraction(nearest) > value:
+            nearest = math.nextafter(nearest, -math.inf)
+        if math.isinf(nearest):
+            raise EvidenceError("a coefficient or constant is too large for floats")
+        return nearest
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape)

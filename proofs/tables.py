@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.domain import Literal
+from proofs.forms import Place
 from proofs.proof import ARRAYS, Fact, NodeKind, Proof, Side, neuron_tensors
 from specs.errors import EvidenceError
 from specs.network import Univariate
@@ -67,12 +68,14 @@ class Tables:
         self._query = query
         self._arrays = dict(proof.arrays)
         self._substitutions: dict[int, Substitution] = {}
+        self._blocks: dict[int, Block] = {}
+        self._forms: dict[int, tuple[tuple[Place, float], ...]] = {}
         self._set_sizes: dict[int, tuple[int, int]] = {}
         _check_types(self._arrays)
         tensors = query.network.tensors
         unknown = [name for name in proof.tensors if name not in tensors]
         if unknown:
-            raise EvidenceError(f"the proof names a tensor that the model lacks: '{unknown[0]}'")
+            raise EvidenceError(f"it names a tensor that the model lacks: {unknown[0]!r:.100}")
         self._tensors = np.array([tensors[name] for name in proof.tensors], dtype=np.int64)
         sizes = np.array(query.network.sizes, dtype=np.int64)
         self._sizes = sizes[self._tensors] if self._tensors.size else self._tensors
@@ -95,6 +98,10 @@ class Tables:
         chosen = range(int(ptr[position]), int(ptr[position + 1]))
         kinds, args = self._arrays["prelude_kind"], self._arrays["prelude_arg"]
         return [(NodeKind(int(kinds[i])), int(args[i])) for i in chosen]
+
+    def trees_of(self, case: int) -> list[int]:
+        """The trees of a case, in order."""
+        return self._trees_of.get(case, [])
 
     @property
     def trees(self) -> int:
@@ -131,16 +138,16 @@ class Tables:
 
     def literal(self, form: int, side: Side) -> Literal:
         """One side of a split on a linear form."""
-        ptr = self._arrays["form_ptr"]
-        chosen = slice(int(ptr[form]), int(ptr[form + 1]))
-        places = zip(
-            self._tensors[self._arrays["entry_tensor"][chosen]],
-            self._arrays["entry_index"][chosen],
-            self._arrays["entry_weight"][chosen],
-            strict=True,
-        )
-        weights = tuple(((int(t), int(i)), float(w)) for t, i, w in places)
-        return Literal(weights, float(self._arrays["form_point"][form]), side)
+        if form not in self._forms:
+            chosen = self._span("form_ptr", form)
+            places = zip(
+                self._tensors[self._arrays["entry_tensor"][chosen]],
+                self._arrays["entry_index"][chosen],
+                self._arrays["entry_weight"][chosen],
+                strict=True,
+            )
+            self._forms[form] = tuple(((int(t), int(i)), float(w)) for t, i, w in places)
+        return Literal(self._forms[form], float(self._arrays["form_point"][form]), side)
 
     def neuron(self, number: int) -> tuple[int, int]:
         """Tensor and index of a neuron."""
@@ -163,7 +170,7 @@ class Tables:
             target,
             None if chosen < 0 else self._set(chosen),
             tuple(side for side in Side if mask >> int(side) & 1),
-            EMPTY if hints < 0 else self._substitution(hints),
+            EMPTY if hints < 0 else self.substitution(hints),
         )
 
     def _substitution(self, number: int) -> Substitution:
@@ -177,13 +184,18 @@ class Tables:
         weights = arrays["weight_value"][self._span("sub_weight_ptr", number)]
         stop = int(arrays["sub_stop"][number])
         return Substitution(
-            tuple(self._block(int(b)) for b in blocks),
+            tuple(self._block(int(b)) for b in dict.fromkeys(blocks.tolist()[::-1]))[::-1],
             multipliers,
             tuple(float(w) for w in weights),
             None if stop < 0 else int(self._tensors[stop]),
         )
 
     def _block(self, number: int) -> Block:
+        if number not in self._blocks:  # substitutions share blocks, and so their memory
+            self._blocks[number] = self._make_block(number)
+        return self._blocks[number]
+
+    def _make_block(self, number: int) -> Block:
         arrays = self._arrays
         chosen = int(arrays["block_set"][number])
         stored = arrays["slope"][self._span("block_ptr", number)].astype(np.float64)
@@ -265,7 +277,9 @@ class Tables:
         neurons = np.isin(arrays["multiplier_kind"], (Fact.LOWER, Fact.UPPER))
         if np.any(arrays["multiplier_index"][neurons] >= self._neuron_ends[-1]):
             raise EvidenceError("a multiplier names a neuron that does not exist")
+        self._trees_of: dict[int, list[int]] = {}
         for tree in range(count["tree_case"]):
+            self._trees_of.setdefault(self.tree_case(tree), []).append(tree)
             case = query.property.cases[self.tree_case(tree)]
             if not -1 <= int(arrays["tree_disjunct"][tree]) < len(case.unsafe):
                 raise EvidenceError("a tree names a disjunct that its case lacks")
@@ -284,17 +298,22 @@ class Tables:
                 raise EvidenceError("a block of slopes does not fit its tensor")
             if width == 0 or span.stop == span.start:
                 raise EvidenceError("a block of slopes is empty")
+        per_row: dict[int, set[int]] = {}
         for number in range(len(arrays["step_target"])):
             place, chosen = int(arrays["step_target"][number]), int(arrays["step_set"][number])
             if int(self._tensors[place]) not in self._neuron_tensors:
                 raise EvidenceError("a bound step's target is not a pre-activation")
             rows = None if chosen < 0 else self._check_set(chosen, int(self._sizes[place]))
             hints = int(arrays["step_sub"][number])
-            for block in (
-                [] if hints < 0 else arrays["sub_block"][self._span("sub_block_ptr", hints)]
-            ):
-                if int(arrays["block_rows"][block]) not in (1, rows):
-                    raise EvidenceError("slopes per row do not fit the rows of their bound step")
+            if hints >= 0 and hints not in per_row:
+                per_row[hints] = self._rows(hints)
+            if hints >= 0 and not per_row[hints] <= {1, rows}:
+                raise EvidenceError("slopes per row do not fit the rows of their bound step")
+
+    def _rows(self, substitution: int) -> set[int]:
+        """How many rows of slopes the blocks of a substitution have."""
+        blocks = self._arrays["sub_block"][self._span("sub_block_ptr", substitution)]
+        return set(np.unique(self._arrays["block_rows"][blocks]).tolist())
 
     def _check_set(self, number: int, size: int) -> int:
         if number not in self._set_sizes:  # sets may be shared by many blocks

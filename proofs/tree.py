@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -264,9 +264,15 @@ class Walker:
         disjunct = tables.tree_disjunct(tree)
         if disjunct is not None and set(domain.disjuncts) - {disjunct}:
             return "it cites a tree that does not refute all its disjuncts"
-        path = literals(domain.trail)
-        for needed in tables.tree_literals(tree):
-            if not any(literal.entails(needed) for literal in path):
+        wanted, path = tables.tree_literals(tree), literals(domain.trail)
+        closest: dict[tuple[object, Side], Literal] = {}
+        for literal in path if wanted else ():
+            key = literal.weights, literal.side
+            if key not in closest or literal.entails(closest[key]):
+                closest[key] = literal
+        for needed in wanted:
+            found = closest.get((needed.weights, needed.side))
+            if found is None or not found.entails(needed):
                 return "it cites a tree whose splits are not on its path"
         return None
 
@@ -343,18 +349,16 @@ class Walker:
         entry: IndexArray,
     ) -> None:
         lower, upper = (part.copy() for part in batch.bounds[step.target])
-        one = Fraction(1)
+        one, hints = Fraction(1), step.substitution
+        added = {k: self._facts(domains[k], hints) for k in np.unique(owner).tolist()}
         for side in step.sides:
             sign = Fraction(1 if side is Side.LOWER else -1)
             forms = []
             for domain_number, index in zip(owner.tolist(), entry.tolist(), strict=True):
                 own = Form({(step.target, index): sign}, Fraction(0))
-                facts = self._facts(domains[domain_number], step.substitution)
-                forms.append(combine([(one, own), *facts]))
+                forms.append(combine([(one, own), (one, added[domain_number])]))
             rows = self._rows(forms, place)
-            found = substitute(
-                self.frame, batch, relaxations, rows, step.substitution.stop, self.tick
-            )
+            found = substitute(self.frame, batch, relaxations, rows, hints.stop, self.tick)
             if side is Side.LOWER:
                 lower[place, entry] = found
             else:
@@ -408,7 +412,7 @@ class Walker:
             facts = self._facts(with_bounds, own)
             for number in domain.disjuncts:
                 for form in self._combinations(domain.case, number, own.weights):
-                    forms.append(combine([(Fraction(1), form), *facts]))
+                    forms.append(combine([(Fraction(1), form), (Fraction(1), facts)]))
                     owner.append(place)
                     disjunct.append(number)
         if not forms:
@@ -461,14 +465,18 @@ class Walker:
     def _case(self, case: int) -> Case:
         return self._query.property.cases[case]
 
-    def _facts(self, domain: Domain, hints: Substitution) -> list[tuple[Fraction, Form]]:
+    def _facts(self, domain: Domain, hints: Substitution) -> Form:
+        """The multiples of facts that hints ask for, added up."""
+        return combine(self._listed_facts(domain, hints))
+
+    def _listed_facts(self, domain: Domain, hints: Substitution) -> Iterator[tuple[Fraction, Form]]:
         """The facts that hints multiply, all of the same case and path as the domain."""
-        found: list[tuple[Fraction, Form]] = []
         if not hints.multipliers:
-            return found
+            return
         path = literals(domain.trail)
         region = self._case(domain.case).constraints
         for kind, index, value in hints.multipliers:
+            self.tick()
             form: Form | None = None
             if kind is Fact.SPLIT and index < len(path):
                 form = path[index].fact()
@@ -480,15 +488,14 @@ class Walker:
             elif kind in (Fact.LOWER, Fact.UPPER):
                 form = self._stored_bound(domain, kind, index)
             if form is not None and value > 0:
-                found.append((Fraction(value), form))
-        return found
+                yield Fraction(value), form
 
     def _stored_bound(self, domain: Domain, kind: Fact, index: int) -> Form | None:
         if self._tables is None:
             return None
         tensor, entry = self._tables.neuron(index)
         bound = domain.bounds[tensor][0 if kind is Fact.LOWER else 1][entry]
-        if not np.isfinite(float(bound)):
+        if not np.isfinite(self._arithmetic.floats_down(np.asarray([bound]))[0]):
             return None  # an infinite bound drops its side
         sign = Fraction(-1 if kind is Fact.LOWER else 1)
         return Form({(tensor, entry): sign}, -sign * self._arithmetic.fraction(bound))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 from proofs.evaluate import Value, evaluate
 from specs.property import Constraint
 from specs.query import Query
+
+DENOMINATOR_LIMIT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,15 @@ def objection(query: Query, witness: Witness) -> str | None:
         return f"case {witness.case} has no disjunct {witness.disjunct}"
     if len(x) != query.network.input_size:
         return f"it has {len(x)} inputs, the network {query.network.input_size}"
+    common = 1  # evaluation takes time and memory by its length, at every neuron
+    for value in x:
+        common = math.lcm(common, value.denominator)
+        if common.bit_length() > DENOMINATOR_LIMIT:
+            return f"its common denominator has more than {DENOMINATOR_LIMIT} bits"
     for i, value in enumerate(x):
         low, high = case.lower[i], case.upper[i]
         if value < low or value > high:
-            return f"input {i} = {float(value)!r} lies outside [{float(low)!r}, {float(high)!r}]"
+            return f"input {i} = {_shown(value)} lies outside [{_shown(low)}, {_shown(high)}]"
         if (i in case.strict_lower and value == low) or (i in case.strict_upper and value == high):
             return f"input {i} lies on a bound that is strict"
     for number, constraint in enumerate(case.constraints):
@@ -55,8 +63,15 @@ def objection(query: Query, witness: Witness) -> str | None:
     for number, constraint in enumerate(case.unsafe[witness.disjunct]):
         value = _largest(constraint, x, y)
         if value > 0 or (constraint.strict and value == 0):
-            return f"constraint {number} of the unsafe set is not satisfied: {float(value):.3g} > 0"
+            return f"constraint {number} of the unsafe set is not satisfied: {_shown(value)} > 0"
     return None
+
+
+def _shown(value: Fraction) -> str:
+    try:
+        return f"{float(value):.17g}"
+    except OverflowError:
+        return "a number beyond the range of floats"
 
 
 def _largest(constraint: Constraint, x: tuple[Fraction, ...], y: list[Value]) -> Fraction:
