@@ -91,9 +91,11 @@ def divide(arguments: Sequence[Linear], budget: Budget) -> Linear:
 
 def _accumulate(total: Linear, other: Linear, sign: int, budget: Budget) -> None:
     budget.spend(1 + len(other.terms))
-    total.constant = _sized(total.constant + sign * other.constant)
+    other_constant = other.constant if sign > 0 else -other.constant
+    total.constant = _sized(total.constant + other_constant)
     for key, value in other.terms.items():
-        new = _sized(total.terms.get(key, Fraction(0)) + sign * value)
+        value = value if sign > 0 else -value
+        new = _sized(total.terms[key] + value) if key in total.terms else value
         if new:
             total.terms[key] = new
         else:
@@ -213,9 +215,12 @@ def compare(relation: str, arguments: Sequence[Linear], place: int, budget: Budg
 
 
 def _atom(difference: Linear, sign: int, strict: bool, place: int) -> Atom:
-    inputs = {k: sign * c for k, c in difference.terms.items() if k >= 0}
-    outputs = {~k: sign * c for k, c in difference.terms.items() if k < 0}
-    return Atom(constraint(inputs, outputs, sign * difference.constant, strict), place)
+    terms, constant = difference.terms, difference.constant
+    if sign < 0:
+        terms, constant = {k: -c for k, c in terms.items()}, -constant
+    inputs = {k: c for k, c in terms.items() if k >= 0}
+    outputs = {~k: c for k, c in terms.items() if k < 0}
+    return Atom(constraint(inputs, outputs, constant, strict), place)
 
 
 def conjoin(arguments: Sequence[Formula], budget: Budget) -> Formula:

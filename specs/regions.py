@@ -46,7 +46,7 @@ class _Box:
     def cut(self, c: Constraint) -> int:
         """Intersect with a constraint on a single input; returns that input."""
         ((i, factor),) = c.inputs
-        bound = -c.constant / factor
+        bound = -c.constant if factor == 1 else -c.constant / factor
         if factor > 0:
             old = self.upper[i]
             if old is None or bound < old:

@@ -33,9 +33,9 @@ from specs.vnnlib1_fast import read_disjunction
 TOKEN = re.compile(r"[\s]*(?:;[^\n]*\s*)*([()]|[^\s();]+|\Z)")
 _VARIABLE = re.compile(r"([XY])_(0|[1-9][0-9]{0,9})")
 _DECLARATION = re.compile(r"\s*\(\s*declare-const\s+([XY])_(0|[1-9][0-9]{0,9})\s+Real\s*\)")
-_BOUND = re.compile(
-    rf"\s*\(\s*assert\s*\(\s*([<>]=?)\s+X_(0|[1-9][0-9]{{0,9}})\s+({DECIMAL})\s*\)\s*\)"
-)
+_INPUT_BOUND = rf"\s*\(\s*([<>]=?)\s+X_(0|[1-9][0-9]{{0,9}})\s+({DECIMAL})\s*\)"
+_BOUND = re.compile(_INPUT_BOUND)
+_ASSERTED_BOUND = re.compile(rf"\s*\(\s*assert{_INPUT_BOUND}\s*\)")
 _IGNORED = frozenset(("set-logic", "set-info", "check-sat", "get-model", "exit"))
 _FORMULA = (Atom, And, Cells)
 
@@ -139,18 +139,22 @@ class _Reader:
     def _bounds(self) -> bool:
         """Bounds on single inputs, the bulk of most files, without the general parser."""
         start = self._at
-        while (match := _BOUND.match(self.source.text, self._at)) is not None:
-            i = int(match[2])
-            if i not in self.declared[0]:
-                break
-            try:
-                bound = parse_decimal(match[3])
-            except ValueError:
-                break
-            c = input_bound(i, match[1][0] == "<", len(match[1]) == 1, bound)
-            self.assertions.append(Atom(c, match.start(1) - 1))
-            self._at = match.end()
+        while (atom := self._bound(_ASSERTED_BOUND)) is not None:
+            self.assertions.append(atom)
         return self._at > start
+
+    def _bound(self, form: re.Pattern[str]) -> Atom | None:
+        match = form.match(self.source.text, self._at)
+        if match is None or int(match[2]) not in self.declared[0]:
+            return None
+        try:
+            bound = parse_decimal(match[3])
+        except ValueError:
+            return None
+        self._at = match.end()
+        self._place = match.start(1) - 1
+        c = input_bound(int(match[2]), match[1][0] == "<", len(match[1]) == 1, bound)
+        return Atom(c, self._place)
 
     def _declare(self, letter: str, index: int, place: int) -> None:
         kind = "XY".index(letter)
@@ -218,10 +222,13 @@ class _Reader:
     def _expression(self) -> Linear | Formula:
         stack: list[_Frame] = []
         while True:
-            token = self._token()
+            bound = self._bound(_BOUND)
+            token = "" if bound is not None else self._token()
             place = self._place
             value: Linear | Formula
-            if token == "(":
+            if bound is not None:
+                value = bound
+            elif token == "(":
                 symbol = self._token()
                 if not (symbol in CONNECTIVES or symbol in RELATIONS or symbol in ARITHMETIC):
                     raise self.fail(
@@ -231,7 +238,7 @@ class _Reader:
                     )
                 stack.append(_Frame(symbol, place, [], []))
                 continue
-            if token == ")" and stack:
+            elif token == ")" and stack:
                 frame = stack.pop()
                 value = self._apply(frame)
                 place = frame.place

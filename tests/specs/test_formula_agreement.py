@@ -151,13 +151,13 @@ def check(trees: list[Tree], samples: list, version: int) -> None:
         assert stated.violated(x, y) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(formulas(["<=", "<", ">=", ">", "="]), min_size=1, max_size=3), points)
 def test_version_1_agrees_with_the_formula(trees: list[Tree], samples: list) -> None:
     check(trees, samples, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(formulas(list(RELATIONS)), min_size=1, max_size=3), points)
 def test_version_2_agrees_with_the_formula(trees: list[Tree], samples: list) -> None:
     check(trees, samples, 2)
@@ -193,7 +193,7 @@ box_clause = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         box_clause | st.tuples(st.just("and"), st.lists(simple, min_size=1, max_size=4)),
