@@ -1,0 +1,399 @@
+"""Collects the nodes of a network while an ONNX graph is walked.
+
+A variable tensor is a sum of maps of finished tensors plus an offset.  It becomes a node
+only when something needs it as a whole, so that MatMul and Add, or a convolution, its bias
+and the shortcut beside it, end as one linear node, and index maps compose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from specs.enclosure import Enclosure, zeros
+from specs.errors import ModelError
+from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter
+from specs.network import Input, Linear, Network, Node, Term, Univariate
+from specs.reader import rounding
+from specs.reader.tensors import FLOATS, Constant, kind_name, real
+
+Array = npt.NDArray[Any]
+Rearrangement = Callable[[Array, int], Array]
+"""Moves the entries of an array; new entries receive the second argument."""
+
+RESERVED = "farkas:"
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A sum of terms plus a constant, not necessarily a node yet."""
+
+    terms: tuple[Term, ...]
+    offset: Enclosure | None = None
+
+    @property
+    def tensor(self) -> int | None:
+        """The finished tensor that this is, if it is one."""
+        if self.offset is None and len(self.terms) == 1:
+            term = self.terms[0]
+            return term.source if isinstance(term.map, Identity) else None
+        return None
+
+    @property
+    def is_view(self) -> bool:
+        """Whether every entry is an entry of a finished tensor, or a constant."""
+        return all(isinstance(term.map, Identity | Gather) for term in self.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """A tensor that depends on the network's inputs."""
+
+    shape: tuple[int, ...]
+    kind: int
+    affine: Affine
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+Operand = Constant | Variable
+
+
+@dataclass
+class Builder:
+    """The network under construction.
+
+    Attributes:
+        budget: how many tensor entries may still be made; bounds the memory that a small
+            hostile file can claim.
+        place: the ONNX tensor being computed, for the names of helper nodes.
+    """
+
+    budget: int
+    place: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    _labels: list[list[str]] = field(default_factory=list)
+    _pending: dict[Affine, list[str]] = field(default_factory=dict)
+    _finished: dict[Affine, int] = field(default_factory=dict)
+    _helpers: dict[str, int] = field(default_factory=dict)
+
+    def claim(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Account for a tensor about to be made.
+
+        Raises:
+            ModelError: its shape is negative, or the model's tensors grow too large.
+        """
+        if any(extent < 0 for extent in shape):
+            raise ModelError(f"a tensor of shape {tuple(shape)}")
+        size = math.prod(shape)
+        if size > self.budget or len(shape) > 32:
+            raise ModelError(
+                f"a tensor of shape {tuple(shape)} is too large for a model file of this size"
+            )
+        self.budget -= size
+        return tuple(shape)
+
+    def input(self, name: str, shape: tuple[int, ...], kind: int) -> Variable:
+        """A network input."""
+        self.claim(shape)
+        variable = self._append(Input(name, shape), kind)
+        self.bind(name, variable)
+        return variable
+
+    def bind(self, name: str, operand: Operand, shared: bool = False) -> Operand:
+        """Give an ONNX name to a result; one that several nodes read becomes a node."""
+        if isinstance(operand, Constant):
+            return operand
+        number = self._number(operand.affine)
+        if number is None and shared and not operand.affine.is_view:
+            number = self.tensor(operand)
+        if number is None:
+            self._pending.setdefault(operand.affine, []).append(name)
+            return operand
+        self._labels[number].append(name)
+        return dataclasses.replace(operand, affine=self._plain(number))
+
+    def tensor(self, variable: Variable) -> int:
+        """The number of the node that holds ``variable``, made if there is none."""
+        affine = variable.affine
+        number = self._number(affine)
+        if number is not None:
+            return number
+        offset = zeros(variable.size) if affine.offset is None else affine.offset
+        made = self._append(Linear("", variable.shape, affine.terms, offset), variable.kind)
+        number = made.affine.terms[0].source
+        self._labels[number] = self._pending.pop(affine, [])
+        self._finished[affine] = number
+        return number
+
+    def finished(self, variable: Variable) -> Variable:
+        """``variable`` as the whole of a node."""
+        return dataclasses.replace(variable, affine=self._plain(self.tensor(variable)))
+
+    def reshape(self, operand: Operand, shape: Sequence[int]) -> Operand:
+        """The same entries under another shape."""
+        shape = tuple(shape)
+        if math.prod(shape) != math.prod(operand.shape):
+            raise ModelError(f"shape {operand.shape} cannot become {shape}")
+        if isinstance(operand, Variable):
+            return dataclasses.replace(operand, shape=shape)
+        return rearranged(operand, lambda array, _: array.reshape(shape))
+
+    def view(self, operand: Operand, rearrange: Rearrangement) -> Operand:
+        """Entries of ``operand`` elsewhere; entries that are new become 0."""
+        if isinstance(operand, Constant):
+            return rearranged(operand, rearrange)
+        index = rearrange(np.arange(operand.size).reshape(operand.shape), -1)
+        shape, flat = index.shape, index.reshape(-1)
+        if flat.size == operand.size and np.array_equal(flat, np.arange(flat.size)):
+            return dataclasses.replace(operand, shape=shape)
+        self.claim(shape)
+        if not operand.affine.is_view:
+            operand = self.finished(operand)
+        terms = tuple(Term(term.source, _gather(term.map, flat)) for term in operand.affine.terms)
+        offset = operand.affine.offset
+        if offset is not None:
+            mover = Gather(flat, operand.size)
+            offset = rounding.image(mover, offset)
+        return Variable(shape, operand.kind, Affine(terms, offset))
+
+    def broadcast(self, operand: Operand, shape: tuple[int, ...]) -> Operand:
+        """``operand`` repeated to ``shape``."""
+        if operand.shape == shape:
+            return operand
+        if math.prod(shape) != math.prod(operand.shape):
+            self.claim(shape)
+        return self.view(operand, lambda array, _: np.broadcast_to(array, shape))
+
+    def apply(self, linear: LinearMap, operand: Operand, shape: Sequence[int]) -> Operand:
+        """The image of ``operand`` under a linear map."""
+        shape = self.claim(shape)
+        if isinstance(operand, Constant):
+            flat = operand.enclosure
+            radius = None if flat.radius is None else flat.radius.reshape(-1)
+            mapped = rounding.image(linear, Enclosure(flat.value.reshape(-1), radius))
+            moved = None if mapped.radius is None else mapped.radius.reshape(shape)
+            return Constant(mapped.value.reshape(shape), operand.kind, moved)
+        return Variable(shape, operand.kind, Affine((Term(self.tensor(operand), linear),)))
+
+    def add(self, left: Operand, right: Operand) -> Operand:
+        """``left + right`` for real tensors, broadcast."""
+        shape = common_shape(left.shape, right.shape)
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            self.claim(shape)
+            return real(rounding.add(left.enclosure, right.enclosure), left.kind)
+        if isinstance(left, Constant):
+            left, right = right, left
+        if isinstance(right, Constant) and is_exactly(right, 0.0):
+            return self.broadcast(left, shape)
+        left, right = self.broadcast(left, shape), self.broadcast(right, shape)
+        if isinstance(left, Variable) and isinstance(right, Constant):
+            return self._shifted(left, flat_enclosure(right))
+        if not isinstance(left, Variable) or not isinstance(right, Variable):
+            raise ModelError("a constant sum was taken for a variable one")
+        if left.affine.offset is not None and right.affine.offset is not None:
+            total = rounding.add(left.affine.offset, right.affine.offset)
+            if total.exact:
+                terms = left.affine.terms + right.affine.terms
+                return Variable(shape, left.kind, Affine(terms, total))
+            right = self.finished(right)
+        offset = right.affine.offset if left.affine.offset is None else left.affine.offset
+        return Variable(shape, left.kind, Affine(left.affine.terms + right.affine.terms, offset))
+
+    def subtract(self, left: Operand, right: Operand) -> Operand:
+        """``left - right`` for real tensors, broadcast."""
+        return self.add(left, self.negate(right))
+
+    def negate(self, operand: Operand) -> Operand:
+        """``-operand``, never rounded."""
+        if isinstance(operand, Constant):
+            return real(rounding.negate(operand.enclosure), operand.kind)
+        terms = [_negated(term) for term in operand.affine.terms]
+        if any(term is None for term in terms):
+            return self.negate(self.finished(operand))
+        offset = operand.affine.offset
+        affine = Affine(
+            tuple(term for term in terms if term is not None),
+            None if offset is None else rounding.negate(offset),
+        )
+        return dataclasses.replace(operand, affine=affine)
+
+    def scale(self, operand: Operand, factors: Constant) -> Operand:
+        """``operand * factors`` for real tensors, broadcast."""
+        shape = common_shape(operand.shape, factors.shape)
+        if isinstance(operand, Constant):
+            self.claim(shape)
+            return real(rounding.multiply(operand.enclosure, factors.enclosure), operand.kind)
+        if is_exactly(factors, 1.0):
+            return self.broadcast(operand, shape)
+        if is_exactly(factors, -1.0):
+            return self.negate(self.broadcast(operand, shape))
+        stretched = self.broadcast(factors, shape)
+        if not isinstance(stretched, Constant):
+            raise ModelError("constant factors were taken for variable ones")
+        wide = self.broadcast(operand, shape)
+        return self.apply(Scale(flat_enclosure(stretched)), wide, shape)
+
+    def relu(self, operand: Operand) -> Operand:
+        """``max(0, operand)``, elementwise."""
+        if isinstance(operand, Constant):
+            constant = operand.enclosure
+            return real(rounding.maximum(constant, Enclosure(np.zeros(()))), operand.kind)
+        source = self.tensor(operand)
+        return self._append(Univariate("", operand.shape, source, "relu"), operand.kind)
+
+    def concat(self, operands: Sequence[Operand], axis: int) -> Operand:
+        """The operands one after the other along an axis."""
+        extents = [operand.shape[axis] for operand in operands]
+        first = operands[0]
+        shape = list(first.shape)
+        shape[axis] = sum(extents)
+        self.claim(shape)
+        constants = [operand for operand in operands if isinstance(operand, Constant)]
+        if len(constants) == len(operands):
+            return _concatenated(constants, axis)
+        positions = np.split(
+            np.arange(math.prod(shape)).reshape(shape), np.cumsum(extents)[:-1], axis=axis
+        )
+        size = math.prod(shape)
+        value, radius = np.zeros(size), np.zeros(size)
+        terms: list[Term] = []
+        for operand, place in zip(operands, positions, strict=True):
+            target = place.reshape(-1)
+            if isinstance(operand, Constant):
+                part = flat_enclosure(operand)
+                value[target] = part.value
+                radius[target] = 0.0 if part.radius is None else part.radius
+            else:
+                self._place(terms, operand, target, size)
+        offset = Enclosure(value, radius)
+        trivial = offset.exact and not np.any(offset.value)
+        return Variable(tuple(shape), first.kind, Affine(tuple(terms), None if trivial else offset))
+
+    def _place(self, terms: list[Term], part: Variable, target: Array, size: int) -> None:
+        """Put ``part`` at the positions ``target`` of a concatenation."""
+        affine = part.affine
+        if affine.offset is None and len(affine.terms) == 1 and affine.is_view:
+            source, mover = affine.terms[0].source, affine.terms[0].map
+            twin = next(
+                (t for t in terms if t.source == source and isinstance(t.map, Gather)), None
+            )
+            if isinstance(mover, Gather) or twin is not None:
+                known = (
+                    twin.map.index if twin is not None and isinstance(twin.map, Gather) else None
+                )
+                index = np.full(size, -1) if known is None else known.copy()
+                index[target] = mover.index if isinstance(mover, Gather) else np.arange(part.size)
+                if twin is None:
+                    self.claim((size,))
+                    terms.append(Term(source, Gather(index, mover.source_size)))
+                else:
+                    terms[terms.index(twin)] = Term(source, Gather(index, mover.source_size))
+                return
+        terms.append(Term(self.tensor(part), Scatter(target, size)))
+
+    def network(self, outputs: Sequence[Variable]) -> Network:
+        """The finished network."""
+        numbers = tuple(self.tensor(output) for output in outputs)
+        nodes, aliases = [], {}
+        for number, (node, labels) in enumerate(zip(self.nodes, self._labels, strict=True)):
+            names = labels or [node.name]
+            nodes.append(dataclasses.replace(node, name=names[0]))
+            aliases.update({name: number for name in names[1:]})
+        return Network(tuple(nodes), numbers, aliases)
+
+    def _append(self, node: Node, kind: int) -> Variable:
+        count = self._helpers.get(self.place, 0)
+        self._helpers[self.place] = count + 1
+        helper = f"{RESERVED}{self.place}/{count}"
+        self.nodes.append(dataclasses.replace(node, name=helper))
+        self._labels.append([])
+        return Variable(node.shape, kind, self._plain(len(self.nodes) - 1))
+
+    def _plain(self, number: int) -> Affine:
+        return Affine((Term(number, Identity(math.prod(self.nodes[number].shape))),))
+
+    def _number(self, affine: Affine) -> int | None:
+        tensor = affine.tensor
+        return self._finished.get(affine) if tensor is None else tensor
+
+    def _shifted(self, variable: Variable, constant: Enclosure) -> Variable:
+        affine = variable.affine
+        if affine.offset is not None:
+            total = rounding.add(affine.offset, constant)
+            if total.exact or not (affine.offset.exact and constant.exact):
+                return dataclasses.replace(variable, affine=Affine(affine.terms, total))
+            affine = self.finished(variable).affine
+        return dataclasses.replace(variable, affine=Affine(affine.terms, constant))
+
+
+def common_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that two operands broadcast to.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        return np.broadcast_shapes(left, right)
+    except ValueError:
+        raise ModelError(f"shapes {left} and {right} do not broadcast") from None
+
+
+def is_exactly(constant: Constant, number: float) -> bool:
+    """Whether every entry is exactly ``number``."""
+    return constant.radius is None and bool(np.all(constant.value == number))
+
+
+def flat_enclosure(constant: Constant) -> Enclosure:
+    """The entries of a real constant in a row."""
+    enclosure = constant.enclosure
+    radius = None if enclosure.radius is None else enclosure.radius.reshape(-1)
+    return Enclosure(enclosure.value.reshape(-1), radius)
+
+
+def rearranged(constant: Constant, rearrange: Rearrangement) -> Constant:
+    """A constant with its entries moved."""
+    value = rearrange(constant.value, 0)
+    radius = None if constant.radius is None else rearrange(constant.radius, 0)
+    return Constant(value, constant.kind, radius)
+
+
+def require_real(operand: Operand) -> None:
+    """Refuse tensors that are not of a floating type."""
+    if operand.kind not in FLOATS:
+        raise ModelError(f"{kind_name(operand.kind)} values where real numbers are expected")
+
+
+def _concatenated(constants: list[Constant], axis: int) -> Constant:
+    value = np.concatenate([constant.value for constant in constants], axis=axis)
+    radius = None
+    if any(constant.radius is not None for constant in constants):
+        radii = [np.zeros(c.shape) if c.radius is None else c.radius for c in constants]
+        radius = np.concatenate(radii, axis=axis)
+    return Constant(value, constants[0].kind, radius)
+
+
+def _gather(mover: LinearMap, index: Array) -> LinearMap:
+    """``Gather(index)`` after an index map."""
+    if isinstance(mover, Gather):
+        index = np.where(index >= 0, mover.index[np.maximum(index, 0)], -1)
+    return Gather(index, mover.source_size)
+
+
+def _negated(term: Term) -> Term | None:
+    """The term's opposite, if it has one without a further node."""
+    mover = term.map
+    if isinstance(mover, Identity):
+        return Term(term.source, Scale(Enclosure(np.full(mover.size, -1.0))))
+    if isinstance(mover, Scale | MatMul | Conv):
+        negative = dataclasses.replace(mover, weight=rounding.negate(mover.weight))
+        return Term(term.source, negative)
+    return None
