@@ -235,6 +235,17 @@ def test_an_empty_box_needs_no_bounds_in_the_fast_path_either() -> None:
     assert fast.digest == slow.digest
 
 
+def test_an_open_box_of_width_zero_is_empty_in_the_fast_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rest = " ".join(f"(>= X_{i} 0.0) (<= X_{i} 1.0)" for i in range(1, INPUTS))
+    clauses = [f"(and (>{e} X_0 0.5) (<= X_0 0.50) {rest})" for e in ("", "=")]
+    monkeypatch.setattr(vnnlib1_fast, "MIN_LENGTH", 0)
+    fast = read(document([f"(assert (or {' '.join(clauses)}))"], 1), 1)
+    assert [case.lower[0] for case in fast.cases] == [Fraction(1, 2)]
+    assert "dropped: 1" in fast.notes[0]
+
+
 def attempt(text: str) -> tuple[Property | None, bool]:
     try:
         return read(text, 1), False
