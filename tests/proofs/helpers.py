@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from proofs.check import ARITHMETICS, Checked, check_proof
-from proofs.proof import Proof, ProofBuilder
+from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint, neuron_tensors
 from specs.enclosure import Enclosure, zeros
-from specs.linear import Identity, LinearMap, MatMul, Scale
+from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale
 from specs.network import Input, Linear, Network, Term, Univariate
 from specs.property import Case, Conjunction, Property, constraint
 from specs.query import ModelFile, Query
@@ -152,23 +152,56 @@ def _cached(term: LinearMap) -> Matrix:
 
 Affine = tuple[tuple[Fraction, ...], Fraction]
 """Coefficients of the inputs, and a constant."""
+Point = tuple[Fraction, ...]
 
 
-def pieces(network: Network) -> Iterable[tuple[list[Affine], list[list[Affine]]]]:
-    """Every activation pattern: half spaces ``>= 0`` that define it, and all tensors on it."""
+def value_at(affine: Affine, point: Point) -> Fraction:
+    return sum((c * x for c, x in zip(affine[0], point, strict=True)), affine[1])
+
+
+def clip(cell: list[Point], affine: Affine) -> list[Point]:
+    """The part of a convex cell (its vertices in order) where a function is at least 0."""
+    values = [value_at(affine, point) for point in cell]
+    if all(v >= 0 for v in values):
+        return cell
+    kept: list[Point] = []
+    for k, (point, value) in enumerate(zip(cell, values, strict=True)):
+        before, last = cell[k - 1], values[k - 1]
+        if value * last < 0:
+            share = last / (last - value)
+            kept.append(tuple(a + share * (b - a) for a, b in zip(before, point, strict=True)))
+        if value >= 0:
+            kept.append(point)
+    return list(dict.fromkeys(kept))
+
+
+def region(case: Case) -> list[Point]:
+    """The vertices of a case's region, of one or two inputs."""
+    (a, b), *more = list(zip(case.lower, case.upper, strict=True))
+    cell: list[Point] = [(a,), (b,)]
+    if more:
+        c, d = more[0]
+        cell = [(a, c), (b, c), (b, d), (a, d)]
+    for c in case.constraints:
+        cell = clip(cell, _scaled(_affine(c, [], len(case.lower)), Fraction(-1)))
+    return list(dict.fromkeys(cell))
+
+
+def cells(network: Network, cell: list[Point]) -> Iterable[tuple[list[Point], list[list[Affine]]]]:
+    """Every activation pattern that a region meets: its cell, and all tensors on it."""
     size = network.input_size
+    zero: Affine = ((Fraction(0),) * size, Fraction(0))
 
-    def extend(number: int, facts: list[Affine], tensors: list[list[Affine]], start: int):
+    def extend(number, cell, tensors, start):
+        if not cell:
+            return
         if number == len(network.nodes):
-            yield facts, tensors
+            yield cell, tensors
             return
         node = network.nodes[number]
         if isinstance(node, Input):
-            own = [
-                (tuple(Fraction(int(k == start + i)) for k in range(size)), Fraction(0))
-                for i in range(network.sizes[number])
-            ]
-            yield from extend(number + 1, facts, [*tensors, own], start + len(own))
+            own = [_unit(size, start + i) for i in range(network.sizes[number])]
+            yield from extend(number + 1, cell, [*tensors, own], start + len(own))
         elif isinstance(node, Linear):
             own = [((Fraction(0),) * size, exact(v)) for v in node.offset.value]
             for term in node.terms:
@@ -176,99 +209,309 @@ def pieces(network: Network) -> Iterable[tuple[list[Affine], list[list[Affine]]]
                     for k, w in enumerate(weights):
                         if w:
                             own[row] = _plus(own[row], w, tensors[term.source][k])
-            yield from extend(number + 1, facts, [*tensors, own], start)
+            yield from extend(number + 1, cell, [*tensors, own], start)
         else:
-            source = tensors[node.source]
-            zero: Affine = ((Fraction(0),) * size, Fraction(0))
-            for signs in itertools.product((True, False), repeat=len(source)):
-                more = [a if on else _plus(zero, Fraction(-1), a) for on, a in zip(signs, source)]
-                own = [a if on else zero for on, a in zip(signs, source, strict=True)]
-                if not _possible(network, [*facts, *more]):
-                    continue
-                yield from extend(number + 1, [*facts, *more], [*tensors, own], start)
+            yield from phases(number, cell, tensors, [], start)
 
-    yield from extend(0, [], [], 0)
+    def phases(number, cell, tensors, own, start):
+        source = tensors[network.nodes[number].source]
+        if len(own) == len(source):
+            yield from extend(number + 1, cell, [*tensors, own], start)
+            return
+        here = source[len(own)]
+        values = [value_at(here, point) for point in cell]
+        if max(values) > 0:
+            yield from phases(number, clip(cell, here), tensors, [*own, here], start)
+        if min(values) < 0 or max(values) <= 0:
+            part = clip(cell, _scaled(here, Fraction(-1)))
+            yield from phases(number, part, tensors, [*own, zero], start)
+
+    yield from extend(0, cell, [], 0)
+
+
+def reached(stated: Query, case: int = 0) -> bool:
+    """Whether some point of a case's closed region satisfies a disjunct's closure."""
+    chosen, network = stated.property.cases[case], stated.network
+    for cell, tensors in cells(network, region(chosen)):
+        y = [a for output in network.outputs for a in tensors[output]]
+        for disjunct in chosen.unsafe:
+            part = cell
+            for c in disjunct:
+                row = _affine(c, y, network.input_size)
+                part = clip(part, _scaled(row, Fraction(-1))) if part else part
+            if part:
+                return True
+    return False
+
+
+def extremes(network: Network, case: Case, output: int = 0) -> tuple[Fraction, Fraction, Point]:
+    """Minimum and maximum of an output over a case's region, and where the latter is."""
+    values = []
+    for cell, tensors in cells(network, region(case)):
+        y = [a for tensor in network.outputs for a in tensors[tensor]]
+        values += [(value_at(y[output], point), point) for point in cell]
+    return min(values)[0], max(values)[0], max(values)[1]
+
+
+def _unit(size: int, i: int) -> Affine:
+    return tuple(Fraction(int(k == i)) for k in range(size)), Fraction(0)
+
+
+def _scaled(a: Affine, w: Fraction) -> Affine:
+    return tuple(w * c for c in a[0]), w * a[1]
 
 
 def _plus(a: Affine, w: Fraction, b: Affine) -> Affine:
     return tuple(p + w * q for p, q in zip(a[0], b[0], strict=True)), a[1] + w * b[1]
 
 
-def _possible(network: Network, facts: list[Affine]) -> bool:
-    return not any(not any(c) and k < 0 for c, k in facts)
-
-
-def largest_slack(stated: Query, case: int = 0, disjunct: int = 0) -> Fraction | None:
-    """The minimum over the region of the largest ``value`` of a disjunct's constraints.
-
-    At most 0: the disjunct is reached (closure).  ``None``: the region is empty.  For
-    networks of one or two inputs, by vertices of ``(x, t)``: minimise ``t`` subject to
-    ``value_k(x) <= t`` on every piece, all in rational numbers.
-    """
-    network = stated.network
-    chosen = stated.property.cases[case]
-    size = network.input_size
-    best: Fraction | None = None
-    bounds: list[Affine] = []
-    for i in range(size):
-        unit = tuple(Fraction(int(k == i)) for k in range(size))
-        bounds.append((unit, -chosen.lower[i]))
-        bounds.append((tuple(-u for u in unit), chosen.upper[i]))
-    for c in chosen.constraints:
-        bounds.append(
-            _plus(((Fraction(0),) * size, Fraction(0)), Fraction(-1), _affine(c, [], size))
-        )
-    for facts, tensors in pieces(network):
-        y = [a for output in network.outputs for a in tensors[output]]
-        rows = [_affine(c, y, size) for c in chosen.unsafe[disjunct]]
-        found = _minimise([*bounds, *facts], rows, size)
-        if found is not None and (best is None or found < best):
-            best = found
-    return best
-
-
 def _affine(c, y: Sequence[Affine], size: int) -> Affine:
     out: Affine = ((Fraction(0),) * size, c.constant)
     for i, w in c.inputs:
-        unit: Affine = (tuple(Fraction(int(k == i)) for k in range(size)), Fraction(0))
-        out = _plus(out, w, unit)
+        out = _plus(out, w, _unit(size, i))
     for j, w in c.outputs:
         out = _plus(out, w, y[j])
     return out
 
 
-def _minimise(facts: list[Affine], rows: list[Affine], size: int) -> Fraction | None:
-    """Minimum of ``max(rows)`` subject to ``facts >= 0``, by vertices of the epigraph."""
-    # In (x, t): facts(x) >= 0 and t - row(x) >= 0; bounded below, so a vertex is optimal.
-    spaces = [((*c, Fraction(0)), k) for c, k in facts if any(c)]
-    spaces += [((*(-v for v in c), Fraction(1)), -k) for c, k in rows]
-    if any(k < 0 for c, k in facts if not any(c)):
-        return None
-    spaces = list(dict.fromkeys(spaces))
-    best: Fraction | None = None
-    for chosen in itertools.combinations(spaces, size + 1):
-        if not any(c[-1] for c, _ in chosen):
-            continue
-        point = _solve([list(c) for c, _ in chosen], [-k for _, k in chosen])
-        if point is None or (best is not None and point[-1] >= best):
-            continue
-        if all(sum(p * q for p, q in zip(c, point, strict=True)) + k >= 0 for c, k in spaces):
-            best = point[-1]
-    return best
+# ------------------------------------------------------------------------ random networks
 
 
-def _solve(matrix: Matrix, right: list[Fraction]) -> list[Fraction] | None:
-    n = len(matrix)
-    rows = [[*row, r] for row, r in zip(matrix, right, strict=True)]
-    for column in range(n):
-        pivot = next((r for r in range(column, n) if rows[r][column]), None)
-        if pivot is None:
-            return None
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        lead = rows[column][column]
-        rows[column] = [v / lead for v in rows[column]]
-        for r in range(n):
-            if r != column and rows[r][column]:
-                factor = rows[r][column]
-                rows[r] = [a - factor * b for a, b in zip(rows[r], rows[column], strict=True)]
-    return [row[-1] for row in rows]
+def random_weights(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Small dyadics or floats with all their bits, some of them zero."""
+    values = rng.normal(size=shape)
+    if rng.random() < 0.5:
+        values = np.rint(values * 4) / 4
+    return values * (rng.random(shape) < 0.85)
+
+
+def enclosed(rng: np.random.Generator, values: np.ndarray, share: float) -> Enclosure:
+    radius = None if rng.random() >= share else np.abs(rng.normal(size=values.shape)) * 1e-3
+    return Enclosure(values, radius)
+
+
+def random_network(rng: np.random.Generator, inputs: int = 1, radii: float = 0.0) -> Network:
+    """Dense and convolutional layers, residuals, concatenations, several readers."""
+    net = Net(inputs) if inputs < 2 or rng.random() < 0.7 else Net(*[1] * inputs)
+    current = 0
+    if len(net.nodes) > 1:  # several input tensors are put together first
+        parts = [
+            (k, Gather(np.where(np.arange(inputs) == k, 0, -1), 1)) for k in range(len(net.nodes))
+        ]
+        current = net.linear(*parts)
+
+    def dense(source: int, size: int) -> int:
+        weight = enclosed(rng, random_weights(rng, net.size(source), size), radii)
+        offset = enclosed(rng, random_weights(rng, size), radii)
+        return net.linear((source, MatMul(weight)), offset=offset)
+
+    for _ in range(int(rng.integers(1, 3))):
+        kind = rng.choice(["dense", "conv", "residual", "concat", "direct"])
+        if kind == "dense":
+            current = net.relu(dense(current, 3))
+        elif kind == "conv":
+            wide = dense(current, 4)
+            shape = (1, 1, 4), (1, 1, 3)
+            kernel = enclosed(rng, random_weights(rng, 1, 1, 2), radii)
+            map_ = Conv(kernel, *shape, (1,), (0,), (1,), 1)
+            current = net.relu(net.linear((wide, map_), offset=random_weights(rng, 3)))
+        elif kind == "residual":
+            inner = net.relu(dense(current, 2))
+            current = net.add(dense(inner, net.size(current)), current)
+        elif kind == "concat":
+            a, b = net.relu(dense(current, 2)), dense(current, 1)
+            first, second = np.array([0, 1, -1]), np.array([-1, -1, 0])
+            current = net.linear((a, Gather(first, 2)), (b, Gather(second, 1)))
+        else:
+            current = net.relu(current)
+    dense(current, 2)
+    return net.done()
+
+
+def member(rng: np.random.Generator, network: Network) -> Network:
+    """A network whose constants lie anywhere in the enclosures of another."""
+
+    def inside(enclosure: Enclosure) -> Enclosure:
+        if enclosure.radius is None:
+            return enclosure
+        drawn = enclosure.value + rng.choice([-1.0, -0.5, 0.0, 1.0], size=enclosure.shape) * (
+            enclosure.radius
+        )
+        for place, value in np.ndenumerate(drawn):  # the sum was rounded, perhaps outward
+            if abs(exact(value) - exact(enclosure.value[place])) > exact(enclosure.radius[place]):
+                drawn[place] = enclosure.value[place]
+        return Enclosure(drawn)
+
+    nodes: list = []
+    for node in network.nodes:
+        if isinstance(node, Linear):
+            terms = tuple(
+                t
+                if t.map.weight is None
+                else Term(t.source, replace(t.map, weight=inside(t.map.weight)))
+                for t in node.terms
+            )
+            node = replace(node, terms=terms, offset=inside(node.offset))
+        nodes.append(node)
+    return Network(tuple(nodes), network.outputs)
+
+
+# -------------------------------------------------------------------------- random proofs
+
+
+class RandomProof:
+    """Writes proofs that are well-formed and otherwise as wild as they can be."""
+
+    def __init__(self, rng: np.random.Generator, stated: Query, wild: float = 0.3) -> None:
+        self.rng, self.stated, self.wild = rng, stated, wild
+        self.made = ProofBuilder(stated, int(rng.integers(1, 12)))
+        self.lemmas: list[int] = []
+
+    def proof(self, depth: int = 4, cases: Sequence[int] = (0,)) -> Proof:
+        rng = self.rng
+        for case in cases:
+            self.lemmas = []
+            steps = [self.step(case, rows=True) for _ in range(int(rng.integers(0, 3)))]
+            prelude = [(NodeKind.BOUND, step) for step in steps]
+            if rng.random() < 0.7:
+                prelude.insert(0, (NodeKind.SWEEP, int(rng.integers(0, 2))))
+            self.made.begin_case(case, prelude)
+            self.forms = [self.form() for _ in range(3)]
+            disjuncts = len(self.stated.property.cases[case].unsafe)
+            for _ in range(int(rng.integers(0, 3))):
+                chosen = rng.integers(0, len(self.forms), size=int(rng.integers(0, 3)))
+                literals = [(self.forms[k], Side(int(rng.integers(0, 2)))) for k in chosen]
+                one = int(rng.integers(0, disjuncts)) if rng.random() < 0.5 else None
+                number = self.made.begin_tree(literals, one)
+                self.tree(case, int(rng.integers(0, 3)), 1 if one is not None else disjuncts)
+                self.lemmas.append(number)
+            self.made.begin_tree()
+            self.tree(case, depth, disjuncts)
+        proof = self.made.finish()
+        if rng.random() < self.wild / 2:  # wider types hold wilder numbers
+            for name in ("multiplier_value", "weight_value"):
+                values = proof.arrays[name].astype(np.float64)
+                values *= rng.choice([1.0, 1e-270, 1e250], size=values.shape)
+                proof = with_arrays(proof, **{name: values})
+        return proof
+
+    def tree(self, case: int, depth: int, disjuncts: int) -> None:
+        rng, made = self.rng, self.made
+        kind = rng.choice(["close", "cite", "sweep", "bound", "input", "neuron", "form", "each"])
+        if depth <= 0 or kind == "close" or (kind == "cite" and not self.lemmas):
+            made.close(self.hints(case) if rng.random() < 0.8 else None)
+        elif kind == "cite":
+            made.cite(int(rng.choice(self.lemmas)))
+        elif kind == "sweep":
+            made.sweep(bool(rng.integers(0, 2)))
+            self.tree(case, depth - 1, disjuncts)
+        elif kind == "bound":
+            made.bound(self.step(case))
+            self.tree(case, depth - 1, disjuncts)
+        elif kind == "each":
+            made.split_disjunct(disjuncts)
+            for _ in range(disjuncts):
+                self.tree(case, depth - 1, 1)
+        else:
+            self.split(kind)
+            self.tree(case, depth - 1, disjuncts)
+            self.tree(case, depth - 1, disjuncts)
+
+    def split(self, kind: str) -> None:
+        rng, made, network = self.rng, self.made, self.stated.network
+        if kind == "input" or not network.univariates:
+            point = None if rng.random() < 0.5 else float(rng.normal())
+            made.split_input(int(rng.integers(0, network.input_size)), point)
+        elif kind == "neuron":
+            tensor = int(rng.choice(neuron_tensors(self.stated)))
+            index = int(rng.integers(0, network.sizes[tensor]))
+            made.split_neuron(tensor, index, 0.0 if rng.random() < 0.7 else float(rng.normal()))
+        else:
+            made.split_form(int(rng.choice(self.forms)))
+
+    def form(self) -> int:
+        rng, network = self.rng, self.stated.network
+        entries = []
+        for _ in range(int(rng.integers(0, 4))):
+            tensor = int(rng.integers(0, len(network.nodes)))
+            index = int(rng.integers(0, network.sizes[tensor]))
+            entries.append((tensor, index, float(rng.choice([1.0, -1.0, rng.normal(), 1e30]))))
+        if rng.random() < 0.3:
+            entries = [(0, 0, 1.0)]
+        return self.made.form(entries, float(rng.normal()))
+
+    def number(self) -> float:
+        rng = self.rng
+        if rng.random() < self.wild:
+            return float(rng.choice([0.0, -1.0, 1e-30, 1e30, 1e10, 1e-10, 3.0, 3e38]))
+        return float(2.0 ** rng.normal(scale=2.0))
+
+    def slopes(self, rows: int = 1) -> list[SlopeHint]:
+        rng, network, hints = self.rng, self.stated.network, []
+        for tensor in network.univariates:
+            for side in Side:
+                if rng.random() < 0.5:
+                    continue
+                size = network.sizes[tensor]
+                picked = None
+                if rng.random() < 0.3:
+                    picked = rng.permutation(size)[: int(rng.integers(1, size + 1))]
+                count = rows if rng.random() < 0.5 else 1
+                values = rng.random((count, size if picked is None else len(picked)))
+                if rng.random() < self.wild:
+                    values = values * rng.choice([-1.0, 3.0, 2000.0, -5e4])
+                hints.append(SlopeHint(tensor, side, values, picked))
+        return hints
+
+    def hints(self, case: int, rows: int = 1) -> int:
+        rng, stated = self.rng, self.stated
+        neurons = sum(stated.network.sizes[t] for t in neuron_tensors(stated))
+        listed = stated.property.cases[case]
+        facts = []
+        for _ in range(int(rng.integers(0, 5))):
+            kind = Fact(int(rng.integers(0, 5)))
+            limit = neurons if kind in (Fact.LOWER, Fact.UPPER) else 4
+            if limit:
+                facts.append((kind, int(rng.integers(0, limit)), self.number()))
+        weights = []
+        if rng.random() < 0.3:
+            longest = max((len(d) for d in listed.unsafe), default=0)
+            weights = [self.number() for _ in range(longest)]
+        stop = None
+        if rng.random() < 0.2 and stated.network.univariates:
+            stop = int(rng.choice([*neuron_tensors(stated), *stated.network.univariates]))
+        return self.made.substitution(self.slopes(rows), facts, weights, stop)
+
+    def step(self, case: int, rows: bool | None = None) -> int:
+        rng, network = self.rng, self.stated.network
+        if not network.univariates:
+            raise ValueError("a network without neurons has no bound steps")
+        target = int(rng.choice(neuron_tensors(self.stated)))
+        chosen = None
+        if rows or rng.random() < 0.5:
+            size = network.sizes[target]
+            chosen = rng.permutation(size)[: int(rng.integers(1, size + 1))]
+        sides = [(Side.LOWER,), (Side.UPPER,), tuple(Side)][int(rng.integers(0, 3))]
+        hints = self.hints(case, 1 if chosen is None else len(chosen))
+        return self.made.step(target, chosen, sides, hints if rng.random() < 0.8 else None)
+
+
+def with_arrays(proof: Proof, **arrays: np.ndarray) -> Proof:
+    return replace(proof, arrays={**proof.arrays, **arrays})
+
+
+def mutated(rng: np.random.Generator, proof: Proof) -> Proof:
+    """A proof with a few numbers of its arrays changed."""
+    arrays = {name: array.copy() for name, array in proof.arrays.items()}
+    filled = [name for name, array in arrays.items() if array.size]
+    for _ in range(int(rng.integers(1, 4))):
+        array = arrays[str(rng.choice(filled))]
+        place = int(rng.integers(0, array.size))
+        if array.dtype.kind == "f":
+            array[place] = rng.choice([-1.0, 0.0, 1e30, 1e-30, -array[place], np.nan, np.inf])
+        else:
+            other = int(array[int(rng.integers(0, array.size))])
+            drawn = int(rng.choice([other, 0, 1, int(array[place]) + 1, int(array[place]) - 1]))
+            info = np.iinfo(array.dtype)
+            array[place] = min(max(drawn, info.min), info.max)
+    return replace(proof, arrays=arrays)

@@ -1,0 +1,126 @@
+"""Contracts of the kernel's rules, checked at points while a proof is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+
+import pytest
+
+from proofs import bounds, check, tree
+from proofs.bounds import Batch, Frame, Rows
+from specs.network import Univariate
+from specs.query import Query
+from tests.proofs.helpers import Point, outputs_at
+
+Tensors = list[list[Fraction]]
+
+
+class Watch:
+    """Tensors of a network at points, against every bound that the kernel computes."""
+
+    def __init__(self, stated: Query, points: Sequence[Point]) -> None:
+        self.network = stated.network
+        self.samples = [outputs_at(stated.network, point) for point in points]
+        self.checked = 0
+
+    def inside(self, frame: Frame, batch: Batch, domain: int, sample: Tensors) -> bool:
+        """Whether a point lies in a domain's box and within its stored bounds."""
+        for tensor in self.network.inputs:
+            columns = frame.box_columns(tensor)
+            low, high = batch.lower[domain, columns], batch.upper[domain, columns]
+            for a, value, b in zip(low, sample[tensor], high, strict=True):
+                if not float(a) <= value <= float(b):
+                    return False
+        return all(
+            self.within(frame, bound, domain, sample[tensor])
+            for tensor, bound in batch.bounds.items()
+        )
+
+    def within(self, frame: Frame, interval, domain: int, values: list[Fraction]) -> bool:
+        number = _fraction(frame)
+        return all(
+            number(low) <= value <= number(high)
+            for low, value, high in zip(
+                interval[0][domain], values, interval[1][domain], strict=True
+            )
+        )
+
+    def propagate(self, original):
+        def watched(frame: Frame, batch: Batch, **options):
+            before = self._members(frame, batch)
+            original(frame, batch, **options)
+            for domain, sample in before:
+                self.checked += 1
+                assert self.inside(frame, batch, domain, sample), "an interval excludes a point"
+                assert not batch.empty[domain], "a domain with a point in it is said to be empty"
+
+        return watched
+
+    def substitute(self, original):
+        def watched(frame: Frame, batch: Batch, relaxations, rows: Rows, *more, **options):
+            members: dict[int, list[Tensors]] = {}
+            for domain, sample in self._members(frame, batch):
+                members.setdefault(domain, []).append(sample)
+            found = original(frame, batch, relaxations, rows, *more, **options)
+            number = _fraction(frame)
+            for place, domain in enumerate(rows.owner.tolist()):
+                for sample in members.get(domain, ()):
+                    self.checked += 1
+                    value = number(rows.constant[place])
+                    for tensor, (row, entry, weight) in rows.entries.items():
+                        for k in (row == place).nonzero()[0]:
+                            value += number(weight[k]) * sample[tensor][entry[k]]
+                    assert number(found[place]) <= value, "a lower bound exceeds a value"
+            self._relaxations(frame, batch, relaxations, members)
+            return found
+
+        return watched
+
+    def _relaxations(self, frame, batch, relaxations, members) -> None:
+        number = _fraction(frame)
+        for tensor, lines in relaxations._made.items():
+            node = self.network.nodes[tensor]
+            assert isinstance(node, Univariate)
+            for domain, samples in members.items():
+                for sample in samples:
+                    for i, (x, y) in enumerate(
+                        zip(sample[node.source], sample[tensor], strict=True)
+                    ):
+                        below = number(lines.below[domain][i]) * x + number(lines.floor[domain][i])
+                        above = number(lines.above[domain][i]) * x
+                        above += number(lines.ceiling[domain][i])
+                        assert below <= y <= above, "a line does not enclose its function"
+
+    def _members(self, frame: Frame, batch: Batch) -> list[tuple[int, Tensors]]:
+        return [
+            (domain, sample)
+            for domain in range(len(batch.lower))
+            for sample in self.samples
+            if self.inside(frame, batch, domain, sample)
+        ]
+
+
+@contextmanager
+def watched(stated: Query, points: Sequence[Point]) -> Iterator[Watch]:
+    """While active, every substitution and propagation is checked at the points."""
+    watch = Watch(stated, points)
+    with pytest.MonkeyPatch.context() as patch:
+        propagate = watch.propagate(bounds.propagate)
+        substitute = watch.substitute(bounds.substitute)
+        for module in (bounds, tree, check):
+            patch.setattr(module, "propagate", propagate)
+        for module in (bounds, tree):
+            patch.setattr(module, "substitute", substitute)
+        yield watch
+
+
+def _fraction(frame: Frame):
+    def number(value) -> Fraction | float:
+        try:
+            return frame.arithmetic.fraction(value)
+        except (OverflowError, ValueError):
+            return float(value)
+
+    return number
