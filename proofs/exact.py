@@ -113,7 +113,8 @@ class Exact:
         if offset.exact and not np.any(offset.value):
             return None
         low, high = self._offset_interval(offset)
-        return low, high - low
+        centre = self.lift_down(offset.value)
+        return centre, np.maximum(high - centre, centre - low)
 
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
         low, high = self._offset_interval(node.offset)
