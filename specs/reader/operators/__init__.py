@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = ("constants", "dense", "elementwise", "layout", "reduce", "rewrites", "windows")
+MODULES = ("constants", "dense", "elementwise", "layout", "reduce", "resize", "rewrites", "windows")
 
 
 def load() -> None:
