@@ -7,9 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import torch
+
 from proofs.proof import Proof
+from specs.property import Case
 from specs.query import Query
 from verifier.bab_input import InputSearch
+from verifier.bab_neuron import NeuronSearch
+from verifier.bab_root import Nets
 from verifier.bab_settings import Candidates, OnCandidate, Settings
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
@@ -69,10 +75,28 @@ class Search:
         table = build_table(chosen, net, query.property.output_size)
         candidates = Candidates(net, table, on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
-        self._engine = InputSearch(
-            net, table, chosen, numbers, self._tree, self._settings, candidates
-        )
+        self._engine: InputSearch | NeuronSearch
+        if self._splits_inputs(chosen):
+            self._engine = InputSearch(
+                net, table, chosen, numbers, self._tree, self._settings, candidates
+            )
+        else:
+            nets = Nets(net, compile_network(query.network, device, torch.float32))
+            self._engine = NeuronSearch(
+                nets, table, chosen, numbers, self._tree, self._settings, candidates
+            )
         self._begun = time.monotonic()
+
+    def _splits_inputs(self, cases: Sequence[Case]) -> bool:
+        """Few inputs that vary are split themselves; else neurons are."""
+        if self._settings.method != "auto":
+            return self._settings.method == "inputs"
+        sample = cases[:: max(1, len(cases) // 100)]
+        free = max(
+            (int(np.count_nonzero(low < high)) for low, high in (c.box() for c in sample)),
+            default=0,
+        )
+        return free <= self._settings.few_inputs
 
     @property
     def evaluated(self) -> int:

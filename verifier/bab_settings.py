@@ -29,7 +29,15 @@ class Settings:
         round_seconds: how long a round should take.
         pool_bytes: memory for open domains before the search goes deep instead of wide.
         work_bytes: memory of one batch.
+        few_inputs: most inputs that vary for ``auto`` to split inputs.
         lookahead: inputs whose two halves are tried before one is split.
+        neuron_batch, neuron_limit: first and largest number of domains split at once.
+        neuron_seconds: how long such a round should take.
+        neuron_lookahead: neurons whose two sides are tried before one is split.
+        steps, root_steps, refine_steps: gradient steps for a domain, for a root's
+            disjuncts, and for each neuron bounded at the root.
+        root_share: part of the time left that a root's neurons may take.
+        fast_margin: bound at which the searching precision stops optimising.
     """
 
     method: Method = "auto"
@@ -39,6 +47,16 @@ class Settings:
     pool_bytes: float = 1e9
     work_bytes: float = 1e9
     lookahead: int = 5
+    few_inputs: int = 20
+    neuron_batch: int = 16
+    neuron_limit: int = 512
+    neuron_seconds: float = 1.0
+    neuron_lookahead: int = 6
+    steps: int = 20
+    root_steps: int = 40
+    refine_steps: int = 15
+    root_share: float = 0.3
+    fast_margin: float = 1e-4
 
 
 class Candidates:

@@ -1,0 +1,393 @@
+"""Branch and bound on neurons, case by case, with optimised slopes and split multipliers.
+
+The bounds of a case's root stay as they are below it; a split cuts its neuron's bounds at
+0 and lends its multiplier (Wang et al., *Beta-CROWN*, 2021).  A leaf is one row per
+disjunct, so many of them fit into a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from specs.property import Case
+from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.bab_pool import Pool
+from verifier.bab_root import Nets, fast_problem, refine, slopes_by_tensor
+from verifier.bab_settings import Candidates, Settings
+from verifier.bab_tree import Kind, LeafHint, Tree
+from verifier.bounds import Domains, Rows
+from verifier.bounds_spec import Table, whole_goal
+from verifier.bounds_sweep import fresh, sweep
+from verifier.branching import neuron_scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Root:
+    """A case's root state and the forms of its disjuncts.
+
+    Attributes:
+        case: position among the cases searched; ``number``: in the property.
+        state: a single domain.
+        forms: by disjunct ``(D, k, n)``; shorter disjuncts repeat their last constraint.
+        lengths: how many constraints each disjunct really has.
+    """
+
+    case: int
+    number: int
+    state: Domains
+    forms: Rows
+    lengths: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaves:
+    """A batch of ``B`` domains of one case: disjunct, splits, multipliers, tree node."""
+
+    disjunct: Tensor
+    signs: Tensor
+    multipliers: Multipliers
+    node: Tensor
+
+    def take(self, index: Tensor) -> _Leaves:
+        return _Leaves(
+            self.disjunct[index],
+            self.signs[index],
+            self.multipliers.take(index),
+            self.node[index.cpu()],
+        )
+
+
+class NeuronSearch:
+    """Branch and bound on neurons for the given cases, one after the other."""
+
+    def __init__(
+        self,
+        nets: Nets,
+        table: Table,
+        cases: Sequence[Case],
+        numbers: Sequence[int],
+        tree: Tree,
+        settings: Settings,
+        candidates: Candidates,
+    ) -> None:
+        self._nets, self._table, self._tree = nets, table, tree
+        self._cases, self._numbers = cases, numbers
+        self._settings, self._candidates = settings, candidates
+        self._waiting = list(range(len(numbers)))[::-1]
+        self._root: _Root | None = None
+        self._roots: dict[int, _Root] = {}
+        self._pools: dict[int, Pool] = {}
+        self._stuck: list[int] = []
+        self._batch = settings.neuron_batch
+        self.evaluated = 0
+
+    @property
+    def open(self) -> int:
+        """Open domains of the cases begun."""
+        return sum(len(pool) for pool in self._pools.values()) + len(self._waiting)
+
+    @property
+    def worst(self) -> float:
+        """Least bound of an open domain of the cases begun."""
+        return min((pool.worst for pool in self._pools.values()), default=float("inf"))
+
+    def run(self, deadline: float, progress: Callable[[], None]) -> str:
+        """Search until everything is closed, a violation is confirmed or time is up."""
+        for number in self._numbers:
+            if number not in self._tree.roots:
+                self._tree.add_root(number)
+        while True:
+            active = next((c for c, pool in self._pools.items() if len(pool)), None)
+            if time.monotonic() >= deadline:
+                return "timeout"
+            if active is not None:
+                if not self._round(self._roots[active], self._pools[active], deadline):
+                    return "violated"
+            elif self._waiting:
+                if not self._begin(self._waiting.pop(), deadline):
+                    return "violated"
+            else:
+                return "exhausted" if self._stuck else "closed"
+            progress()
+
+    def reopen(self, node: int) -> None:
+        """Search below a leaf that was closed in vain."""
+        hint = self._tree.hints.get(node)
+        self._tree.open(node)
+        case = self._numbers.index(self._tree.case_of(node))
+        if case not in self._roots:
+            self._waiting.append(case)
+            return
+        root = self._roots[case]
+        net = self._nets.fast
+        signs = torch.zeros(1, net.neuron_count, device=net.device, dtype=net.dtype)
+        disjunct = 0
+        for above, side in self._tree.path(node):
+            if self._tree.kind[above] == Kind.DISJUNCT:
+                disjunct = side
+            else:
+                signs[0, self._tree.arg[above]] = -1.0 if side else 1.0
+        leaves = _Leaves(
+            torch.tensor([disjunct], device=net.device),
+            signs,
+            Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None),
+            torch.tensor([node]),
+        )
+        start = initial(self._problem(root, leaves))
+        if hint is not None:
+            for number, values in hint.slopes.items():
+                where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
+                start.alpha[0, where] = torch.tensor(values).to(start.alpha)
+        leaves = _Leaves(leaves.disjunct, signs, start, leaves.node)
+        self._keep(root, self._pools.setdefault(case, Pool(self._settings.pool_bytes)), leaves)
+
+    def _begin(self, case: int, deadline: float) -> bool:
+        """Bound a case's root; false on a confirmed violation."""
+        net, number = self._nets.sure, self._numbers[case]
+        low, high = (
+            torch.tensor(np.array(side), device=net.device, dtype=net.dtype)[None]
+            for side in self._cases[case].box()
+        )
+        swept = sweep(net, fresh(net, low, high))
+        state = swept.domains
+        self.evaluated += 1
+        node = self._tree.roots[number]
+        root = self._forms(case, number, state)
+        count = len(root.lengths)
+        disjuncts = torch.arange(count, device=net.device)
+        signs = torch.zeros(count, net.neuron_count, device=net.device, dtype=self._nets.fast.dtype)
+        if bool(swept.contradictory(self._settings.margin)[0]) or not count:
+            self._tree.close(node)
+            return True
+        if min(root.lengths) == 0:
+            self._stuck.append(node)
+            return True
+        leaves = _Leaves(disjuncts, signs, self._plain(root, disjuncts, signs), torch.zeros(count))
+        whole, closed, points = self._attempt(root, leaves, 0, deadline)
+        if bool(closed.all()) and all(length == 1 for length in root.lengths):
+            self._tree.close(node)  # the empty proof does it
+            return True
+        if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
+            return False
+        whole, closed, _ = self._attempt(root, leaves, self._settings.root_steps, deadline)
+        if not bool(closed.all()):
+            share = time.monotonic() + self._settings.root_share * (deadline - time.monotonic())
+            state, steps = refine(self._nets, state, self._settings.refine_steps, share)
+            root = self._forms(case, number, state)
+            if steps:
+                self._tree.preludes[number] = steps
+                whole, closed, points = self._attempt(
+                    root, whole, self._settings.root_steps, deadline
+                )
+                if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
+                    return False
+        first = self._tree.split(node, Kind.DISJUNCT, count, count) if count > 1 else node
+        whole = _Leaves(disjuncts, signs, whole.multipliers, first + torch.arange(count))
+        self._roots[case] = root
+        self._pools[case] = Pool(self._settings.pool_bytes)
+        self._close(root, whole.take(closed.nonzero()[:, 0]))
+        rest = (~closed).nonzero()[:, 0]
+        if len(rest):
+            self._keep(root, self._pools[case], whole.take(rest))
+        return True
+
+    def _plain(self, root: _Root, disjuncts: Tensor, signs: Tensor) -> Multipliers:
+        placeholder = Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None)
+        leaves = _Leaves(disjuncts, signs, placeholder, torch.zeros(len(signs)))
+        return initial(self._problem(root, leaves))
+
+    def _forms(self, case: int, number: int, state: Domains) -> _Root:
+        net = self._nets.sure
+        goal = whole_goal(self._table, torch.tensor([case], device=net.device))
+        lengths = torch.bincount(goal.slot, minlength=len(goal.slot_owner)).tolist()
+        most = max([1, *lengths])
+        starts = np.cumsum([0, *lengths])
+        index = [
+            [int(goal.number[starts[d] + min(j, length - 1)]) for j in range(most)]
+            for d, length in enumerate(lengths)
+            if length
+        ]
+        flat = torch.tensor(index, dtype=torch.long, device=net.device).reshape(-1)
+        rows = self._table.select(net, flat)
+        parts = {t: m.reshape(-1, most, m.shape[-1]) for t, m in rows.coefficients.items()}
+        return _Root(case, number, state, Rows(parts, rows.constant.reshape(-1, most)), lengths)
+
+    def _problem(self, root: _Root, leaves: _Leaves) -> Problem:
+        """The sure problem of a batch: bounds cut at the splits."""
+        chosen = leaves.disjunct
+        forms = {t: m[chosen] for t, m in root.forms.coefficients.items()}
+        signs = leaves.signs.to(root.state.lower.dtype)
+        return Problem(
+            self._nets.sure,
+            Rows(forms, root.forms.constant[chosen]),
+            root.state.low,
+            root.state.high,
+            root.state.lower * (signs >= 0),
+            root.state.upper * (signs <= 0),
+            signs,
+        )
+
+    def _attempt(
+        self, root: _Root, leaves: _Leaves, steps: int, deadline: float
+    ) -> tuple[_Leaves, Tensor, Tensor]:
+        """Optimise a batch; which leaves close, and where their rows are least."""
+        self.evaluated += len(leaves.node)
+        problem = self._problem(root, leaves)
+        quick = fast_problem(self._nets, problem)
+        start = Multipliers(*(_cast(p, quick.low.dtype) for p in _parts(leaves.multipliers)))
+        settings = self._settings
+        effort = Effort(steps, enough=settings.fast_margin, deadline=deadline)
+        if steps:
+            bound, best = optimise(quick, start, effort)
+        else:
+            bound, best = bounded(quick, start).bound, start
+        closed = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
+        likely = (bound > 0).nonzero()[:, 0]
+        if len(likely):
+            sure = bounded(problem.take(likely), best.take(likely).rounded()).bound
+            closed[likely] = sure > settings.margin
+        points = leaves.signs[:, :0]
+        if not steps or len(leaves.node) <= 16:
+            found = bounded(quick, best, gradient=True)
+            points = found.points if found.points is not None else points
+        return _Leaves(leaves.disjunct, leaves.signs, best, leaves.node), closed, points
+
+    def _round(self, root: _Root, pool: Pool, deadline: float) -> bool:
+        begun = time.monotonic()
+        _, taken = pool.take(self._batch)
+        node = torch.tensor(
+            [
+                self._tree.split(parent, Kind.NEURON, neuron)
+                for parent, neuron in zip(
+                    taken["node"].tolist(), taken["neuron"].tolist(), strict=True
+                )
+            ]
+        )
+        signs = taken["signs"].to(self._nets.fast.dtype).repeat_interleave(2, 0)
+        at = torch.arange(len(signs), device=signs.device)
+        side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
+        signs[at, taken["neuron"].repeat_interleave(2)] = side
+        weights = taken.get("weights")
+        leaves = _Leaves(
+            taken["disjunct"].repeat_interleave(2),
+            signs,
+            Multipliers(
+                taken["alpha"].repeat_interleave(2, 0),
+                taken["beta"].repeat_interleave(2, 0),
+                None if weights is None else weights.repeat_interleave(2, 0),
+            ),
+            torch.stack([node, node + 1], 1).reshape(-1),
+        )
+        leaves, closed, points = self._attempt(root, leaves, self._settings.steps, deadline)
+        if len(points):
+            case = torch.full((len(points),), root.case, device=points.device)
+            if self._candidates.offer(points.to(self._nets.sure.dtype), case):
+                return False
+        self._close(root, leaves.take(closed.nonzero()[:, 0]))
+        rest = (~closed).nonzero()[:, 0]
+        if len(rest):
+            self._keep(root, pool, leaves.take(rest))
+        spent = time.monotonic() - begun
+        factor = min(2.0, max(0.5, self._settings.neuron_seconds / max(spent, 1e-3)))
+        self._batch = int(min(self._limit(), max(4, self._batch * factor)))
+        return True
+
+    def _limit(self) -> int:
+        net = self._nets.fast
+        per_domain = 4 * 20 * (net.neuron_count + net.width)
+        return int(
+            max(1, min(self._settings.neuron_limit, self._settings.work_bytes // per_domain))
+        )
+
+    def _close(self, root: _Root, leaves: _Leaves) -> None:
+        """Record closed leaves with their hints."""
+        problem = self._problem(root, leaves)
+        stored = leaves.multipliers.rounded()
+        for place, node in enumerate(leaves.node.tolist()):
+            alpha = stored.alpha[place]
+            slopes = slopes_by_tensor(
+                self._nets.sure, alpha, problem.lower[place], problem.upper[place]
+            )
+            beta = []
+            if stored.beta is not None:
+                path = [n for n, _ in self._tree.path(int(node))]
+                split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
+                beta = stored.beta[place, split].tolist()
+            weights: list[float] = []
+            length = root.lengths[int(leaves.disjunct[place])]
+            if stored.weights is not None and length > 1:
+                weights = stored.weights[place, :length].tolist()
+                weights[-1] += float(stored.weights[place, length:].sum())
+            hint = LeafHint(
+                {t: v.cpu().numpy() for t, v in slopes.items()},
+                np.array(beta, dtype=np.float32),
+                weights,
+            )
+            self._tree.close(int(node), hint)
+
+    def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
+        """Choose a neuron to split in each open leaf, and queue it."""
+        quick = fast_problem(self._nets, self._problem(root, leaves))
+        own = Multipliers(*(_cast(p, quick.low.dtype) for p in _parts(leaves.multipliers)))
+        found = bounded(quick, own, gradient=True)
+        given, height = neuron_scores(self._nets.fast, found, quick.lower, quick.upper, own.alpha)
+        neuron, possible = self._choose(root, leaves, own, given, height)
+        if not bool(possible.all()):
+            self._stuck += leaves.node[~possible.cpu()].tolist()
+        kept = possible.nonzero()[:, 0]
+        columns = {
+            "disjunct": leaves.disjunct[kept],
+            "signs": leaves.signs[kept].to(torch.int8),
+            "alpha": own.alpha[kept],
+            "beta": torch.zeros_like(own.alpha[kept]) if own.beta is None else own.beta[kept],
+            "neuron": neuron[kept],
+            "node": leaves.node[kept.cpu()],
+        }
+        if own.weights is not None:
+            columns["weights"] = own.weights[kept]
+        if len(kept):
+            pool.add(found.bound[kept].double(), **columns)
+
+    def _choose(
+        self, root: _Root, leaves: _Leaves, own: Multipliers, given: Tensor, height: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The neuron to split in every leaf, by trying both sides of the best candidates."""
+        possible = height.amax(1) > 0
+        each = max(1, self._settings.neuron_lookahead // 2)
+        each = min(each, given.shape[1])
+        first = given.topk(each, 1).indices
+        if self._settings.neuron_lookahead <= 1:
+            return torch.where(given.amax(1) > 0, first[:, 0], height.argmax(1)), possible
+        picks = torch.cat([first, height.topk(each, 1).indices], 1)
+        count = picks.shape[1]
+        merits = []
+        for rank in range(count):
+            both = torch.arange(len(picks), device=picks.device).repeat_interleave(2)
+            tried = _Leaves(leaves.disjunct, leaves.signs, own, leaves.node).take(both)
+            at = torch.arange(len(both), device=picks.device)
+            signs = tried.signs.clone()
+            signs[at, picks[both, rank]] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
+            problem = self._problem(
+                root, _Leaves(tried.disjunct, signs, tried.multipliers, tried.node)
+            )
+            bound = bounded(fast_problem(self._nets, problem), tried.multipliers).bound
+            pair = bound.clamp(max=0.0).reshape(-1, 2)
+            merit = pair.sum(1) + pair.amin(1)
+            stable = height.gather(1, picks[:, rank : rank + 1])[:, 0] <= 0
+            merits.append(torch.where(stable, -float("inf"), merit))
+        best = torch.stack(merits, 1).argmax(1)
+        return picks.gather(1, best[:, None])[:, 0], possible
+
+
+def _parts(multipliers: Multipliers) -> tuple[Tensor | None, ...]:
+    return multipliers.alpha, multipliers.beta, multipliers.weights
+
+
+def _cast(values: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return values if values is None else values.to(dtype)  # type: ignore[return-value]
