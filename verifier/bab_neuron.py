@@ -252,7 +252,7 @@ class NeuronSearch:
         if len(likely):
             sure = bounded(problem.take(likely), best.take(likely).rounded()).bound
             closed[likely] = sure > settings.margin
-        points = leaves.signs[:, :0]
+        points = quick.low[:0]
         if not steps or len(leaves.node) <= 16:
             found = bounded(quick, best, gradient=True)
             points = found.points if found.points is not None else points
