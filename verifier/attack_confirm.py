@@ -6,6 +6,8 @@ onnxruntime's replay of its float32 rounding both violate the property at zero t
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +16,15 @@ import numpy.typing as npt
 from proofs.check import Checked, check_witness
 from proofs.witness import Witness
 from specs.query import Query
-from verifier.attack_forward import NumpyEvaluator
+from verifier.attack_forward import NumpyEvaluator, multiplications
 from verifier.attack_targets import InnerBox, compile_targets, rounded_to_float32
 from verifier.replay import Replay, Replayed, ReplayError
 
 FloatArray = npt.NDArray[np.float64]
 
 _TRIES = 2
+_SECONDS_PER_MULTIPLICATION = 1e-6
+_CHEAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,20 @@ class Confirmed:
 class Confirm:
     """Judges points that an attack or a search suggests.
 
+    Args:
+        query: what they may violate.
+        deadline: in ``time.monotonic`` seconds; an exact evaluation that would end after
+            it is not begun.
+
     Attributes:
         doubt: why the last point that one evaluation confirmed was not confirmed by the
             other; ``None`` when that never happened.
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, deadline: float = math.inf) -> None:
         self._query = query
+        self._deadline = deadline
+        self._exact_seconds = _SECONDS_PER_MULTIPLICATION * multiplications(query.network)
         self._boxes: dict[int, InnerBox] = {}
         self._all_boxes: tuple[FloatArray, FloatArray] | None = None
         self._replay: Replay | None = None
@@ -75,6 +86,14 @@ class Confirm:
             replayed = self._replay.judge(region, rounded_to_float32(point))
         except ReplayError as error:
             self.doubt = f"the counterexample found cannot be replayed: {error}"
+            return None
+        if not replayed.violated and self._exact_seconds > _CHEAP_SECONDS:
+            return None
+        if time.monotonic() + self._exact_seconds > self._deadline:
+            self.doubt = (
+                "onnxruntime's replay of a point violates the property, but the time left "
+                f"is too short for its exact evaluation (about {self._exact_seconds:.0f} s)"
+            )
             return None
         witness = Witness(self._query.digest, case, disjunct, point)
         checked = check_witness(self._query, witness)

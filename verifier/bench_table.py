@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -132,14 +134,25 @@ def table(rows: Sequence[Row]) -> str:
     lines += _listed("Errors", [row for row in rows if row.answer == "error"])
     outside = [row for row in rows if row.answer == "sat" and not row.inside]
     lines += _listed("Witnesses whose float32 rounding lies outside the region", outside)
-    refused: dict[str, int] = {}
-    for row in rows:
-        if row.answer == "refused":
-            refused[row.reason] = refused.get(row.reason, 0) + 1
+    refused = Counter(
+        (row.benchmark, ", ".join(operators(row.reason)) or row.reason)
+        for row in rows
+        if row.answer == "refused"
+    )
     if refused:
-        lines += ["Refused:", ""]
-        lines += [f"- {count} x {reason}" for reason, count in sorted(refused.items())] + [""]
+        lines += ["Refused, with the operators that have no rule:", ""]
+        lines += [f"- {name}, {n} times: {why}" for (name, why), n in sorted(refused.items())]
+        lines += [""]
     return "\n".join(lines)
+
+
+def operators(reason: str) -> list[str]:
+    """The operators that a refusal names, each once, in alphabetical order.
+
+    >>> operators("operators without a rule: Sin (tensor 'a', node 1 of 3): Sin has no rule")
+    ['Sin']
+    """
+    return sorted(set(re.findall(r"(\w+) \(tensor ", reason)))
 
 
 def _line(name: str, rows: Sequence[Row]) -> str:

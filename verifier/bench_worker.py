@@ -184,4 +184,4 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:2000]

@@ -38,6 +38,7 @@ DEVICES = ("cpu", "cuda")
 _KERNEL_SHARE = 0.15
 _ATTACK_SHARE = 0.15
 _SEARCH_SHARE = 0.75
+_SLOW_CHECK_SEARCH_SHARE = 0.5
 _MARGIN_SECONDS = 0.15
 _MOST_REOPENINGS = 20
 _CHEAP = Settings(samples=64, rows=128, steps=60, rounds=2, work=4e8)
@@ -172,7 +173,8 @@ class _Run:
         self.deadline = deadline
         self.progress = progress
         self.stages: list[Stage] = []
-        self.confirm = Confirm(query)
+        self.confirm = Confirm(query, deadline)
+        self.search_share = _SEARCH_SHARE
         self.claim: str | None = None
         self._found: Confirmed | None = None
 
@@ -240,6 +242,8 @@ class _Run:
             return self._proved(ProofBuilder(self.query).finish(), checked), None
         if checked.verdict == "invalid" and checked.rejected:
             return None, sorted({r.case for r in checked.rejected})
+        # One pass over the network took the whole share: the check will take longer.
+        self.search_share = _SLOW_CHECK_SEARCH_SHARE
         return None, None
 
     def _attack(
@@ -278,7 +282,7 @@ class _Run:
 
             search = Search(
                 self.query,
-                deadline=self._share(_SEARCH_SHARE),
+                deadline=self._share(self.search_share),
                 device=self.options.device,
                 on_candidate=self._on_candidate,
                 on_progress=lambda p: self.progress.leaves("search", p.open, p.closed, p.worst),
@@ -308,7 +312,7 @@ class _Run:
             if not nodes:
                 return self._undecided("unknown", f"the kernel's verdict: {checked.reason}")
             search.reopen(nodes)
-            search.extend(self._share(_SEARCH_SHARE))
+            search.extend(self._share(self.search_share))
         return self._undecided("unknown", f"leaves still rejected after {_MOST_REOPENINGS} checks")
 
     def _on_candidate(self, points: FloatArray) -> bool:

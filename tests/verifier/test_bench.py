@@ -112,8 +112,8 @@ def test_the_table_counts_every_kind() -> None:
         row("sat", "unsat", key="the wrong one", inside=False, search_cpu=6.0),
         row("timeout", search_cpu=60.0),
         row("unknown", claim="unsat", key="the demoted one"),
-        row("refused", reason="operator Sin"),
-        row("refused", reason="operator Sin"),
+        row("refused", reason="n.onnx: Sin (tensor 'a', node 1): no. Cos (tensor 'b', node 2): no"),
+        row("refused", reason="m.onnx: Cos (tensor 'b', node 3): no. Sin (tensor 'a', node 1): no"),
         row("error", reason="ValueError"),
     ]
     text = table(rows)
@@ -123,7 +123,7 @@ def test_the_table_counts_every_kind() -> None:
     assert cells[11] == "1.00 / 1"
     assert cells[13] == "200 / 400"
     assert "median 0.50" in text
-    assert "- 2 x operator Sin" in text
+    assert "- b, 2 times: Cos, Sin" in text
     assert text.count("the wrong one") == 2
     assert text.count("the demoted one") == 1
 
