@@ -17,6 +17,7 @@ import numpy.typing as npt
 from flint import fmpz_mat
 
 from proofs.arithmetic import Interval, Numbers
+from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
 from specs.linear import LinearMap, MatMul
@@ -200,8 +201,8 @@ def _floats(numbers: Numbers, direction: int) -> FloatArray:
             if (int(math.ldexp(value, BITS)) - number) * direction < 0:
                 value = math.nextafter(value, direction * math.inf)
         except OverflowError:
-            beyond = math.inf if number > 0 else -math.inf
-            value = beyond if number * direction > 0 else math.nextafter(beyond, 0.0)
+            exact = Fraction(number, 1 << BITS)
+            value = round_down(exact) if direction < 0 else round_up(exact)
         out[i] = value
     return out.reshape(numbers.shape)
 
