@@ -1,4 +1,4 @@
-"""Reading ONNX models.
+"""Reads ONNX model files into networks in normal form.
 
 A model file becomes a :class:`specs.network.Network`: a graph of linear and univariate
 nodes, every constant exact or enclosed.  The rules of the operators stand in
@@ -12,85 +12,96 @@ import hashlib
 import zlib
 from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError
+from onnx import ModelProto
 
 from specs.errors import ModelError
 from specs.network import Network
 from specs.query import ModelFile
-from specs.reader.graph import build_network
+from specs.reader.graph import FAULTS, build_network
 from specs.reader.tensors import ExternalData
 
-MAX_BYTES = 1 << 31
-"""Largest model file that is read, after decompression; protocol buffers end there too."""
+LARGEST_FILE = 2**31 - 1
+"""Most bytes of a model, decompressed; protocol buffers end there too."""
 
-_GZIP = b"\x1f\x8b"
+_CHUNK = 2**20
 _LFS = b"version https://git-lfs"
+_GZIP = b"\x1f\x8b"
 
 
 def read_model(path: Path | str) -> tuple[Network, ModelFile]:
-    """The network in a ``.onnx`` or ``.onnx.gz`` file, and the file as evidence names it.
+    """The network in an ``.onnx`` or ``.onnx.gz`` file, and the file as evidence names it.
 
     ``PATH.gz`` is read where there is no ``PATH``.
 
     Raises:
-        ModelError: no such file, damaged, too large, or it breaks a rule of its format.
-        UnsupportedOperatorError: operators without a rule; all of them are named.
+        ModelError: the file cannot be read, or breaks a rule of its format.
+        UnsupportedOperatorError: operators without a rule; the message names all of them.
     """
-    path = Path(path)
-    content = _content(path)
-    if content.startswith(_LFS):
-        raise ModelError(
-            f"{path}: a Git-LFS pointer, not the model itself; fetch it with 'git lfs pull'"
-        )
-    external = ExternalData(path.parent)
-    network = _network(content, external, str(path))
+    given = Path(path)
+    found, content = _content(given)
+    external = ExternalData(found.parent)
+    network = _network(content, external, str(given))
     digest = hashlib.sha256(content)
     for part in external.hashes:
         digest.update(part)
-    return network, ModelFile(path, content, digest.hexdigest())
+    return network, ModelFile(found, content, digest.hexdigest())
 
 
 def read_model_bytes(content: bytes, folder: Path | None, name: str) -> Network:
     """The network in the decompressed bytes of a model file.
 
     Args:
-        content: the bytes.
-        folder: where external data may be read from; ``None``: nowhere.
-        name: what to call the model in messages.
+        content: the ONNX file's bytes.
+        folder: where its external data lie; without one, a model that has some is refused.
+        name: how to call the model in messages.
 
     Raises:
-        ModelError, UnsupportedOperatorError: as :func:`read_model`.
+        ModelError: as for ``read_model``.
     """
     return _network(content, ExternalData(folder), name)
 
 
 def _network(content: bytes, external: ExternalData, name: str) -> Network:
+    if content.startswith(_LFS):
+        raise ModelError(f"{name}: a Git LFS pointer, not a model; fetch it with 'git lfs pull'")
+    if not content:
+        raise ModelError(f"{name}: the file is empty")
     try:
-        model = onnx.ModelProto.FromString(content)
-    except (DecodeError, ValueError, RecursionError) as error:
-        raise ModelError(f"{name}: not an ONNX model ({error})") from None
+        model = ModelProto.FromString(content)
+    except (DecodeError, RuntimeError, *FAULTS) as error:
+        raise ModelError(f"{name}: not an ONNX model, or a damaged one") from error
     try:
         return build_network(model, len(content), external)
     except ModelError as error:
         raise type(error)(f"{name}: {error}") from error
+    except FAULTS as error:
+        raise ModelError(f"{name}: a damaged model ({error})") from error
 
 
-def _content(path: Path) -> bytes:
-    packed = path.with_name(path.name + ".gz")
-    found = packed if not path.exists() and packed.exists() else path
+def _content(path: Path) -> tuple[Path, bytes]:
+    """The file that is read, and its decompressed bytes."""
     try:
+        packed = path.parent / (path.name + ".gz")
+        found = packed if not path.exists() and packed.exists() else path
+        if not found.exists():
+            raise ModelError(f"{path}: no such file")
+        if not found.is_file():
+            raise ModelError(f"{path}: not a regular file")
+        if found.stat().st_size > LARGEST_FILE:
+            raise ModelError(f"{path}: larger than the 2 GiB that an ONNX file may have")
         with found.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if content.startswith(_GZIP):
-            with gzip.open(found) as unpacked:
-                content = unpacked.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ModelError(f"{found}: damaged gzip file ({error})") from None
-    except OSError as error:
-        raise ModelError(f"{found}: cannot be read ({error.strerror})") from None
-    if len(content) > MAX_BYTES:
-        raise ModelError(f"{found}: larger than {MAX_BYTES} bytes, decompressed")
-    return content
+            content = file.read()
+        return found, _unpacked(found) if content.startswith(_GZIP) else content
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from error
+
+
+def _unpacked(path: Path) -> bytes:
+    content = bytearray()
+    with gzip.open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            content += chunk
+            if len(content) > LARGEST_FILE:
+                raise ModelError(f"{path}: decompresses to more than 2 GiB")
+    return bytes(content)

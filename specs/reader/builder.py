@@ -28,6 +28,9 @@ Rearrangement = Callable[[Array, int], Array]
 """Moves the entries of an array; new entries receive the second argument."""
 
 RESERVED = "farkas:"
+OVERHEAD = 256
+"""What a step costs of the budget beside its entries: it bounds the time as well."""
+MOST_TERMS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +87,17 @@ class Builder:
     _pending: dict[Affine, list[str]] = field(default_factory=dict)
     _finished: dict[Affine, int] = field(default_factory=dict)
     _helpers: dict[str, int] = field(default_factory=dict)
+    _numbers: Array = field(default_factory=lambda: np.arange(0))
 
     def claim(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Account for a tensor about to be made.
+        """Account for a tensor about to be made, or for work in proportion to its size.
 
         Raises:
             ModelError: its shape is negative, or the model's tensors grow too large.
         """
         if any(extent < 0 for extent in shape):
             raise ModelError(f"a tensor of shape {tuple(shape)}")
-        size = math.prod(shape)
+        size = math.prod(shape) + OVERHEAD
         if size > self.budget or len(shape) > 32:
             raise ModelError(
                 f"a tensor of shape {tuple(shape)} is too large for a model file of this size"
@@ -151,11 +155,15 @@ class Builder:
         """Entries of ``operand`` elsewhere; entries that are new become 0."""
         if isinstance(operand, Constant):
             return rearranged(operand, rearrange)
-        index = rearrange(np.arange(operand.size).reshape(operand.shape), -1)
+        if self._numbers.size != operand.size:
+            self._numbers = np.arange(operand.size)
+            self.claim(operand.shape)
+        index = rearrange(self._numbers.reshape(operand.shape), -1)
+        # Counted once for the index itself and once for each map made from it.
+        self.claim((1 + len(operand.affine.terms), *index.shape))
         shape, flat = index.shape, index.reshape(-1)
         if flat.size == operand.size and np.array_equal(flat, np.arange(flat.size)):
             return dataclasses.replace(operand, shape=shape)
-        self.claim(shape)
         if not operand.affine.is_view:
             operand = self.finished(operand)
         terms = tuple(Term(term.source, _gather(term.map, flat)) for term in operand.affine.terms)
@@ -176,6 +184,7 @@ class Builder:
     def apply(self, linear: LinearMap, operand: Operand, shape: Sequence[int]) -> Operand:
         """The image of ``operand`` under a linear map."""
         shape = self.claim(shape)
+        self._claim_map(linear, isinstance(operand, Constant))
         if isinstance(operand, Constant):
             flat = operand.enclosure
             radius = None if flat.radius is None else flat.radius.reshape(-1)
@@ -195,10 +204,13 @@ class Builder:
         if isinstance(right, Constant) and is_exactly(right, 0.0):
             return self.broadcast(left, shape)
         left, right = self.broadcast(left, shape), self.broadcast(right, shape)
+        self.claim(shape)
         if isinstance(left, Variable) and isinstance(right, Constant):
             return self._shifted(left, flat_enclosure(right))
         if not isinstance(left, Variable) or not isinstance(right, Variable):
             raise ModelError("a constant sum was taken for a variable one")
+        if len(left.affine.terms) + len(right.affine.terms) > MOST_TERMS:
+            left, right = self.finished(left), self.finished(right)
         if left.affine.offset is not None and right.affine.offset is not None:
             total = rounding.add(left.affine.offset, right.affine.offset)
             if total.exact:
@@ -214,8 +226,12 @@ class Builder:
 
     def negate(self, operand: Operand) -> Operand:
         """``-operand``, never rounded."""
+        self.claim(operand.shape)
         if isinstance(operand, Constant):
             return real(rounding.negate(operand.enclosure), operand.kind)
+        for term in operand.affine.terms:
+            if term.map.weight is not None:
+                self.claim(term.map.weight.shape)
         terms = [_negated(term) for term in operand.affine.terms]
         if any(term is None for term in terms):
             return self.negate(self.finished(operand))
@@ -260,45 +276,43 @@ class Builder:
         constants = [operand for operand in operands if isinstance(operand, Constant)]
         if len(constants) == len(operands):
             return _concatenated(constants, axis)
-        positions = np.split(
-            np.arange(math.prod(shape)).reshape(shape), np.cumsum(extents)[:-1], axis=axis
-        )
         size = math.prod(shape)
+        positions = np.split(np.arange(size).reshape(shape), np.cumsum(extents)[:-1], axis=axis)
         value, radius = np.zeros(size), np.zeros(size)
+        moved: dict[int, Array] = {}
         terms: list[Term] = []
         for operand, place in zip(operands, positions, strict=True):
+            self.claim(operand.shape)
             target = place.reshape(-1)
             if isinstance(operand, Constant):
                 part = flat_enclosure(operand)
                 value[target] = part.value
                 radius[target] = 0.0 if part.radius is None else part.radius
-            else:
-                self._place(terms, operand, target, size)
+            elif target.size:
+                source, index = self._entries(operand)
+                if index is None and source not in moved:
+                    terms.append(Term(source, Scatter(target, size)))
+                    continue
+                if source not in moved:
+                    self.claim(shape)
+                    moved[source] = np.full(size, -1)
+                moved[source][target] = np.arange(target.size) if index is None else index
+        terms += [
+            Term(source, Gather(index, math.prod(self.nodes[source].shape)))
+            for source, index in moved.items()
+        ]
         offset = Enclosure(value, radius)
         trivial = offset.exact and not np.any(offset.value)
         return Variable(tuple(shape), first.kind, Affine(tuple(terms), None if trivial else offset))
 
-    def _place(self, terms: list[Term], part: Variable, target: Array, size: int) -> None:
-        """Put ``part`` at the positions ``target`` of a concatenation."""
+    def _entries(self, part: Variable) -> tuple[int, Array | None]:
+        """A finished tensor, and which of its entries ``part`` is; ``None``: all in order."""
         affine = part.affine
-        if affine.offset is None and len(affine.terms) == 1 and affine.is_view:
-            source, mover = affine.terms[0].source, affine.terms[0].map
-            twin = next(
-                (t for t in terms if t.source == source and isinstance(t.map, Gather)), None
-            )
-            if isinstance(mover, Gather) or twin is not None:
-                known = (
-                    twin.map.index if twin is not None and isinstance(twin.map, Gather) else None
-                )
-                index = np.full(size, -1) if known is None else known.copy()
-                index[target] = mover.index if isinstance(mover, Gather) else np.arange(part.size)
-                if twin is None:
-                    self.claim((size,))
-                    terms.append(Term(source, Gather(index, mover.source_size)))
-                else:
-                    terms[terms.index(twin)] = Term(source, Gather(index, mover.source_size))
-                return
-        terms.append(Term(self.tensor(part), Scatter(target, size)))
+        if affine.offset is None and len(affine.terms) == 1:
+            term = affine.terms[0]
+            if isinstance(term.map, Gather):
+                return term.source, term.map.index
+        return self.tensor(part), None
 
     def network(self, outputs: Sequence[Variable]) -> Network:
         """The finished network."""
@@ -310,7 +324,21 @@ class Builder:
             aliases.update({name: number for name in names[1:]})
         return Network(tuple(nodes), numbers, aliases)
 
+    def _claim_map(self, linear: LinearMap, folded: bool) -> None:
+        """Account for a map's coefficients, and for the work where it is folded at once."""
+        if linear.weight is not None:
+            self.claim(linear.weight.shape)
+        if isinstance(linear, Conv):
+            places = linear.source_size if linear.transposed else linear.target_size
+            channels = linear.out_shape[1]
+            self.claim((places // channels * math.prod(linear.weight.shape[1:]),))
+        if folded:
+            self.claim((linear.target_size * linear.fan_in // 64,))
+
     def _append(self, node: Node, kind: int) -> Variable:
+        if 0 in node.shape:
+            raise ModelError(f"a tensor of shape {node.shape} is empty")
+        self.claim(node.shape)
         count = self._helpers.get(self.place, 0)
         self._helpers[self.place] = count + 1
         helper = f"{RESERVED}{self.place}/{count}"

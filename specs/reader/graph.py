@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,21 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
 from specs.reader import operators as _operators
-from specs.reader.builder import RESERVED, Builder, Operand, Variable
+from specs.reader.builder import RESERVED, Builder, Operand, Variable, common_shape
 from specs.reader.calls import RULES, Call
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
 OPSETS = range(7, 22)
-BASE_BUDGET = 2**27
-FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, MemoryError)
+BASE_BUDGET = 2**26
+FAULTS = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What numpy and protobuf raise on values that no rule foresaw."""
 
 _operators.load()
 
@@ -44,20 +53,48 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     uses = Counter(name for position in live for name in graph.node[position].input)
     uses.update(output.name for output in graph.output)
     faults: list[str] = []
+    doubtful: set[str] = set()
     for position in live:
         node = graph.node[position]
         try:
             results = _results(node, values, uses, opset, builder, external)
         except UnsupportedOperatorError as error:
             faults.append(f"{_place(node, position, len(graph.node))}: {error}")
-            results = [None] * len(node.output)
+            results = _stand_ins(node, values, builder)
+            doubtful.update(node.output)
         except (ModelError, *FAULTS) as error:
-            reason = str(error) or type(error).__name__
-            raise ModelError(f"{_place(node, position, len(graph.node))}: {reason}") from error
+            if doubtful.isdisjoint(node.input):
+                reason = str(error) or type(error).__name__
+                place = _place(node, position, len(graph.node))
+                raise ModelError(f"{place}: {reason}") from error
+            results = [None] * len(node.output)
+        if not doubtful.isdisjoint(node.input):
+            doubtful.update(node.output)
         values.update(zip(node.output, results, strict=False))
     if faults:
         raise UnsupportedOperatorError("\n  ".join(["operators without a rule:", *faults]))
     return builder.network(_outputs(graph, values))
+
+
+def _stand_ins(
+    node: NodeProto, values: dict[str, Operand | None], builder: Builder
+) -> list[Operand | None]:
+    """Variables in place of an operator without a rule, to find further ones behind it."""
+    unknown: list[Operand | None] = [None] * len(node.output)
+    operands = [values.get(name) for name in node.input if name]
+    shapes = [operand.shape for operand in operands if operand is not None]
+    kinds = {operand.kind for operand in operands if operand is not None}
+    if len(shapes) != len(operands) or len(node.output) != 1 or len(kinds) != 1:
+        return unknown
+    try:
+        if node.op_type == "MatMul":
+            outer = common_shape(shapes[0][:-2], shapes[1][:-2])
+            shape = (*outer, shapes[0][-2], shapes[1][-1])
+        else:
+            shape = functools.reduce(common_shape, shapes)
+        return [builder.input(f"{RESERVED}{node.output[0]}", shape, kinds.pop())]
+    except (ModelError, *FAULTS):
+        return unknown
 
 
 def _results(
@@ -105,7 +142,7 @@ def _results(
 
 
 def _check_schema(node: NodeProto, opset: int) -> None:
-    """Refuse operators that the opset does not have, and wrong numbers of operands."""
+    """Refuse operators and attributes that the opset does not have, and wrong arities."""
     try:
         schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=opset, domain="")
     except onnx.defs.SchemaError as error:
@@ -116,6 +153,12 @@ def _check_schema(node: NodeProto, opset: int) -> None:
         raise ModelError(f"it has {len(node.input)} inputs")
     if not schema.min_output <= len(node.output) <= schema.max_output:
         raise ModelError(f"it has {len(node.output)} outputs")
+    given = {attribute.name for attribute in node.attribute}
+    if unknown := sorted(given - set(schema.attributes)):
+        raise ModelError(f"opset {opset} gives it no attribute '{unknown[0]}'")
+    needed = {name for name, attribute in schema.attributes.items() if attribute.required}
+    if missing := sorted(needed - given):
+        raise ModelError(f"its attribute '{missing[0]}' is missing")
 
 
 def _opset(model: ModelProto) -> int:
@@ -163,8 +206,9 @@ def _initializers(
         try:
             builder.claim(tensor.dims)
             found[tensor.name] = read_tensor(tensor, external)
-        except ModelError as error:
-            raise type(error)(f"initialiser '{tensor.name}': {error}") from error
+        except (ModelError, *FAULTS) as error:
+            kind = type(error) if isinstance(error, ModelError) else ModelError
+            raise kind(f"initialiser '{tensor.name}': {error}") from error
         # Releases the raw copy: large models would stand in memory three times.
         tensor.ClearField("raw_data")
     return found
@@ -227,6 +271,8 @@ def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Varia
     if not graph.output:
         raise ModelError("the graph has no output")
     found = []
+    if len({output.name for output in graph.output}) != len(graph.output):
+        raise ModelError("two outputs of the graph have the same name")
     for output in graph.output:
         operand = values.get(output.name)
         if operand is None:

@@ -53,6 +53,7 @@ _FIELD_OF_KIND: dict[int, str] = {
 _STORED = {"bfloat16": "<u2", "bool": "u1"}
 _BITS_IN_INT32 = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _OTHER_FIELDS = ("string_data",)
+_ENTRIES = {"location", "offset", "length", "checksum", "basepath"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +110,8 @@ class ExternalData:
             if entry.key in entries:
                 raise ModelError(f"external data give '{entry.key}' twice")
             entries[entry.key] = entry.value
+        if unknown := sorted(set(entries) - _ENTRIES):
+            raise ModelError(f"external data with the unknown entry '{unknown[0]}'")
         path = self._path(entries.get("location", ""))
         offset = _count(entries.get("offset", "0"), "offset")
         length = _count(entries.get("length", str(size)), "length")
@@ -168,6 +171,8 @@ def read_tensor(tensor: TensorProto, external: ExternalData) -> Constant:
     outside = tensor.data_location == TensorProto.EXTERNAL
     if len(filled) + tensor.HasField("raw_data") + outside > 1 and (filled or len(tensor.raw_data)):
         raise ModelError("it stores several kinds of data at once (raw, typed or external)")
+    if len(tensor.external_data) and not outside:
+        raise ModelError("it names external data, but its data_location says there are none")
     if outside or tensor.HasField("raw_data"):
         content = external.read(tensor, size * stored.itemsize) if outside else tensor.raw_data
         if len(content) != size * stored.itemsize:
@@ -178,7 +183,10 @@ def read_tensor(tensor: TensorProto, external: ExternalData) -> Constant:
         array = np.frombuffer(content, dtype=stored)
     else:
         array = _typed(tensor, kind, size, filled, stored)
-    return Constant(_decoded(array, kind).reshape(shape), kind)
+    try:
+        return Constant(_decoded(array, kind).reshape(shape), kind)
+    except ValueError as error:
+        raise ModelError(f"its shape {shape} is no array's ({error})") from error
 
 
 def _typed(

@@ -1,16 +1,16 @@
-"""Operators that make, describe or convert constants."""
+"""Constants, shapes and casts."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
-import numpy.typing as npt
 from onnx import TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Operand, Variable
+from specs.reader.builder import Array, Operand, Variable
 from specs.reader.calls import Call, operator
+from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
 from specs.reader.tensors import (
     FLOATS,
     INTEGERS,
@@ -21,27 +21,29 @@ from specs.reader.tensors import (
     read_tensor,
 )
 
-Array = npt.NDArray[Any]
-
 
 @operator("Constant")
 def constant(call: Call) -> Operand:
-    names = sorted(call.attributes)
-    if len(names) != 1:
-        raise ModelError(f"it has the attributes {names} instead of one")
-    name = names[0]
-    if name == "value":
-        stored = call.stored("value")
-        if stored is None:
-            raise ModelError("its attribute 'value' is empty")
+    if len(call.attributes) != 1:
+        raise ModelError(f"it has {len(call.attributes)} values instead of one")
+    if (stored := call.stored("value")) is not None:
+        call.builder.claim(stored.dims)
         return read_tensor(stored, call.external)
-    if name in ("value_float", "value_floats"):
-        floats = call.floats(name) if name.endswith("s") else call.float(name, 0.0)
-        return Constant(_finite(np.array(floats, dtype=np.float64)), TensorProto.FLOAT)
-    if name in ("value_int", "value_ints"):
-        whole = call.ints(name) if name.endswith("s") else call.int(name, 0)
+    if "value_float" in call.attributes:
+        return _floats(np.array(call.float("value_float", 0.0)))
+    if "value_int" in call.attributes:
+        return Constant(np.array(call.int("value_int", 0), dtype=np.int64), TensorProto.INT64)
+    if (numbers := call.floats("value_floats")) is not None:
+        return _floats(np.array(numbers, dtype=np.float64))
+    if (whole := call.ints("value_ints")) is not None:
         return Constant(np.array(whole, dtype=np.int64), TensorProto.INT64)
-    raise UnsupportedOperatorError(f"its attribute '{name}' has no rule")
+    raise UnsupportedOperatorError(f"attribute '{next(iter(call.attributes))}' has no rule")
+
+
+def _floats(values: Array) -> Constant:
+    if not np.all(np.isfinite(values)):
+        raise ModelError("it holds values that are not finite")
+    return Constant(values, TensorProto.FLOAT)
 
 
 @operator("ConstantOfShape")
@@ -50,76 +52,86 @@ def constant_of_shape(call: Call) -> Operand:
     stored = call.stored("value")
     if stored is None:
         return Constant(np.zeros(shape), TensorProto.FLOAT)
+    if math.prod(stored.dims) != 1:
+        raise ModelError("its value is not a single number")
     fill = read_tensor(stored, call.external)
-    if fill.value.size != 1:
-        raise ModelError(f"its value has {fill.value.size} entries instead of one")
-    return Constant(np.broadcast_to(fill.value.reshape(()), shape), fill.kind)
+    return Constant(np.full(shape, fill.value.reshape(())), fill.kind)
 
 
 @operator("Shape")
-def shape(call: Call) -> Operand:
-    extents = call.operand(0).shape
-    rank = len(extents)
-    start, end = call.int("start", 0), call.int("end", rank)
-    chosen = extents[slice(start, end)]
-    return Constant(np.array(chosen, dtype=np.int64), TensorProto.INT64)
+def shape_of(call: Call) -> Operand:
+    shape = call.operand(0).shape
+    rank = len(shape)
+    edges = []
+    for edge in (call.int("start", 0), call.int("end", rank)):
+        edges.append(min(max(edge + rank if edge < 0 else edge, 0), rank))
+    return Constant(np.array(shape[edges[0] : edges[1]], dtype=np.int64), TensorProto.INT64)
 
 
 @operator("Size")
-def size(call: Call) -> Operand:
-    return Constant(np.array(int(np.prod(call.operand(0).shape))), TensorProto.INT64)
+def size_of(call: Call) -> Operand:
+    size = math.prod(call.operand(0).shape)
+    return Constant(np.array(size, dtype=np.int64), TensorProto.INT64)
 
 
 @operator("Range")
 def arange(call: Call) -> Operand:
-    numbers = [call.constant(position) for position in range(3)]
-    if any(n.kind not in INTEGERS or n.value.size != 1 for n in numbers):
-        raise UnsupportedOperatorError("a range of anything but integers has no rule")
-    start, limit, delta = (int(n.value.reshape(())) for n in numbers)
+    edges = [call.constant(position) for position in range(3)]
+    kind = edges[0].kind
+    if kind not in INTEGERS:
+        raise UnsupportedOperatorError(f"a range of {kind_name(kind)} has no rule")
+    if any(edge.value.size != 1 or edge.kind != kind for edge in edges):
+        raise ModelError("its limits are not single integers of one type")
+    start, limit, delta = (int(edge.value.reshape(())) for edge in edges)
     if delta == 0:
-        raise ModelError("a range with step 0")
-    found = range(start, limit, delta)
-    call.builder.claim((len(found),))
-    return Constant(np.array(found, dtype=np.int64), numbers[0].kind)
+        raise ModelError("its step is 0")
+    count = max(0, -((start - limit) // delta))
+    call.builder.claim((INTEGER_COST, count))
+    steps = list(range(start, limit, delta))
+    return integer_constant(np.array(steps, dtype=object), kind)
 
 
 @operator("Cast")
 def cast(call: Call) -> Operand:
-    x, kind = call.operand(0), call.int("to", 0)
+    x, target = call.operand(0), call.int("to", 0)
     call.ignore("saturate")
-    if kind not in KINDS:
-        raise UnsupportedOperatorError(f"a cast to {kind_name(kind)} has no rule")
-    if kind == x.kind:
+    if target not in KINDS:
+        raise UnsupportedOperatorError(f"a cast to element type {target} has no rule")
+    if target == x.kind:
         return x
+    name = f"a cast from {kind_name(x.kind)} to {kind_name(target)}"
+    widens = (x.kind, target) in WIDENINGS
     if isinstance(x, Variable):
-        if (x.kind, kind) not in WIDENINGS:
-            names = f"{kind_name(x.kind)} to {kind_name(kind)}"
-            raise UnsupportedOperatorError(f"a cast of a variable tensor from {names} rounds")
-        return Variable(x.shape, kind, x.affine)
-    return _converted(x, kind)
-
-
-def _converted(x: Constant, kind: int) -> Constant:
-    """A constant in another type, rounded as the cast rounds."""
+        if not widens:
+            raise UnsupportedOperatorError(f"{name} rounds a variable tensor, which has no rule")
+        return Variable(x.shape, target, x.affine)
+    if widens:
+        return Constant(x.value, target, x.radius)
     if x.radius is not None:
-        if (x.kind, kind) in WIDENINGS:
-            return Constant(x.value, kind, x.radius)
-        raise UnsupportedOperatorError("a cast of a constant known by an enclosure only")
-    if kind in FLOATS:
-        if KINDS[kind] == "bfloat16":
-            raise UnsupportedOperatorError("a cast to bfloat16 has no rule")
-        return Constant(_finite(x.value.astype(KINDS[kind]).astype(np.float64)), kind)
-    if kind in INTEGERS:
-        limits = np.iinfo(KINDS[kind])
-        whole = np.trunc(x.value) if x.kind in FLOATS else x.value.astype(np.int64)
-        low, high = max(limits.min, -(2**63)), min(limits.max, 2**63 - 1)
-        if whole.size and not (whole.min() >= low and whole.max() <= high):
-            raise ModelError(f"values that {KINDS[kind]} cannot hold are cast to it")
-        return Constant(whole.astype(np.int64), kind)
-    return Constant(x.value != 0, kind)
+        raise UnsupportedOperatorError(f"{name} of a constant known by an enclosure only")
+    if target == TensorProto.BOOL:
+        return Constant(x.value != 0, target)
+    if target in INTEGERS:
+        call.builder.claim((INTEGER_COST, *x.shape))
+        whole = np.trunc(x.value) if x.kind in FLOATS else x.value
+        exact = np.array([int(entry) for entry in whole.reshape(-1)], dtype=object)
+        return integer_constant(exact.reshape(x.shape), target)
+    return Constant(_rounded(x.value, target), target)
 
 
-def _finite(values: Array) -> Array:
-    if not np.all(np.isfinite(values)):
-        raise ModelError("it holds values that are not finite")
-    return values
+def _rounded(values: Array, target: int) -> Array:
+    """Values rounded to nearest in a floating type, as a cast defines it."""
+    exact = values.astype(np.float64)
+    if values.dtype == np.int64 and values.size and np.abs(exact).max() > 2.0**53:
+        raise UnsupportedOperatorError("a cast of integers beyond 2**53 to real numbers")
+    if target == TensorProto.BFLOAT16:
+        bits = exact.astype(np.float32)
+        # Round once only: values with more than bfloat16's eight bits are refused.
+        if np.any(bits.astype(np.float64) != exact) or np.any(bits.view(np.uint32) & 0xFFFF):
+            raise UnsupportedOperatorError("a cast that rounds constants to bfloat16")
+        return exact
+    with np.errstate(over="ignore"):
+        rounded = exact.astype(FLOATS[target]).astype(np.float64)
+    if not np.all(np.isfinite(rounded)):
+        raise ModelError(f"constants leave the range of {FLOATS[target]}")
+    return rounded

@@ -61,7 +61,8 @@ def product(builder: Builder, left: Operand, right: Operand) -> Operand:
         raise ModelError(f"matrices of shapes {left.shape} and {right.shape} do not fit")
     batch = common_shape(left.shape[:-2], right.shape[:-2])
     shape = (*batch, *rows, *columns)
-    if isinstance(right, Constant):
+    several = math.prod(right.shape[:-2]) != 1
+    if isinstance(right, Constant) and not (several and isinstance(left, Constant)):
         return _times_constant(builder, left, right, batch, shape)
     if isinstance(left, Constant):
         return _constant_times(builder, left, right, batch, shape)

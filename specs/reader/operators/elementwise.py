@@ -18,6 +18,9 @@ from specs.reader.tensors import FLOATS, INTEGERS, KINDS, Constant, real
 
 Array = npt.NDArray[Any]
 
+INTEGER_COST = 16
+"""What an integer computed exactly costs of the budget, in tensor entries."""
+
 
 @operator("Add")
 def add(call: Call) -> Operand:
@@ -64,7 +67,7 @@ def divide(call: Call) -> Operand:
 def negate(call: Call) -> Operand:
     x = call.operand(0)
     if isinstance(x, Constant) and x.kind in INTEGERS:
-        return integer_constant(np.negative(_objects(x)), x.kind)
+        return integer_constant(np.negative(_objects(call, x)), x.kind)
     return call.builder.negate(x)
 
 
@@ -117,7 +120,7 @@ def power(call: Call) -> Operand:
     if not number.is_integer() or not 1 <= number <= 64 or len(exponent.shape) > len(base.shape):
         raise UnsupportedOperatorError(f"a power of {number} has no rule")
     if base.kind in INTEGERS:
-        return integer_constant(_objects(base) ** int(number), base.kind)
+        return integer_constant(_objects(call, base) ** int(number), base.kind)
     return real(rounding.power(base.enclosure, int(number)), base.kind)
 
 
@@ -202,11 +205,12 @@ def _on_integers(
         return None
     if isinstance(left, Variable) or isinstance(right, Variable):
         raise ModelError("a variable tensor of integers")
-    call.builder.claim(common_shape(left.shape, right.shape))
-    return integer_constant(function(_objects(left), _objects(right)), left.kind)
+    call.builder.claim((INTEGER_COST, *common_shape(left.shape, right.shape)))
+    return integer_constant(function(_objects(call, left), _objects(call, right)), left.kind)
 
 
-def _objects(constant: Constant) -> Array:
+def _objects(call: Call, constant: Constant) -> Array:
+    call.builder.claim((INTEGER_COST, *constant.shape))
     return constant.value.astype(object)
 
 

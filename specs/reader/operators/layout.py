@@ -206,6 +206,12 @@ def pad(call: Call) -> Operand:
     amounts = [(0, 0)] * rank
     for axis, low, high in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         amounts[axis] = (low, high)
+    for extent, (low, high) in zip(x.shape, amounts, strict=True):
+        if max(0, -low) + max(0, -high) > extent:
+            raise ModelError(f"pads {pads} cut more than there is of shape {x.shape}")
+        limit = {"reflect": extent - 1, "wrap": extent, "edge": extent * 2**62}.get(mode)
+        if limit is not None and max(low, high) > max(limit, 0):
+            raise ModelError(f"pads {pads} exceed shape {x.shape} in mode '{mode}'")
     cut = tuple(
         slice(max(0, -low), max(0, extent - max(0, -high)))
         for extent, (low, high) in zip(x.shape, amounts, strict=True)
@@ -215,6 +221,8 @@ def pad(call: Call) -> Operand:
     grown = [(max(0, low), max(0, high)) for low, high in amounts]
     extents = zip(x.shape, amounts, strict=True)
     shape = builder.claim([extent + low + high for extent, (low, high) in extents])
+    if mode == "wrap" and call.opset < 19:
+        raise ModelError(f"opset {call.opset} has no mode 'wrap'")
     if mode in ("edge", "reflect", "wrap"):
         return builder.view(x, lambda array, _: np.pad(array, grown, mode=mode))  # type: ignore[call-overload]
     if mode != "constant":

@@ -1,68 +1,159 @@
-"""Sums and means over axes."""
+"""Sums, means, maxima and minima over axes."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from specs.enclosure import Enclosure
-from specs.errors import UnsupportedOperatorError
-from specs.linear import Scatter
+from specs.errors import ModelError, UnsupportedOperatorError
+from specs.linear import Conv, MatMul, Scatter
 from specs.reader import rounding
-from specs.reader.builder import Operand, Variable, require_real
+from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, resolved_axes
-from specs.reader.tensors import INTEGERS, Constant, real
+from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
+from specs.reader.operators.rewrites import larger, smaller, tree
+from specs.reader.tensors import INTEGERS, Constant
 
 
 @operator("ReduceSum")
 def reduce_sum(call: Call) -> Operand:
-    return _sum(call, _axes(call, since=13))
+    x, axes, shape = _reduction(call, call.axes(1, since=13))
+    if isinstance(x, Constant) and x.kind in INTEGERS:
+        return _on_integers(call, x, np.sum, axes, shape)
+    if not axes:
+        return call.builder.reshape(x, shape)
+    return call.builder.apply(_summing(call.builder, x.shape, axes), x, shape)
 
 
 @operator("ReduceMean")
 def reduce_mean(call: Call) -> Operand:
-    axes = _axes(call, since=18)
-    total = _sum(call, axes)
+    x, axes, shape = _reduction(call, call.axes(1, since=18))
+    return mean_over(call.builder, x, axes, shape)
+
+
+@operator("GlobalAveragePool")
+def global_average_pool(call: Call) -> Operand:
     x = call.operand(0)
-    count = math.prod(x.shape[axis] for axis in axes)
-    share = rounding.reciprocal(Enclosure(np.array(float(count))))
-    return call.builder.scale(total, real(share, x.kind))
+    if len(x.shape) < 3:
+        raise ModelError(f"a tensor of shape {x.shape} has no spatial axes")
+    axes = tuple(range(2, len(x.shape)))
+    return mean_over(call.builder, x, axes, (*x.shape[:2], *(1 for _ in axes)))
 
 
-@operator("ReduceProd", "ReduceMax", "ReduceMin")
-def reduce_constant(call: Call) -> Operand:
-    x = call.operand(0)
-    if isinstance(x, Variable) or x.kind not in INTEGERS:
-        raise UnsupportedOperatorError("there is a rule for constant integers only")
-    axes = _axes(call, since=18)
-    function: Any = {"ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMin": np.min}[
-        call.node.op_type
-    ]
-    keep = bool(call.int("keepdims", 1))
-    return Constant(np.asarray(function(x.value, axis=axes, keepdims=keep)), x.kind)
-
-
-def _axes(call: Call, since: int) -> tuple[int, ...]:
-    """The axes reduced: given, or all, or none where the node says so."""
-    rank = len(call.operand(0).shape)
-    given = call.axes(1, since)
-    keep_all = bool(call.int("noop_with_empty_axes", 0))
-    if given is None or not given:
-        return () if keep_all else tuple(range(rank))
-    return resolved_axes(given, rank)
-
-
-def _sum(call: Call, axes: tuple[int, ...]) -> Operand:
-    x, keep = call.operand(0), bool(call.int("keepdims", 1))
-    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(x.shape))
-    shape = kept if keep else tuple(e for axis, e in enumerate(x.shape) if axis not in axes)
+@operator("ReduceMax", "ReduceMin", "GlobalMaxPool")
+def reduce_extreme(call: Call) -> Operand:
+    if call.node.op_type == "GlobalMaxPool":
+        x = call.operand(0)
+        axes = tuple(range(2, len(x.shape)))
+        shape = (*x.shape[:2], *(1 for _ in axes))
+        if not axes:
+            raise ModelError(f"a tensor of shape {x.shape} has no spatial axes")
+    else:
+        x, axes, shape = _reduction(call, call.axes(1, since=18))
+    lowest = call.node.op_type == "ReduceMin"
+    if math.prod(x.shape[axis] for axis in axes) == 0:
+        raise ModelError("an extreme of no entries")
     if isinstance(x, Constant) and x.kind in INTEGERS:
-        return Constant(np.asarray(x.value.sum(axis=axes, keepdims=keep)), x.kind)
-    require_real(x)
+        return _on_integers(call, x, np.min if lowest else np.max, axes, shape)
     if not axes:
-        return x
-    size = math.prod(kept)
-    index = np.broadcast_to(np.arange(size).reshape(kept), x.shape).reshape(-1)
-    return call.builder.apply(Scatter(index, size), x, shape)
+        return call.builder.reshape(x, shape)
+    kept = [axis for axis in range(len(x.shape)) if axis not in axes]
+    parts = _parts(call.builder, x, (*axes, *kept), len(axes))
+    best = tree(functools.partial(smaller if lowest else larger, call.builder), parts)
+    return call.builder.reshape(best, shape)
+
+
+@operator("ReduceProd")
+def reduce_product(call: Call) -> Operand:
+    x, axes, shape = _reduction(call, call.axes(1, since=18))
+    if isinstance(x, Variable) or x.kind not in INTEGERS:
+        raise UnsupportedOperatorError("a product of anything but constant integers has no rule")
+    return _on_integers(call, x, np.prod, axes, shape)
+
+
+def mean_over(
+    builder: Builder, x: Operand, axes: tuple[int, ...], shape: tuple[int, ...]
+) -> Operand:
+    """The mean over axes; one node where the axes are neighbours."""
+    count = math.prod(x.shape[axis] for axis in axes)
+    if count == 0:
+        raise ModelError("a mean of no entries")
+    share = rounding.enclose([Fraction(1, count)])
+    factor = Constant(share.value, x.kind, share.radius)
+    if count == 1:
+        return builder.reshape(x, shape)
+    if tuple(range(min(axes), max(axes) + 1)) != tuple(sorted(axes)):
+        summed = builder.apply(_summing(builder, x.shape, axes), x, shape)
+        return builder.scale(summed, factor)
+    outer = math.prod(x.shape[: min(axes)])
+    inner = math.prod(x.shape[max(axes) + 1 :])
+    radius = None if share.radius is None else np.full((count, 1), share.radius[0])
+    column = Enclosure(np.full((count, 1), share.value[0]), radius)
+    if inner == 1:
+        return builder.apply(MatMul(column, outer), x, shape)
+    row = Enclosure(
+        column.value.reshape(1, count, 1), None if radius is None else radius.reshape(1, count, 1)
+    )
+    mixer = Conv(row, (outer, count, inner), (outer, 1, inner), (1,), (0,), (1,))
+    return builder.apply(mixer, x, shape)
+
+
+def _summing(builder: Builder, shape: tuple[int, ...], axes: tuple[int, ...]) -> Scatter:
+    builder.claim(shape)
+    kept = tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+    targets = np.broadcast_to(np.arange(math.prod(kept)).reshape(kept), shape)
+    return Scatter(targets.reshape(-1), math.prod(kept))
+
+
+def _reduction(
+    call: Call, axes: tuple[int, ...] | None
+) -> tuple[Operand, tuple[int, ...], tuple[int, ...]]:
+    """The operand, the axes that go, and the result's shape."""
+    x, keep = call.operand(0), call.int("keepdims", 1)
+    no_op = call.int("noop_with_empty_axes", 0)
+    rank = len(x.shape)
+    if not axes:
+        if axes is not None and call.opset < 13:
+            raise UnsupportedOperatorError("an empty list of axes has no rule")
+        axes = () if no_op else tuple(range(rank))
+    chosen = resolved_axes(axes, rank)
+    shape = tuple(
+        1 if axis in chosen else extent
+        for axis, extent in enumerate(x.shape)
+        if keep or axis not in chosen
+    )
+    return x, chosen, shape
+
+
+def _parts(builder: Builder, x: Operand, order: tuple[int, ...], count: int) -> list[Operand]:
+    """Slices of ``x`` that fix the first ``count`` axes of ``order``."""
+    shape = [x.shape[axis] for axis in order]
+    size = math.prod(shape[:count])
+    if isinstance(x, Variable):
+        x = builder.finished(x)
+    builder.claim(x.shape)
+
+    def part(number: int) -> Operand:
+        return builder.view(
+            x, lambda array, _: array.transpose(order).reshape(size, *shape[count:])[number]
+        )
+
+    return [part(number) for number in range(size)]
+
+
+def _on_integers(
+    call: Call,
+    x: Constant,
+    function: Callable[..., Any],
+    axes: tuple[int, ...],
+    shape: tuple[int, ...],
+) -> Constant:
+    call.builder.claim((INTEGER_COST, *x.shape))
+    reduced = function(x.value.astype(object), axis=axes) if axes else x.value
+    return integer_constant(np.asarray(reduced, dtype=object).reshape(shape), x.kind)

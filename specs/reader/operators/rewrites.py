@@ -1,32 +1,35 @@
-"""Piecewise linear functions, rewritten to Relu."""
+"""Piecewise linear operators, rewritten to Relu and linear nodes."""
 
 from __future__ import annotations
 
-from functools import reduce
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, common_shape, require_real
+from specs.reader.builder import Builder, Operand, Variable, common_shape, require_real
 from specs.reader.calls import Call, operator, same_kind
-from specs.reader.tensors import FLOATS, Constant, real
+from specs.reader.operators.elementwise import integer_constant
+from specs.reader.tensors import FLOATS, INTEGERS, Constant, real
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
 
 @operator("Relu")
 def relu(call: Call) -> Operand:
-    require_real(call.operand(0))
-    return call.builder.relu(call.operand(0))
+    x = call.operand(0)
+    require_real(x)
+    return call.builder.relu(x)
 
 
 @operator("LeakyRelu")
 def leaky_relu(call: Call) -> Operand:
     x = call.operand(0)
-    slope = Constant(np.array(call.float("alpha", float(np.float32(0.01)))), x.kind)
-    return _leaky(call.builder, x, slope)
+    alpha = np.array(call.float("alpha", float(np.float32(0.01))))
+    return bent(call.builder, x, Constant(alpha, x.kind))
 
 
 @operator("PRelu")
@@ -34,97 +37,151 @@ def prelu(call: Call) -> Operand:
     x, slope = call.operand(0), call.constant(1)
     same_kind(x, slope)
     if common_shape(x.shape, slope.shape) != x.shape:
-        raise ModelError(f"slopes of shape {slope.shape} do not fit a tensor of shape {x.shape}")
-    return _leaky(call.builder, x, slope)
+        raise ModelError(f"slopes of shape {slope.shape} do not fit {x.shape}")
+    return bent(call.builder, x, slope)
 
 
 @operator("Abs")
 def absolute(call: Call) -> Operand:
     x = call.operand(0)
-    if isinstance(x, Constant) and x.kind not in FLOATS:
-        return Constant(np.abs(x.value), x.kind)
-    builder = call.builder
-    twice = builder.scale(builder.relu(x), Constant(np.array(2.0), x.kind))
-    return builder.subtract(twice, x)
+    if isinstance(x, Constant) and x.kind in INTEGERS:
+        return integer_constant(np.abs(x.value.astype(object)), x.kind)
+    return bent(call.builder, x, Constant(np.array(-1.0), x.kind))
 
 
 @operator("Max")
-def largest(call: Call) -> Operand:
-    operands = _real_operands(call)
-    return reduce(lambda a, b: maximum(call.builder, a, b), operands)
+def maximum(call: Call) -> Operand:
+    return _extreme(call, larger)
 
 
 @operator("Min")
-def smallest(call: Call) -> Operand:
-    operands = _real_operands(call)
-    return reduce(lambda a, b: minimum(call.builder, a, b), operands)
+def minimum(call: Call) -> Operand:
+    return _extreme(call, smaller)
 
 
 @operator("Clip")
 def clip(call: Call) -> Operand:
     x = call.operand(0)
-    require_real(x)
     if call.opset < 11:
-        limits = [call.float("min", -_LARGEST), call.float("max", _LARGEST)]
-        low, high = (Constant(np.array(limit), x.kind) for limit in limits)
+        bounds = [
+            Constant(np.array(call.float(name, 0.0)), x.kind) if name in call.attributes else None
+            for name in ("min", "max")
+        ]
     else:
-        given = [call.optional_constant(position) for position in (1, 2)]
-        for limit in given:
-            if limit is not None and (limit.value.size != 1 or limit.kind != x.kind):
-                raise ModelError("its bounds are not single numbers of the tensor's type")
-        low, high = (
-            _scalar(limit, sign * _LARGEST, x.kind)
-            for limit, sign in zip(given, (-1, 1), strict=True)
-        )
-    if low.radius is not None or high.radius is not None or float(low.value) > float(high.value):
-        raise ModelError(f"it clips to [{float(low.value)}, {float(high.value)}], which is empty")
-    if float(low.value) > -_LARGEST:
-        x = maximum(call.builder, x, low)
-    if float(high.value) < _LARGEST:
-        x = minimum(call.builder, x, high)
-    return x
+        bounds = [call.optional_constant(1), call.optional_constant(2)]
+    same_kind(x, *(bound for bound in bounds if bound is not None))
+    if any(bound is not None and bound.value.size != 1 for bound in bounds):
+        raise ModelError("a bound is not a single number")
+    if isinstance(x, Constant) and x.kind in INTEGERS:
+        low, high = (None if bound is None else int(bound.value.reshape(())) for bound in bounds)
+        if low is not None and high is not None and low > high:
+            raise ModelError(f"its lower bound {low} exceeds its upper bound {high}")
+        return integer_constant(np.clip(x.value, low, high), x.kind)
+    require_real(x)
+    return clipped(call.builder, x, _bound(bounds[0], -1), _bound(bounds[1], 1))
 
 
 @operator("HardSigmoid")
 def hard_sigmoid(call: Call) -> Operand:
-    x, builder = call.operand(0), call.builder
+    x = call.operand(0)
+    slope = call.float("alpha", float(np.float32(0.2)))
+    shift = call.float("beta", 0.5)
+    line = call.builder.scale(x, Constant(np.array(slope), x.kind))
+    line = call.builder.add(line, Constant(np.array(shift), x.kind))
+    ends = [Constant(np.array(end), x.kind) for end in (0.0, 1.0)]
+    return clipped(call.builder, line, *ends)
+
+
+def bent(builder: Builder, x: Operand, slope: Constant) -> Operand:
+    """``x`` above 0, ``slope * x`` below: ``slope x + (1 - slope) relu(x)``."""
     require_real(x)
-    alpha = call.float("alpha", float(np.float32(0.2)))
-    beta = call.float("beta", 0.5)
-    line = builder.add(
-        builder.scale(x, Constant(np.array(alpha), x.kind)), Constant(np.array(beta), x.kind)
-    )
-    zero, one = (Constant(np.array(number), x.kind) for number in (0.0, 1.0))
-    return minimum(builder, maximum(builder, line, zero), one)
-
-
-def maximum(builder: Builder, a: Operand, b: Operand) -> Operand:
-    """``max(a, b) = b + relu(a - b)``."""
-    return builder.add(b, builder.relu(builder.subtract(a, b)))
-
-
-def minimum(builder: Builder, a: Operand, b: Operand) -> Operand:
-    """``min(a, b) = b - relu(b - a)``."""
-    return builder.subtract(b, builder.relu(builder.subtract(b, a)))
-
-
-def _leaky(builder: Builder, x: Operand, slope: Constant) -> Operand:
-    """``slope * x + (1 - slope) * relu(x)``."""
-    require_real(x)
-    rest = real(rounding.subtract(Enclosure(np.array(1.0)), slope.enclosure), x.kind)
+    if isinstance(x, Variable):
+        x = builder.finished(x)
+    rest = real(rounding.subtract(Enclosure(np.ones(())), slope.enclosure), slope.kind)
     return builder.add(builder.scale(x, slope), builder.scale(builder.relu(x), rest))
 
 
-def _real_operands(call: Call) -> list[Operand]:
+def larger(builder: Builder, left: Operand, right: Operand) -> Operand:
+    """``max(a, b) = b + relu(a - b)``."""
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        if left.kind not in FLOATS:
+            return integer_constant(np.maximum(left.value, right.value), left.kind)
+        return real(rounding.maximum(left.enclosure, right.enclosure), left.kind)
+    if isinstance(left, Constant):
+        left, right = right, left
+    right = _shareable(builder, right)
+    return builder.add(right, builder.relu(builder.subtract(left, right)))
+
+
+def smaller(builder: Builder, left: Operand, right: Operand) -> Operand:
+    """``min(a, b) = b - relu(b - a)``."""
+    if isinstance(left, Constant) and isinstance(right, Constant) and left.kind not in FLOATS:
+        return integer_constant(np.minimum(left.value, right.value), left.kind)
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        opposite = larger(builder, builder.negate(left), builder.negate(right))
+        return builder.negate(opposite)
+    if isinstance(left, Constant):
+        left, right = right, left
+    right = _shareable(builder, right)
+    return builder.subtract(right, builder.relu(builder.subtract(right, left)))
+
+
+def clipped(builder: Builder, x: Operand, low: Constant | None, high: Constant | None) -> Operand:
+    """``min(max(x, low), high)``, with bounds in their order.
+
+    Raises:
+        ModelError: ``low`` may exceed ``high``.
+    """
+    if low is not None and high is not None:
+        gap = rounding.subtract(high.enclosure, low.enclosure)
+        if np.any(gap.value < (0.0 if gap.radius is None else gap.radius)):
+            raise ModelError(
+                f"its lower bound {float(low.value.reshape(()))} exceeds its upper bound "
+                f"{float(high.value.reshape(()))}"
+            )
+    if low is not None:
+        x = larger(builder, x, real(_scalar(low), low.kind))
+    if high is not None:
+        x = smaller(builder, x, real(_scalar(high), high.kind))
+    return x
+
+
+def tree(combine: Callable[[Operand, Operand], Operand], operands: Sequence[Operand]) -> Operand:
+    """The operands combined in pairs, so that depth grows with the logarithm."""
+    level = list(operands)
+    while len(level) > 1:
+        pairs = [combine(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
+        level = pairs + level[len(pairs) * 2 :]
+    return level[0]
+
+
+def _extreme(call: Call, combine: Callable[[Builder, Operand, Operand], Operand]) -> Operand:
     operands = call.operands()
     same_kind(*operands)
-    for operand in operands:
-        require_real(operand)
-    return operands
+    shape = functools.reduce(common_shape, (operand.shape for operand in operands))
+    # Constants first: they fold into one.
+    operands.sort(key=lambda operand: isinstance(operand, Variable))
+    wide = [call.builder.broadcast(operand, shape) for operand in operands]
+    return tree(functools.partial(combine, call.builder), wide)
 
 
-def _scalar(limit: Constant | None, missing: float, kind: int) -> Constant:
-    if limit is None:
-        return Constant(np.array(missing), kind)
-    radius = None if limit.radius is None else limit.radius.reshape(())
-    return Constant(limit.value.reshape(()), limit.kind, radius)
+def _shareable(builder: Builder, operand: Operand) -> Operand:
+    """An operand that is used twice: a node, unless it only moves entries."""
+    if isinstance(operand, Variable) and not operand.affine.is_view:
+        return builder.finished(operand)
+    return operand
+
+
+def _bound(bound: Constant | None, sign: int) -> Constant | None:
+    """A bound, unless it is the largest number of its type, which stands for none."""
+    if bound is None or bound.radius is not None:
+        return bound
+    name = FLOATS[bound.kind]
+    largest = LARGEST.get(name) or float(np.finfo(name).max)
+    return None if np.all(bound.value == sign * largest) else bound
+
+
+def _scalar(constant: Constant) -> Enclosure:
+    enclosure = constant.enclosure
+    radius = None if enclosure.radius is None else enclosure.radius.reshape(())
+    return Enclosure(enclosure.value.reshape(()), radius)

@@ -1,106 +1,93 @@
-"""Operators that slide a window over spatial axes: convolutions and pooling."""
+"""Convolutions and pooling."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Conv
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, require_real
+from specs.reader.builder import Operand, Variable
 from specs.reader.calls import Call, operator, same_kind
-from specs.reader.operators.rewrites import maximum
-from specs.reader.tensors import Constant, real
+from specs.reader.operators.rewrites import larger, tree
+from specs.reader.tensors import Constant
 
 
 @dataclass(frozen=True)
-class Window:
-    """The geometry of a sliding window; one entry per spatial axis."""
+class Windows:
+    """How a kernel moves over an image, one entry per spatial axis."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
-    extents: tuple[int, ...]
-
-    def positions(self, axis: int) -> npt.NDArray[np.int64]:
-        """Image coordinates ``(extent, kernel)`` that the windows read along an axis."""
-        starts = np.arange(self.extents[axis]) * self.strides[axis] - self.before[axis]
-        offsets = np.arange(self.kernel[axis]) * self.dilations[axis]
-        return np.asarray(starts[:, None] + offsets[None, :], dtype=np.int64)
+    counts: tuple[int, ...]
 
 
 @operator("Conv")
-def conv(call: Call) -> Operand:
-    x, weight, bias = call.operand(0), call.constant(1), call.optional_constant(2)
-    same_kind(x, weight, *([] if bias is None else [bias]))
-    spatial = _spatial(x)
-    if len(weight.shape) != len(x.shape):
-        raise ModelError(f"a weight of shape {weight.shape} for an image of shape {x.shape}")
-    kernel = weight.shape[2:]
-    _check_kernel(call, kernel)
-    window = _window(call, spatial, kernel)
-    mapped = Conv(
+def convolution(call: Call) -> Operand:
+    x, weight = call.operand(0), call.constant(1)
+    same_kind(x, weight)
+    spatial = _spatial(x, weight)
+    groups = call.int("group", 1)
+    windows = _windows(call, spatial, weight.shape[2:], ceil=False)
+    shape = (x.shape[0], weight.shape[0], *windows.counts)
+    mover = Conv(
         weight=weight.enclosure,
         in_shape=x.shape,
-        out_shape=(x.shape[0], weight.shape[0], *window.extents),
-        strides=window.strides,
-        pads=window.before,
-        dilations=window.dilations,
-        groups=call.int("group", 1),
+        out_shape=shape,
+        strides=windows.strides,
+        pads=windows.before,
+        dilations=windows.dilations,
+        groups=groups,
     )
-    return _with_bias(call.builder, call.builder.apply(mapped, x, mapped.out_shape), bias)
+    return _biased(call, call.builder.apply(mover, x, shape))
 
 
 @operator("ConvTranspose")
-def conv_transpose(call: Call) -> Operand:
-    x, weight, bias = call.operand(0), call.constant(1), call.optional_constant(2)
-    same_kind(x, weight, *([] if bias is None else [bias]))
-    spatial, groups = _spatial(x), call.int("group", 1)
-    if len(weight.shape) != len(x.shape):
-        raise ModelError(f"a weight of shape {weight.shape} for an image of shape {x.shape}")
-    kernel = weight.shape[2:]
-    _check_kernel(call, kernel)
-    count = len(spatial)
-    strides = _listed(call, "strides", count, 1)
-    dilations = _listed(call, "dilations", count, 1)
-    extra = _listed(call, "output_padding", count, 0)
-    wanted = call.ints("output_shape")
-    full = [
-        s * (n - 1) + e + d * (k - 1) + 1
-        for s, n, e, d, k in zip(strides, spatial, extra, dilations, kernel, strict=True)
+def transposed_convolution(call: Call) -> Operand:
+    x, weight = call.operand(0), call.constant(1)
+    same_kind(x, weight)
+    spatial = _spatial(x, weight)
+    rank, groups = len(spatial), call.int("group", 1)
+    kernel, strides, dilations = _steps(call, rank, weight.shape[2:])
+    extra = _per_axis(call, "output_padding", rank, 0)
+    if any(not 0 <= e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ModelError(f"output_padding {extra} is not smaller than stride or dilation")
+    reach = [
+        s * (size - 1) + e + (k - 1) * d + 1
+        for size, s, e, k, d in zip(spatial, strides, extra, kernel, dilations, strict=True)
     ]
-    auto = call.text("auto_pad", "NOTSET")
-    pads = call.ints("pads") or (0,) * (2 * count)
-    if len(pads) != 2 * count or min(pads, default=0) < 0:
-        raise ModelError(f"pads {pads} do not fit {count} spatial axes")
-    before, after = list(pads[:count]), list(pads[count:])
-    if wanted is not None or auto in ("SAME_UPPER", "SAME_LOWER"):
-        goal = wanted or tuple(n * s for n, s in zip(spatial, strides, strict=True))
-        if len(goal) != count:
-            raise ModelError(f"output_shape {goal} does not fit {count} spatial axes")
-        total = [f - g for f, g in zip(full, goal, strict=True)]
+    mode, pads, wanted = _auto_pad(call), call.ints("pads"), call.ints("output_shape")
+    if mode.startswith("SAME") and wanted is None:
+        wanted = tuple(size * stride for size, stride in zip(spatial, strides, strict=True))
+    if wanted is not None:
+        if len(wanted) != rank:
+            raise ModelError(f"output_shape {wanted} does not fit {rank} spatial axes")
+        total = [full - size for full, size in zip(reach, wanted, strict=True)]
         if min(total) < 0:
-            raise UnsupportedOperatorError("an output_shape larger than the full result")
-        small = [t // 2 for t in total]
-        large = [t - s for t, s in zip(total, small, strict=True)]
-        before, after = (small, large) if auto == "SAME_UPPER" else (large, small)
-    elif auto == "VALID":
-        before, after = [0] * count, [0] * count
-    elif auto != "NOTSET":
-        raise ModelError(f"auto_pad '{auto}' is unknown")
-    extents = tuple(f - b - a for f, b, a in zip(full, before, after, strict=True))
-    mapped = Conv(
+            raise UnsupportedOperatorError(f"output_shape {wanted} exceeds {tuple(reach)}")
+        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+        before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
+    else:
+        both = _pads(mode, pads, rank)
+        before, after = list(both[:rank]), list(both[rank:])
+    sizes = [full - b - a for full, b, a in zip(reach, before, after, strict=True)]
+    if min(sizes) < 1:
+        raise ModelError(f"its result has the spatial shape {tuple(sizes)}")
+    shape = (x.shape[0], weight.shape[1] * groups, *sizes)
+    mover = Conv(
         weight=weight.enclosure,
-        in_shape=call.builder.claim((x.shape[0], weight.shape[1] * groups, *extents)),
+        in_shape=shape,
         out_shape=x.shape,
         strides=strides,
         pads=tuple(before),
@@ -108,185 +95,174 @@ def conv_transpose(call: Call) -> Operand:
         groups=groups,
         transposed=True,
     )
-    return _with_bias(call.builder, call.builder.apply(mapped, x, mapped.in_shape), bias)
+    return _biased(call, call.builder.apply(mover, x, shape))
 
 
 @operator("AveragePool")
 def average_pool(call: Call) -> Operand:
-    x = call.operand(0)
-    window = _window(call, _spatial(x), _pool_kernel(call))
-    return _average(call.builder, x, window, bool(call.int("count_include_pad", 0)))
-
-
-@operator("GlobalAveragePool")
-def global_average_pool(call: Call) -> Operand:
-    x = call.operand(0)
-    return _average(call.builder, x, _whole(_spatial(x)), include_pads=False)
+    builder, x = call.builder, call.operand(0)
+    spatial = _spatial(x)
+    windows = _windows(call, spatial, None, ceil=True)
+    padded = bool(call.int("count_include_pad", 0))
+    sizes = np.ones((), dtype=np.int64)
+    for axis, extent in enumerate(spatial):
+        low = -windows.before[axis] if padded else 0
+        high = extent + (windows.after[axis] if padded else 0)
+        taps = _positions(windows, axis)
+        sizes = np.multiply.outer(sizes, np.sum((taps >= low) & (taps < high), axis=1))
+    if sizes.min() < 1:
+        raise ModelError("a window lies in the padding altogether")
+    planes = x.shape[0] * x.shape[1]
+    uniform = sizes.min() == sizes.max()
+    share = rounding.enclose([Fraction(1, int(sizes.max())) if uniform else Fraction(1)])
+    kernel = (1, 1, *windows.kernel)
+    width = None if share.radius is None else np.full(kernel, share.radius[0])
+    mover = Conv(
+        weight=Enclosure(np.full(kernel, share.value[0]), width),
+        in_shape=(planes, 1, *spatial),
+        out_shape=(planes, 1, *windows.counts),
+        strides=windows.strides,
+        pads=windows.before,
+        dilations=windows.dilations,
+    )
+    summed = builder.apply(mover, x, (*x.shape[:2], *windows.counts))
+    if uniform:
+        return summed
+    distinct, which = np.unique(sizes, return_inverse=True)
+    shares = rounding.enclose([Fraction(1, count) for count in distinct.tolist()])
+    which = which.reshape(sizes.shape)
+    radius = None if shares.radius is None else shares.radius[which]
+    return builder.scale(summed, Constant(shares.value[which], x.kind, radius))
 
 
 @operator("MaxPool")
 def max_pool(call: Call) -> Operand:
-    x = call.operand(0)
+    builder, x = call.builder, call.operand(0)
     call.ignore("storage_order")
-    return _largest(call.builder, x, _window(call, _spatial(x), _pool_kernel(call)))
-
-
-@operator("GlobalMaxPool")
-def global_max_pool(call: Call) -> Operand:
-    x = call.operand(0)
-    return _largest(call.builder, x, _whole(_spatial(x)))
-
-
-def _average(builder: Builder, x: Operand, window: Window, include_pads: bool) -> Operand:
     spatial = _spatial(x)
-    counts = np.ones(())
+    windows = _windows(call, spatial, None, ceil=True)
+    # A padded tap repeats the window's nearest entry: it cannot win, as -inf could not.
+    taps = []
     for axis, extent in enumerate(spatial):
-        reads = window.positions(axis)
-        low = -window.before[axis] if include_pads else 0
-        high = extent + (window.after[axis] if include_pads else 0)
-        inside = np.count_nonzero((reads >= low) & (reads < high), axis=1)
-        counts = counts[..., None] * inside
-    if counts.size and counts.min() < 1:
-        raise ModelError("an average over no entries")
-    # Channels are averaged apart from each other, so they may stand as a batch.
-    images = x.shape[0] * x.shape[1]
-    uniform = counts.size > 0 and counts.min() == counts.max()
-    factor = rounding.reciprocal(Enclosure(counts))
-    share = Enclosure(np.ones(window.kernel))
-    if uniform:
-        only = factor.value.flat[0]
-        radius = None if factor.radius is None else np.full(window.kernel, factor.radius.flat[0])
-        share = Enclosure(np.full(window.kernel, only), radius)
-    shaped_radius = None if share.radius is None else share.radius[None, None]
-    summed = builder.apply(
-        Conv(
-            weight=Enclosure(share.value[None, None], shaped_radius),
-            in_shape=(images, 1, *spatial),
-            out_shape=(images, 1, *window.extents),
-            strides=window.strides,
-            pads=window.before,
-            dilations=window.dilations,
-        ),
-        x,
-        (*x.shape[:2], *window.extents),
-    )
-    return summed if uniform else builder.scale(summed, real(factor, x.kind))
+        positions = _positions(windows, axis)
+        inside = (positions >= 0) & (positions < extent)
+        if not np.all(inside.any(axis=1)):
+            raise ModelError("a window lies in the padding altogether")
+        first = positions[np.arange(len(positions)), np.argmax(inside, axis=1)]
+        taps.append(np.where(inside, positions, first[:, None]))
+    if isinstance(x, Variable):
+        x = builder.finished(x)
+    whole = x
+
+    def tap(offsets: tuple[int, ...]) -> Operand:
+        places = np.ix_(*(taps[axis][:, offset] for axis, offset in enumerate(offsets)))
+        picked: tuple[Any, ...] = (slice(None), slice(None), *places)
+        return builder.view(whole, lambda array, _: array[picked])
+
+    offsets = itertools.product(*map(range, windows.kernel))
+    builder.claim((*x.shape[:2], *windows.counts, math.prod(windows.kernel)))
+    return tree(functools.partial(larger, builder), [tap(offset) for offset in offsets])
 
 
-def _largest(builder: Builder, x: Operand, window: Window) -> Operand:
-    """The largest entry of each window; what lies outside the image never wins."""
-    require_real(x)
-    spatial = _spatial(x)
-    shape = builder.claim((*x.shape[:2], *window.extents))
-    taps = math.prod(window.kernel)
-    builder.claim((taps, *shape))
-    flat = np.zeros((*window.extents, *window.kernel), dtype=np.int64)
-    valid = np.ones(flat.shape, dtype=bool)
-    count = len(spatial)
-    for axis, extent in enumerate(spatial):
-        reads = window.positions(axis)
-        around = [1] * (2 * count)
-        around[axis], around[count + axis] = reads.shape
-        reads = reads.reshape(around)
-        flat = flat * extent + np.clip(reads, 0, extent - 1)
-        valid &= (reads >= 0) & (reads < extent)
-    flat, valid = flat.reshape(-1, taps), valid.reshape(-1, taps)
-    if not valid.any(axis=1).all():
-        raise ModelError("a window lies entirely in the padding")
-    # A place outside repeats a place inside, which leaves the largest entry as it is.
-    first = flat[np.arange(len(flat)), valid.argmax(axis=1)]
-    places = np.where(valid, flat, first[:, None])
-    candidates: list[Operand] = []
-    for tap in range(taps):
-        chosen = places[:, tap]
-
-        def pick(array: npt.NDArray[Any], _: int, chosen: Any = chosen) -> npt.NDArray[Any]:
-            return array.reshape(*array.shape[:2], -1)[:, :, chosen].reshape(shape)
-
-        candidates.append(builder.view(x, pick))
-    while len(candidates) > 1:
-        pairs = itertools.zip_longest(candidates[::2], candidates[1::2])
-        candidates = [a if b is None else maximum(builder, a, b) for a, b in pairs]
-    return candidates[0]
+def _biased(call: Call, result: Operand) -> Operand:
+    bias = call.optional(2)
+    if bias is None:
+        return result
+    same_kind(result, bias)
+    if bias.shape != result.shape[1:2]:
+        raise ModelError(f"bias of shape {bias.shape} for {result.shape[1]} channels")
+    along = (*bias.shape, *(1 for _ in result.shape[2:]))
+    return call.builder.add(result, call.builder.reshape(bias, along))
 
 
-def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Window:
-    count = len(spatial)
-    if len(kernel) != count or min(kernel, default=0) < 1:
-        raise ModelError(f"a kernel of shape {kernel} for {count} spatial axes")
-    strides = _listed(call, "strides", count, 1)
-    dilations = _listed(call, "dilations", count, 1)
-    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
-    auto, pads = call.text("auto_pad", "NOTSET"), call.ints("pads") or (0,) * (2 * count)
-    if len(pads) != 2 * count or min(pads, default=0) < 0:
-        raise ModelError(f"pads {pads} do not fit {count} spatial axes")
-    before, after = list(pads[:count]), list(pads[count:])
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        ends = [-(-n // s) for n, s in zip(spatial, strides, strict=True)]
-        total = [
-            max(0, (e - 1) * s + r - n)
-            for e, s, r, n in zip(ends, strides, reach, spatial, strict=True)
-        ]
-        small = [t // 2 for t in total]
-        large = [t - s for t, s in zip(total, small, strict=True)]
-        before, after = (small, large) if auto == "SAME_UPPER" else (large, small)
-    elif auto == "VALID":
-        before, after = [0] * count, [0] * count
-    elif auto != "NOTSET":
-        raise ModelError(f"auto_pad '{auto}' is unknown")
-    ceil = "ceil_mode" in call.attributes and bool(call.int("ceil_mode", 0))
-    extents = []
-    for n, b, a, r, s in zip(spatial, before, after, reach, strides, strict=True):
-        room = n + b + a - r
-        if room < 0:
-            raise ModelError(f"a window of {r} does not fit an axis of {n + b + a}")
-        extent = (-(-room // s) if ceil else room // s) + 1
-        if ceil and (extent - 1) * s >= n + b:  # it would start in the padding behind
-            extent -= 1
-        extents.append(extent)
-    return Window(tuple(kernel), strides, dilations, tuple(before), tuple(after), tuple(extents))
-
-
-def _whole(spatial: tuple[int, ...]) -> Window:
-    one, zero = (1,) * len(spatial), (0,) * len(spatial)
-    return Window(spatial, one, one, zero, zero, one)
-
-
-def _pool_kernel(call: Call) -> tuple[int, ...]:
-    kernel = call.ints("kernel_shape")
-    if kernel is None:
-        raise ModelError("it has no kernel_shape")
-    return kernel
-
-
-def _check_kernel(call: Call, kernel: tuple[int, ...]) -> None:
-    stated = call.ints("kernel_shape")
-    if stated is not None and stated != kernel:
-        raise ModelError(f"kernel_shape {stated} differs from its weight's {kernel}")
-
-
-def _spatial(x: Operand) -> tuple[int, ...]:
-    require_real(x)
-    if len(x.shape) < 3:
-        raise ModelError(f"an image of shape {x.shape} has no spatial axes")
+def _spatial(x: Operand, weight: Constant | None = None) -> tuple[int, ...]:
+    """The spatial extents of an operand ``(batch, channels, *spatial)``."""
+    if not 3 <= len(x.shape) <= 5:
+        raise UnsupportedOperatorError(f"an operand of shape {x.shape} has no rule")
+    if weight is not None and len(weight.shape) != len(x.shape):
+        raise ModelError(f"weight of shape {weight.shape} does not fit {x.shape}")
+    if 0 in x.shape or (weight is not None and 0 in weight.shape):
+        raise ModelError("an operand is empty")
     return x.shape[2:]
 
 
-def _listed(call: Call, name: str, count: int, default: int) -> tuple[int, ...]:
-    found = call.ints(name) or (default,) * count
-    if len(found) != count or min(found) < (1 if default else 0):
-        raise ModelError(f"{name} {found} do not fit {count} spatial axes")
+def _steps(
+    call: Call, rank: int, kernel: tuple[int, ...] | None
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Kernel, strides and dilations; the kernel of a convolution is its weight's."""
+    stated = call.ints("kernel_shape")
+    if kernel is None:
+        if stated is None:
+            raise ModelError("it has no kernel_shape")
+        kernel = stated
+    elif stated is not None and stated != kernel:
+        raise ModelError(f"kernel_shape {stated} differs from the weight's {kernel}")
+    strides, dilations = (_per_axis(call, name, rank, 1) for name in ("strides", "dilations"))
+    if len(kernel) != rank or min(kernel + strides + dilations) < 1:
+        raise ModelError(f"kernel {kernel}, strides {strides} or dilations {dilations} are invalid")
+    return kernel, strides, dilations
+
+
+def _windows(
+    call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...] | None, ceil: bool
+) -> Windows:
+    rank = len(spatial)
+    kernel, strides, dilations = _steps(call, rank, kernel)
+    up = bool(call.int("ceil_mode", 0)) if ceil else False
+    mode, stated = _auto_pad(call), call.ints("pads")
+    before, after, counts = [], [], []
+    both = _pads(mode, stated, rank)
+    for axis, size in enumerate(spatial):
+        width = (kernel[axis] - 1) * dilations[axis] + 1
+        stride = strides[axis]
+        if mode.startswith("SAME"):
+            count = -(-size // stride)
+            total = max(0, (count - 1) * stride + width - size)
+            low = total // 2 if mode == "SAME_UPPER" else total - total // 2
+            high = total - low
+        else:
+            low, high = both[axis], both[rank + axis]
+            room = size + low + high - width
+            count = (-(-room // stride) if up else room // stride) + 1
+            # A window that would start in the padding behind the image is left out.
+            if up and (count - 1) * stride >= size + low:
+                count -= 1
+        if count < 1 or (not mode.startswith("SAME") and room < 0):
+            raise ModelError(f"a kernel of {width} entries does not fit axis {axis} of {size}")
+        before.append(low)
+        after.append(high)
+        counts.append(count)
+    return Windows(kernel, strides, dilations, tuple(before), tuple(after), tuple(counts))
+
+
+def _positions(windows: Windows, axis: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """``(windows, taps)``: where along an axis each tap of each window reads."""
+    starts = np.arange(windows.counts[axis]) * windows.strides[axis] - windows.before[axis]
+    taps = np.arange(windows.kernel[axis]) * windows.dilations[axis]
+    return np.add.outer(starts, taps)
+
+
+def _auto_pad(call: Call) -> str:
+    mode = call.text("auto_pad", "NOTSET")
+    if mode not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
+        raise ModelError(f"auto_pad '{mode}'")
+    return mode
+
+
+def _pads(mode: str, pads: tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+    if pads is None:
+        return (0,) * (2 * rank)
+    if len(pads) != 2 * rank or min(pads) < 0:
+        raise ModelError(f"pads {pads} do not fit {rank} spatial axes")
+    if mode != "NOTSET" and any(pads):
+        raise ModelError(f"pads {pads} beside auto_pad '{mode}'")
+    return pads
+
+
+def _per_axis(call: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
+    found = call.ints(name)
+    if found is None:
+        return (default,) * rank
+    if len(found) != rank:
+        raise ModelError(f"{name} {found} do not fit {rank} spatial axes")
     return found
-
-
-def _with_bias(builder: Builder, result: Operand, bias: Constant | None) -> Operand:
-    if bias is None:
-        return result
-    if bias.shape != (result.shape[1],):
-        raise ModelError(f"a bias of shape {bias.shape} for {result.shape[1]} channels")
-    radius = None if bias.radius is None else bias.radius
-    along = (bias.shape[0],) + (1,) * (len(result.shape) - 2)
-    shaped = Constant(
-        bias.value.reshape(along), bias.kind, None if radius is None else radius.reshape(along)
-    )
-    return builder.add(result, shaped)
