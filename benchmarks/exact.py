@@ -4,9 +4,10 @@
 
 reads the list and the results that ``farkas bench VNNCOMP --out runs/first`` left, and
 checks each proof again from its file, in outward-rounded and in exact arithmetic: every
-proof of up to 100 leaves on a network under 2,000 neurons, and beyond that ten per benchmark.  A proof that outward
-rounding accepts and exact arithmetic refutes would be a fault of the kernel.  Rows go to
-``exact.csv`` beside the results; a run that is interrupted goes on where it stopped.
+proof of up to 100 leaves on a network under 2,000 neurons, and beyond that ten per
+benchmark.  A proof that outward rounding accepts and exact arithmetic refutes would be a
+fault of the kernel.  Rows go to ``exact.csv`` beside the results; a run that is interrupted
+goes on where it stopped.
 """
 
 from __future__ import annotations
