@@ -76,12 +76,12 @@ class Search:
         candidates = Candidates(net, table, on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
         self._engine: InputSearch | NeuronSearch
+        nets = Nets(net, compile_network(query.network, device, torch.float32))
         if self._splits_inputs(chosen):
             self._engine = InputSearch(
-                net, table, chosen, numbers, self._tree, self._settings, candidates
+                nets, table, chosen, numbers, self._tree, self._settings, candidates
             )
         else:
-            nets = Nets(net, compile_network(query.network, device, torch.float32))
             self._engine = NeuronSearch(
                 nets, table, chosen, numbers, self._tree, self._settings, candidates
             )

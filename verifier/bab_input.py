@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from specs.property import Case
+from verifier.bab_leaf import attempt
 from verifier.bab_pool import Pool
+from verifier.bab_root import Nets
 from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import Kind, Tree
+from verifier.bab_tree import Kind, LeafHint, Tree
 from verifier.bounds import (
     Domains,
     TorchNetwork,
@@ -28,6 +31,7 @@ from verifier.bounds import (
 from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep
 from verifier.branching import input_scores
+from verifier.combine import combine
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +43,15 @@ class Evaluation:
         value: ``(B,)``, positive where closed; see ``bounds_spec``.
         scores: ``(B, I)`` of splitting each input; zero where that is impossible.
         worst: ``(B, I)`` where the deciding row's linear bound is least.
+        weights: ``(B, m)`` of the constraints where a combination of them decides, zero
+            where a single one does; ``None`` where there are no conjunctions.
     """
 
     domains: Domains
     value: Tensor
     scores: Tensor
     worst: Tensor
+    weights: Tensor | None = None
 
 
 def evaluate_boxes(
@@ -64,8 +71,16 @@ def evaluate_boxes(
     splittable = width > 1e-9 * domains.low.abs().clamp(min=1.0)
     critical = goal.critical(bound, per_slot)
     worst = worst_points(matrix[critical], domains.low, domains.high) if len(bound) else domains.low
+    weights = None
+    if table.conjunctive and len(bound):
+        mixed = combine(matrix, constant, goal, domains.low, domains.high)
+        better = (mixed.value > value) & ~(value > margin)
+        weights = torch.where(better[:, None], mixed.weights, 0.0)
+        value = torch.where(better, mixed.value, value)
+        lowest = worst_points(mixed.matrix, domains.low, domains.high)
+        worst = torch.where(better[:, None], lowest, worst)
     return Evaluation(
-        swept.domains, value, torch.where(splittable, scores + 1e-12 * width, 0.0), worst
+        swept.domains, value, torch.where(splittable, scores + 1e-12 * width, 0.0), worst, weights
     )
 
 
@@ -74,7 +89,7 @@ class InputSearch:
 
     def __init__(
         self,
-        net: TorchNetwork,
+        nets: Nets,
         table: Table,
         cases: Sequence[Case],
         numbers: Sequence[int],
@@ -82,7 +97,8 @@ class InputSearch:
         settings: Settings,
         candidates: Candidates,
     ) -> None:
-        self._net, self._table, self._tree = net, table, tree
+        self._nets, self._table, self._tree = nets, table, tree
+        self._net = nets.sure
         self._cases, self._numbers = cases, numbers
         self._settings, self._candidates = settings, candidates
         self._pool = Pool(settings.pool_bytes)
@@ -117,6 +133,9 @@ class InputSearch:
 
     def reopen(self, node: int) -> None:
         """Search below a leaf that was closed in vain."""
+        above = self._tree.parent[node]
+        if above >= 0 and self._tree.kind[above] == Kind.DISJUNCT:
+            node = above
         self._tree.open(node)
         case = self._numbers.index(self._tree.case_of(node))
         low, high = self._boxes([case])
@@ -193,21 +212,43 @@ class InputSearch:
     def _settle(self, evaluation: Evaluation, case: Tensor, node: Tensor) -> bool:
         """Close what is closed and keep the rest; false on a confirmed violation."""
         open_ = ~(evaluation.value > self._settings.margin)
-        for number in node[~open_.cpu()].tolist():
-            self._tree.close(number)
+        self._close(evaluation, ~open_, node)
+        if bool(open_.any()) and self._settings.leaf_steps:
+            self._optimise(evaluation, open_, case, node)
         if not bool(open_.any()):
             return True
         self._keep(evaluation, open_, case, node)
         return not self._candidates.offer(evaluation.worst[open_], case[open_])
 
+    def _optimise(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
+        """Close what optimised slopes can; ``open_`` is changed in place."""
+        index = open_.nonzero()[:, 0]
+        tried = attempt(
+            self._nets, self._table, evaluation.domains.take(index), case[index], self._settings
+        )
+        if tried is None:
+            return
+        for box in tried.closed.nonzero()[:, 0].tolist():
+            tried.record(self._tree, box, int(node[int(index[box])]))
+        open_[index] = ~tried.closed
+
+    def _close(self, evaluation: Evaluation, closed: Tensor, node: Tensor) -> None:
+        numbers = node[closed.cpu()].tolist()
+        weights = [] if evaluation.weights is None else evaluation.weights[closed].tolist()
+        for place, number in enumerate(numbers):
+            used = weights[place] if weights and any(weights[place]) else None
+            self._tree.close(number, None if used is None else LeafHint({}, np.zeros(0), used))
+
     def _keep(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
         scores = evaluation.scores[open_]
-        count = min(self._settings.lookahead, scores.shape[1])
+        lookahead = 1 if self._table.conjunctive else self._settings.lookahead
+        count = min(lookahead, scores.shape[1])
         best = scores.topk(count, dim=1)
         splittable = best.values[:, 0] > 0
         if not bool(splittable.all()):
             self._stuck += node[open_.cpu()][~splittable.cpu()].tolist()
-        order = torch.where(best.values > 0, best.indices, best.indices[:, :1])[splittable]
+        worthwhile = best.values > 0.25 * best.values[:, :1]  # others waste depth
+        order = torch.where(worthwhile, best.indices, best.indices[:, :1])[splittable]
         state = evaluation.domains.take(open_)
         self._pool.add(
             evaluation.value[open_][splittable],
@@ -248,4 +289,5 @@ def _choose(tries: Sequence[Evaluation], chosen: Tensor) -> Evaluation:
         return torch.stack([getattr(t.domains, name) for t in tries])[chosen, at]
 
     domains = Domains(*(pick_domains(name) for name in ("low", "high", "lower", "upper")))
-    return Evaluation(domains, pick("value"), pick("scores"), pick("worst"))
+    weights = pick("weights") if tries[0].weights is not None else None
+    return Evaluation(domains, pick("value"), pick("scores"), pick("worst"), weights)

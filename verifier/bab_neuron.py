@@ -18,9 +18,9 @@ from torch import Tensor
 from specs.property import Case
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab_pool import Pool
-from verifier.bab_root import Nets, fast_problem, refine, slopes_by_tensor
+from verifier.bab_root import Nets, fast_problem, leaf_hint, refine
 from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import Kind, LeafHint, Tree
+from verifier.bab_tree import Kind, Tree
 from verifier.bounds import Domains, Rows
 from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep
@@ -206,17 +206,10 @@ class NeuronSearch:
         net = self._nets.sure
         goal = whole_goal(self._table, torch.tensor([case], device=net.device))
         lengths = torch.bincount(goal.slot, minlength=len(goal.slot_owner)).tolist()
-        most = max([1, *lengths])
-        starts = np.cumsum([0, *lengths])
-        index = [
-            [int(goal.number[starts[d] + min(j, length - 1)]) for j in range(most)]
-            for d, length in enumerate(lengths)
-            if length
-        ]
-        flat = torch.tensor(index, dtype=torch.long, device=net.device).reshape(-1)
-        rows = self._table.select(net, flat)
-        parts = {t: m.reshape(-1, most, m.shape[-1]) for t, m in rows.coefficients.items()}
-        return _Root(case, number, state, Rows(parts, rows.constant.reshape(-1, most)), lengths)
+        if not lengths or min(lengths) == 0:
+            return _Root(case, number, state, Rows({}, state.low[:0]), lengths)
+        forms, _ = self._table.forms(net, goal.slot_disjunct)
+        return _Root(case, number, state, forms, lengths)
 
     def _problem(self, root: _Root, leaves: _Leaves) -> Problem:
         """The sure problem of a batch: bounds cut at the splits."""
@@ -310,25 +303,10 @@ class NeuronSearch:
         problem = self._problem(root, leaves)
         stored = leaves.multipliers.rounded()
         for place, node in enumerate(leaves.node.tolist()):
-            alpha = stored.alpha[place]
-            slopes = slopes_by_tensor(
-                self._nets.sure, alpha, problem.lower[place], problem.upper[place]
-            )
-            beta = []
-            if stored.beta is not None:
-                path = [n for n, _ in self._tree.path(int(node))]
-                split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
-                beta = stored.beta[place, split].tolist()
-            weights: list[float] = []
+            path = [n for n, _ in self._tree.path(int(node))]
+            split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
             length = root.lengths[int(leaves.disjunct[place])]
-            if stored.weights is not None and length > 1:
-                weights = stored.weights[place, :length].tolist()
-                weights[-1] += float(stored.weights[place, length:].sum())
-            hint = LeafHint(
-                {t: v.cpu().numpy() for t, v in slopes.items()},
-                np.array(beta, dtype=np.float32),
-                weights,
-            )
+            hint = leaf_hint(problem, stored, place, length, split)
             self._tree.close(int(node), hint)
 
     def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:

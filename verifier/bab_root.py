@@ -7,14 +7,16 @@ recomputes it once and every leaf below profits.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from proofs.proof import Side
-from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, optimise
-from verifier.bab_tree import BoundStep
+from verifier.alpha import Effort, Multipliers, Problem, bounded, optimise
+from verifier.bab_tree import BoundStep, LeafHint
 from verifier.bounds import Domains, Rows, TorchNetwork, UnivariateNode, neuron_rows
 
 HINT_BUDGET = 6_000_000
@@ -159,15 +161,29 @@ def _apply(
     return BoundStep(tensor, rows[kept].cpu().numpy(), side, slopes, indices)
 
 
-def slopes_by_tensor(
-    net: TorchNetwork, alpha: Tensor, lower: Tensor, upper: Tensor
-) -> dict[int, Tensor]:
-    """Whole slope vectors ``(n,)`` of one row, stable neurons with their own."""
+def leaf_hint(
+    problem: Problem, stored: Multipliers, place: int, length: int, splits: Sequence[int] = ()
+) -> LeafHint:
+    """The hints of one row of a problem, as a leaf of the proof takes them.
+
+    Args:
+        stored: rounded multipliers.
+        length: number of constraints of the row's disjunct.
+        splits: neurons split on the path, from the root down.
+    """
+    net = problem.net
+    row = place if len(problem.lower) > 1 else 0
+    lower, upper, alpha = problem.lower[row], problem.upper[row], stored.alpha[place]
     unstable = ((lower < 0) & (upper > 0)).to(alpha.dtype)
-    active = (lower >= 0).to(alpha.dtype)
-    full = active + unstable * ((alpha * GRID).round() / GRID)
-    return {
-        number: full[net.neurons[node.source]]
+    full = (lower >= 0).to(alpha.dtype) + unstable * alpha
+    slopes = {
+        number: full[net.neurons[node.source]].cpu().numpy()
         for number in net.needed
         if isinstance(node := net.nodes[number], UnivariateNode)
     }
+    beta = [] if stored.beta is None else stored.beta[place, list(splits)].tolist()
+    weights: list[float] = []
+    if stored.weights is not None and length > 1:
+        weights = stored.weights[place, :length].tolist()
+        weights[-1] += float(stored.weights[place, length:].sum())
+    return LeafHint(slopes, np.array(beta, dtype=np.float32), weights)

@@ -27,6 +27,7 @@ class Table:
         constant: ``(K,)``.
         disjunct: ``(K,)`` the disjunct of a row, ascending.
         row_start, disjunct_start: ``(C + 1,)`` where a case's rows and disjuncts start.
+        conjunctive: every case has one disjunct, and some of them several constraints.
     """
 
     outputs: Tensor
@@ -35,6 +36,7 @@ class Table:
     disjunct: Tensor
     row_start: Tensor
     disjunct_start: Tensor
+    conjunctive: bool
 
     def select(self, net: TorchNetwork, number: Tensor) -> Rows:
         """The rows with these numbers, over the network's outputs and inputs."""
@@ -44,6 +46,20 @@ class Table:
                 held = coefficients.get(tensor)
                 coefficients[tensor] = part if held is None else held + part
         return Rows(coefficients, self.constant[number])
+
+    def forms(self, net: TorchNetwork, disjunct: Tensor) -> tuple[Rows, Tensor]:
+        """The constraints of disjuncts ``(S,)`` as forms ``(S, k, n)``, and their numbers.
+
+        ``k`` is the longest one's; shorter disjuncts repeat their last constraint.
+        """
+        count = torch.bincount(self.disjunct, minlength=int(self.disjunct_start[-1]))
+        first = torch.cumsum(count, 0) - count
+        length = count[disjunct]
+        most = int(length.max()) if len(length) else 1
+        offset = torch.arange(max(1, most), device=length.device).minimum(length[:, None] - 1)
+        rows = self.select(net, (first[disjunct, None] + offset).reshape(-1))
+        parts = {t: m.reshape(len(disjunct), -1, m.shape[-1]) for t, m in rows.coefficients.items()}
+        return Rows(parts, rows.constant.reshape(len(disjunct), -1)), length
 
     def values(self, points: Tensor, outputs: Tensor, number: Tensor) -> Tensor:
         """Left-hand sides of rows ``number (R,)`` at points ``(R, I)`` with outputs."""
@@ -60,7 +76,7 @@ class Goal:
     Attributes:
         owner: ``(R,)`` domain of a row; ``number``: ``(R,)`` its number in the table.
         slot: ``(R,)`` a number for every pair of domain and disjunct in the batch.
-        slot_owner: ``(S,)`` the domain of a slot.
+        slot_owner, slot_disjunct: ``(S,)`` a slot's domain and its disjunct in the table.
         domains: how many there are.
     """
 
@@ -68,6 +84,7 @@ class Goal:
     number: Tensor
     slot: Tensor
     slot_owner: Tensor
+    slot_disjunct: Tensor
     domains: int
 
     def by_slot(self, bound: Tensor) -> Tensor:
@@ -119,6 +136,7 @@ def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> T
         disjunct=whole(np.repeat(np.arange(len(lengths)), lengths)),
         row_start=whole(np.cumsum([0, *row_counts])),
         disjunct_start=whole(np.cumsum([0, *disjunct_counts])),
+        conjunctive=set(disjunct_counts) == {1} and max(row_counts) > 1,
     )
 
 
@@ -127,10 +145,10 @@ def whole_goal(table: Table, case: Tensor) -> Goal:
     first, count = table.row_start[case], table.row_start[case + 1] - table.row_start[case]
     owner, number = _ranges(first, count)
     slots = table.disjunct_start[case + 1] - table.disjunct_start[case]
-    slot_owner, _ = _ranges(table.disjunct_start[case], slots)
+    slot_owner, slot_disjunct = _ranges(table.disjunct_start[case], slots)
     base = torch.cumsum(slots, 0) - slots - table.disjunct_start[case]
     slot = table.disjunct[number] + base[owner]
-    return Goal(owner, number, slot, slot_owner, len(case))
+    return Goal(owner, number, slot, slot_owner, slot_disjunct, len(case))
 
 
 def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,14 +16,15 @@ def input_scores(
     """How much halving an input could lift the bounds that are still missing, ``(B, I)``.
 
     Halving input ``i`` lifts a row's bound by at most ``|A_i| * width_i / 2`` if its
-    relaxation stays.  Counted for the best row of every disjunct that is not refuted.
+    relaxation stays.  Counted for all rows of every disjunct that is not refuted: the row
+    that is best now need not be the one that closes the halves.
 
     Args:
         matrix: ``(R, I)`` the rows' coefficients at the input.
         bound: ``(R,)``; ``per_slot``: ``(S,)`` its maximum by disjunct.
         width: ``(B, I)`` of the boxes.
     """
-    best = (bound == per_slot[goal.slot]) & (per_slot[goal.slot] <= margin)
+    best = per_slot[goal.slot] <= margin
     chosen = best.nonzero()[:, 0]
     owner = goal.owner[chosen]
     gain = matrix[chosen].abs() * width[owner]

@@ -1,0 +1,74 @@
+"""Closing boxes with optimised slopes where the default ones fall short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.bab_root import Nets, fast_problem, leaf_hint
+from verifier.bab_settings import Settings
+from verifier.bab_tree import Kind, Tree
+from verifier.bounds import Domains
+from verifier.bounds_spec import Table, whole_goal
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What optimised slopes made of ``B`` boxes, with a row for each of ``S`` slots.
+
+    Attributes:
+        closed: ``(B,)``.
+        slots: the ``(S,)`` slots' rows, grouped by box: ``first`` and ``count`` ``(B,)``.
+        lengths: number of constraints of each slot's disjunct.
+    """
+
+    closed: Tensor
+    problem: Problem
+    stored: Multipliers
+    first: Tensor
+    count: Tensor
+    lengths: Tensor
+
+    def record(self, tree: Tree, box: int, node: int) -> None:
+        """Close a box's node, each disjunct with hints of its own."""
+        first, count = int(self.first[box]), int(self.count[box])
+        child = node if count == 1 else tree.split(node, Kind.DISJUNCT, count, count)
+        for slot in range(first, first + count):
+            length = int(self.lengths[slot])
+            tree.close(child + slot - first, leaf_hint(self.problem, self.stored, slot, length))
+
+
+def attempt(
+    nets: Nets, table: Table, domains: Domains, case: Tensor, settings: Settings
+) -> Attempt | None:
+    """Optimise the slopes of every disjunct of every box, ``case (B,)``.
+
+    ``None`` where some disjunct is empty, so that nothing can refute it.
+    """
+    goal = whole_goal(table, case)
+    forms, lengths = table.forms(nets.sure, goal.slot_disjunct)
+    if not len(lengths) or int(lengths.min()) == 0:
+        return None
+    own = goal.slot_owner
+    problem = Problem(
+        nets.sure,
+        forms,
+        domains.low[own],
+        domains.high[own],
+        domains.lower[own],
+        domains.upper[own],
+    )
+    quick = fast_problem(nets, problem)
+    effort = Effort(settings.leaf_steps, enough=settings.fast_margin)
+    bound, best = optimise(quick, initial(quick), effort)
+    stored = best.rounded()
+    sure = torch.full_like(problem.forms.constant[:, 0], -float("inf"))
+    likely = (bound > 0).nonzero()[:, 0]
+    if len(likely):
+        sure[likely] = bounded(problem.take(likely), stored.take(likely)).bound
+    count = torch.bincount(own, minlength=len(case))
+    closed = goal.by_domain(sure) > settings.margin
+    return Attempt(closed, problem, stored, torch.cumsum(count, 0) - count, count, lengths)
