@@ -21,7 +21,11 @@ from specs.reader.calls import Call, integers, operator, resolved_axes
 from specs.reader.tensors import Constant
 
 HALF = Fraction(1, 2)
-SLACK = Fraction(1, 2**16)
+SLACK = Fraction(1, 2**20)
+"""How far, relative to a position and 1, float32 arithmetic may move the position."""
+POSITION_COST = 256
+"""What a rational position costs of the budget, in tensor entries."""
+LARGEST_PLAIN = 2**20
 
 Position = Callable[[int, Fraction, int, int], Fraction]
 """From result index, scale, source extent and result extent to the source position."""
@@ -29,6 +33,7 @@ Position = Callable[[int, Fraction, int, int], Fraction]
 POSITIONS: dict[str, Position] = {
     "asymmetric": lambda i, scale, _size, _count: i / scale,
     "half_pixel": lambda i, scale, _size, _count: (i + HALF) / scale - HALF,
+    "tf_half_pixel_for_nn": lambda i, scale, _size, _count: (i + HALF) / scale,
     "pytorch_half_pixel": lambda i, scale, _size, count: (
         (i + HALF) / scale - HALF if count > 1 else Fraction(0)
     ),
@@ -36,11 +41,13 @@ POSITIONS: dict[str, Position] = {
         Fraction(i * (size - 1), count - 1) if count > 1 else Fraction(0)
     ),
 }
-ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
-    "round_prefer_floor": lambda p: math.ceil(p - HALF),
-    "round_prefer_ceil": lambda p: math.floor(p + HALF),
-    "floor": math.floor,
-    "ceil": math.ceil,
+ROUNDINGS: dict[str, tuple[Callable[[Fraction], int], ...]] = {
+    "round_prefer_floor": (lambda p: math.ceil(p - HALF),),
+    "round_prefer_ceil": (lambda p: math.floor(p + HALF),),
+    "floor": (math.floor,),
+    "ceil": (math.ceil,),
+    # Opset 10 leaves open how a shrinking Resize rounds: both ways must agree.
+    "unstated": (math.floor, math.ceil),
 }
 
 
@@ -50,6 +57,8 @@ def upsample(call: Call) -> Operand:
     stated = call.floats("scales") if call.opset < 9 else _scales(call.constant(1))
     scales = stated or ()
     factors = [Fraction(scale) for scale in scales]
+    if any(factor < 1 for factor in factors):
+        raise ModelError("it shrinks an axis, which Resize does")
     return _resized(call, x, factors, None, mode, "asymmetric", "floor")
 
 
@@ -59,9 +68,14 @@ def resize(call: Call) -> Operand:
     rank = len(x.shape)
     if call.opset < 11:
         factors = [Fraction(scale) for scale in _scales(call.constant(1))]
-        return _resized(call, x, factors, None, mode, "asymmetric", "floor")
+        shrinks = any(factor < 1 for factor in factors)
+        return _resized(
+            call, x, factors, None, mode, "asymmetric", "unstated" if shrinks else "floor"
+        )
     transform = call.text("coordinate_transformation_mode", "half_pixel")
     nearest = call.text("nearest_mode", "round_prefer_floor")
+    if transform == "tf_half_pixel_for_nn" and (call.opset > 12 or mode != "nearest"):
+        raise ModelError(f"opset {call.opset} has no '{transform}' for mode '{mode}'")
     call.ignore("cubic_coeff_a", "exclude_outside", "extrapolation_value")
     if call.int("antialias", 0):
         raise UnsupportedOperatorError("antialias has no rule")
@@ -70,6 +84,7 @@ def resize(call: Call) -> Operand:
     axes = resolved_axes(call.ints("axes") or tuple(range(rank)), rank)
     scales, sizes = call.optional_constant(2), call.optional_constant(3)
     scales = None if scales is not None and not scales.value.size else scales
+    sizes = None if sizes is not None and not sizes.value.size else sizes
     if (scales is None) == (sizes is None):
         raise ModelError("it needs either scales or sizes")
     factors, counts = [Fraction(1)] * rank, list(x.shape)
@@ -104,10 +119,10 @@ def _resized(
     transform: str,
     nearest: str,
 ) -> Operand:
-    if transform not in POSITIONS or nearest not in ROUNDINGS:
-        raise UnsupportedOperatorError(f"'{transform}' with '{nearest}' has no rule")
-    if mode not in ("nearest", "linear"):
-        raise UnsupportedOperatorError(f"mode '{mode}' has no rule")
+    if transform not in POSITIONS:
+        raise UnsupportedOperatorError(f"coordinate transformation '{transform}' has no rule")
+    if mode not in ("nearest", "linear") or nearest not in ROUNDINGS:
+        raise UnsupportedOperatorError(f"mode '{mode}' with '{nearest}' has no rule")
     if len(factors) != len(x.shape) or any(factor <= 0 for factor in factors):
         raise ModelError(f"scales {[float(f) for f in factors]} do not fit shape {x.shape}")
     if counts is None:
@@ -119,11 +134,12 @@ def _resized(
             continue
         if size == 0 or count == 0:
             raise ModelError(f"an axis of {size} entries cannot become one of {count}")
-        call.builder.claim((count,))
+        call.builder.claim((POSITION_COST, count))
         place = POSITIONS[transform]
         positions = [place(i, factor, size, count) for i in range(count)]
         if mode == "nearest":
-            chosen = _nearest(positions, size, ROUNDINGS[nearest], _is_plain(factor))
+            plain = _is_plain(factor) and max(size, count) <= LARGEST_PLAIN
+            chosen = _nearest(positions, size, ROUNDINGS[nearest], plain)
             x = call.builder.view(x, _picker(chosen, axis))
         else:
             x = _interpolated(call.builder, x, axis, positions)
@@ -152,13 +168,23 @@ def _is_plain(factor: Fraction) -> bool:
 
 
 def _nearest(
-    positions: list[Fraction], size: int, choose: Callable[[Fraction], int], plain: bool
+    positions: list[Fraction],
+    size: int,
+    choices: tuple[Callable[[Fraction], int], ...],
+    plain: bool,
 ) -> list[int]:
+    """The source entry of every position.
+
+    Raises:
+        UnsupportedOperatorError: rounding, or what the opset leaves open, decides one.
+    """
     chosen = []
     for position in positions:
+        slack = 0 if plain else SLACK * (abs(position) + 1)
         picks = {
             min(max(choose(p), 0), size - 1)
-            for p in (position, *([] if plain else [position - SLACK, position + SLACK]))
+            for p in {position - slack, position, position + slack}
+            for choose in choices
         }
         if len(picks) > 1:
             raise UnsupportedOperatorError(
