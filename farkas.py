@@ -163,6 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     """Run a command; errors become a message on standard error and an exit code."""
+    # One thread for numpy's matrix products: theirs are mostly small, and on a busy machine
+    # threads that wait for each other cost tenfold.  Read when numpy is first imported; a
+    # choice of the user's own stands.  Torch keeps its threads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from specs.errors import FarkasError, InputError
 
     try:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: idle threads must not spin where tests share the cores.
+# Before numpy and torch are imported: threads must not wait for each other where tests
+# share the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

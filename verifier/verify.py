@@ -43,7 +43,7 @@ _MARGIN_SECONDS = 0.15
 _MOST_REOPENINGS = 20
 _CHEAP = Settings(samples=64, rows=128, steps=60, rounds=2, work=4e8)
 _THOROUGH = Settings(samples=128, rows=256, steps=80, rounds=4, work=1e9)
-_CHEAP_SECONDS = 1.0
+_CHEAP_SECONDS = 2.0
 _SMALL_MULTIPLICATIONS = 2_000_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from proofs.check import check_proof, check_witness
-from proofs.proof import Proof, ProofBuilder
+from proofs.proof import NodeKind, Proof, ProofBuilder
+from proofs.tree import Rejected
 from proofs.witness import Witness
 from specs.errors import InputError, MissingExtraError
 from specs.property import Case, Property, constraint
@@ -141,6 +143,29 @@ def test_a_proof_that_the_kernel_rejects_is_never_unsat(monkeypatch: pytest.Monk
     assert reopened
     assert all(nodes == [0] for nodes in reopened)
     assert as_json(query, verdict)["uncertified_claim"] == "unsat"
+
+
+def test_a_rejected_leaf_is_opened_again_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    query = hard()
+    rejected_once = []
+
+    def strict_at_first(query: Query, proof: Proof | None, **more: Any) -> Any:
+        checked = check_proof(query, proof, **more)
+        if proof is None or rejected_once or checked.leaves < 2:
+            return checked
+        leaf = int(np.flatnonzero(proof.arrays["node_kind"] == NodeKind.CLOSE)[-1])
+        rejected_once.append(leaf)
+        refused = (Rejected(0, leaf, 1e-9, "made up"),)
+        return dataclasses.replace(checked, verdict="invalid", rejected=refused)
+
+    monkeypatch.setattr(module, "check_proof", strict_at_first)
+    verdict = verify(query, Options(timeout=60, method="bab"))
+    assert rejected_once
+    assert verdict.answer == "unsat"
+    assert isinstance(verdict.evidence, Proof)
+    assert check_proof(query, verdict.evidence).verdict == "valid unsat"
+    assert [s.name for s in verdict.stages].count("check") >= 2
 
 
 def test_the_time_limit_covers_everything() -> None:
