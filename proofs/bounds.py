@@ -50,7 +50,7 @@ class Frame:
         self._input_start = dict(
             zip(network.inputs, _starts([network.sizes[i] for i in network.inputs]), strict=True)
         )
-        self.work = max(_work(network, i) for i in range(len(network.nodes)))
+        self.work = max(1, *(_work(network, i) for i in range(len(network.nodes))))
 
     def record(self, tensor: int, interval: Interval) -> None:
         """Take a new magnitude for a tensor from an interval that holds over the case."""

@@ -55,6 +55,7 @@ class Step:
 
 
 EMPTY = Substitution((), (), (), None)
+LARGEST = float(np.finfo(np.float64).max)
 
 
 class Tables:
@@ -83,6 +84,7 @@ class Tables:
         counts = [query.network.sizes[t] for t in self._neuron_tensors]
         self._neuron_ends = np.cumsum(np.array([0, *counts], dtype=np.int64))
         self._check_references()
+        self.widest_form = int(np.diff(self._arrays["form_ptr"]).max(initial=1))
         self.node_kind = self._arrays["node_kind"]
         self.node_arg = self._arrays["node_arg"].astype(np.int64)
         self._check_nodes()
@@ -178,14 +180,16 @@ class Tables:
         blocks = arrays["sub_block"][self._span("sub_block_ptr", number)]
         facts = self._span("sub_multiplier_ptr", number)
         columns = (arrays[f"multiplier_{part}"][facts] for part in ("kind", "index", "value"))
-        multipliers = tuple(
-            (Fact(int(k)), int(i), float(v)) for k, i, v in zip(*columns, strict=True)
-        )
+        added: dict[tuple[Fact, int], float] = {}
+        for kind, index, value in zip(*columns, strict=True):
+            if value > 0:  # clamped to the right sign; a fact that is named again, added up
+                fact = Fact(int(kind)), int(index)
+                added[fact] = min(added.get(fact, 0.0) + float(value), LARGEST)
         weights = arrays["weight_value"][self._span("sub_weight_ptr", number)]
         stop = int(arrays["sub_stop"][number])
         return Substitution(
             tuple(self._block(int(b)) for b in dict.fromkeys(blocks.tolist()[::-1]))[::-1],
-            multipliers,
+            tuple((*fact, value) for fact, value in added.items()),
             tuple(float(w) for w in weights),
             None if stop < 0 else int(self._tensors[stop]),
         )

@@ -67,6 +67,7 @@ class _Template:
 
 
 Task = tuple[int | None, Domain]
+FORM_ENTRIES = 1 << 18  # rationals, some hundred bytes each
 
 
 class Walker:
@@ -95,8 +96,9 @@ class Walker:
         self._forms: dict[tuple[int, int], list[Form]] = {}
         self.rejected: list[Rejected] = []
         self.leaves = 0
-        total = sum(query.network.sizes)
-        self._width = max(1, min(1024, frame.arithmetic.entry_budget // total))
+        self._places = max(1, sum(query.network.sizes))
+        self._room = max(1, frame.arithmetic.entry_budget // self._places)
+        self._width = min(1024, self._room)
 
     def root(self, case: int, *, record: bool = False) -> Domain:
         """The state of a case before its prelude: its box and the intervals it implies."""
@@ -136,7 +138,9 @@ class Walker:
             if not waiting:
                 return
             self.tick()
-            batch, waiting = waiting[-self._width :], waiting[: -self._width]
+            # Small steps where many domains wait: deep trees must not fill the memory.
+            width = max(1, self._width // (1 + len(waiting) // (2 * self._room)))
+            batch, waiting = waiting[-width:], waiting[:-width]
             waiting += self._advance(batch)
             self._report(self.leaves)
 
@@ -293,6 +297,7 @@ class Walker:
         hints = step.substitution
         per_row = any(len(block.slopes) > 1 for block in hints.blocks)
         size = max(1, frame.arithmetic.entry_budget // frame.work) if per_row else owner.size
+        size = min(size, self._forms_at_once([hints]))
         for start in range(0, owner.size, max(1, size)):
             self.tick()
             rows = slice(start, start + size)
@@ -394,9 +399,19 @@ class Walker:
             for k, place in enumerate(places):
                 self._judge(tasks[place], found[k], template.disjunct, template.strict)
         for stop, places in hinted.items():
-            sub = batch.pick(np.array(places, dtype=np.int64))
-            chosen_tasks = [tasks[p] for p in places]
-            self._close_hinted(chosen_tasks, [substitutions[p] for p in places], sub, stop)
+            size = self._forms_at_once([substitutions[p] for p in places])
+            for start in range(0, len(places), size):
+                run = places[start : start + size]
+                sub = batch.pick(np.array(run, dtype=np.int64))
+                self._close_hinted(
+                    [tasks[p] for p in run], [substitutions[p] for p in run], sub, stop
+                )
+
+    def _forms_at_once(self, hints: Sequence[Substitution]) -> int:
+        """How many forms with hinted facts are made at a time, so that they fit in memory."""
+        facts = max((len(own.multipliers) for own in hints), default=0)
+        widest = 1 if self._tables is None else self._tables.widest_form
+        return max(1, FORM_ENTRIES // min(1 + facts * widest, self._places))
 
     def _close_hinted(
         self, tasks: Sequence[Task], hints: Sequence[Substitution], batch: Batch, stop: int | None

@@ -107,7 +107,10 @@ conforms, refuses = conformance(
         ),
         "defaults not finite": (
             "defaults",
-            replaced("default_slopes", lambda m: lambda lower, upper: (lower * np.inf, upper)),
+            replaced(
+                "default_slopes",
+                lambda m: lambda lower, upper: (np.full_like(lower, np.inf), upper),
+            ),
         ),
     },
 )

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from proofs.check import check_file, check_proof
 from proofs.format import read_evidence, write_proof, write_witness
-from proofs.proof import NodeKind, Proof, ProofBuilder, Side, SlopeHint
+from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
 from proofs.witness import Witness
 from specs.errors import EvidenceError
 from specs.query import Query
@@ -355,6 +355,24 @@ def test_blocks_listed_a_million_times_are_stored_once(good, tmp_path):
     assert found == "invalid"
     assert growth < 300
     assert seconds < 30
+
+
+def test_facts_listed_over_and_over_are_added_up_as_they_are_read(good, tmp_path):
+    question, _ = good
+    made = builder(question)
+    wide = made.form([(3, 0, 1.0)] * 2000, 5.0)
+    hints = made.substitution((), [(Fact.SPLIT, 0, 1e-9)] * 2000)
+    step = made.step(1, np.array([0, 1]), tuple(Side), hints)
+    made.begin_tree()
+    made.split_form(wide)
+    made.close(hints)
+    made.bound(step)
+    made.close(hints)
+    write_proof(tmp_path / "f", made.finish())
+    found, growth, seconds = measured(tmp_path / "f")
+    assert found == "invalid"
+    assert growth < 200
+    assert seconds < 60
 
 
 def test_time_is_linear_where_much_is_listed():
