@@ -149,6 +149,9 @@ def _query(question: Query | _Path | Sequence[_Path]) -> Query:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    # Idle BLAS threads spin: on networks of usual size they double the processor time of a
+    # check and save nothing.  Read when numpy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if argv in (["--version"], ["-V"]):
         print(f"farkas {__version__}")
         return 0

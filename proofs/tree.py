@@ -94,6 +94,7 @@ class Walker:
         self._deadline, self._report = deadline, report
         self._templates: dict[tuple[int, tuple[int, ...]], _Template] = {}
         self._forms: dict[tuple[int, int], list[Form]] = {}
+        self._weighted: dict[tuple[int, int, tuple[float, ...]], list[Form]] = {}
         self.rejected: list[Rejected] = []
         self.leaves = 0
         self._places = max(1, sum(query.network.sizes))
@@ -427,7 +428,9 @@ class Walker:
             facts = self._facts(with_bounds, own)
             for number in domain.disjuncts:
                 for form in self._combinations(domain.case, number, own.weights):
-                    forms.append(combine([(Fraction(1), form), (Fraction(1), facts)]))
+                    idle = not own.multipliers
+                    both = [(Fraction(1), form), (Fraction(1), facts)]
+                    forms.append(form if idle else combine(both))
                     owner.append(place)
                     disjunct.append(number)
         if not forms:
@@ -467,8 +470,11 @@ class Walker:
         forms = self._constraints(case, disjunct)
         if not weights and forms:
             return forms
-        pairs = [(Fraction(weight), form) for weight, form in zip(weights, forms, strict=False)]
-        return [combine(pairs)]
+        key = (case, disjunct, weights)
+        if key not in self._weighted:
+            pairs = zip(weights, forms, strict=False)
+            self._weighted[key] = [combine((Fraction(w), form) for w, form in pairs)]
+        return self._weighted[key]
 
     def _constraints(self, case: int, disjunct: int) -> list[Form]:
         key = (case, disjunct)
