@@ -136,14 +136,15 @@ def check(
 
 
 def _query(question: Query | _Path | Sequence[_Path]) -> Query:
+    import pathlib
+
     from specs.query import Query
     from specs.question import load_question
 
     if isinstance(question, Query):
         return question
-    if isinstance(question, str | os.PathLike):
-        return load_question(question)
-    return load_question(*question)
+    files = [question] if isinstance(question, str | os.PathLike) else question
+    return load_question(*map(pathlib.Path, files))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

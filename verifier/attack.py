@@ -131,9 +131,9 @@ class Attack(Generic[Found]):
         for first in range(0, cases, at_once):
             if self._late():
                 break
-            block = np.arange(first, min(first + at_once, cases))
-            block = block[[len(of_case[c]) > 0 for c in block]]
-            if not block.size:
+            block = list(range(first, min(first + at_once, cases)))
+            block = [c for c in block if len(of_case[c])]
+            if not block:
                 continue
             x = np.concatenate([self._draw(targets, c, per_case) for c in block])
             y, _ = self._evaluator.evaluate(x)
