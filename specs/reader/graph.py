@@ -279,6 +279,8 @@ def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Varia
             raise ModelError(f"output '{output.name}' is not defined")
         if isinstance(operand, Constant):
             raise ModelError(f"output '{output.name}' does not depend on the network's inputs")
+        if 0 in operand.shape:
+            raise ModelError(f"output '{output.name}' of shape {operand.shape} is empty")
         found.append(operand)
     return found
 

@@ -17,7 +17,7 @@ from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, resolved_axes
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
-from specs.reader.operators.rewrites import larger, smaller, tree
+from specs.reader.operators.rewrites import PART_COST, larger, smaller, tree
 from specs.reader.tensors import INTEGERS, Constant
 
 
@@ -137,6 +137,7 @@ def _parts(builder: Builder, x: Operand, order: tuple[int, ...], count: int) -> 
     size = math.prod(shape[:count])
     if isinstance(x, Variable):
         x = builder.finished(x)
+    builder.claim((size, PART_COST))
     builder.claim(x.shape)
 
     def part(number: int) -> Operand:

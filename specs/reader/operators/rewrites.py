@@ -15,6 +15,8 @@ from specs.reader.calls import Call, operator, same_kind
 from specs.reader.operators.elementwise import integer_constant
 from specs.reader.tensors import FLOATS, INTEGERS, Constant, real
 
+PART_COST = 2048
+"""What an operand of a maximum costs of the budget beside its entries."""
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
 

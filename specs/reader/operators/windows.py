@@ -17,7 +17,7 @@ from specs.linear import Conv
 from specs.reader import rounding
 from specs.reader.builder import Operand, Variable
 from specs.reader.calls import Call, operator, same_kind
-from specs.reader.operators.rewrites import larger, tree
+from specs.reader.operators.rewrites import PART_COST, larger, tree
 from specs.reader.tensors import Constant
 
 
@@ -160,6 +160,7 @@ def max_pool(call: Call) -> Operand:
         return builder.view(whole, lambda array, _: array[picked])
 
     offsets = itertools.product(*map(range, windows.kernel))
+    builder.claim((math.prod(windows.kernel), PART_COST))
     builder.claim((*x.shape[:2], *windows.counts, math.prod(windows.kernel)))
     return tree(functools.partial(larger, builder), [tap(offset) for offset in offsets])
 
