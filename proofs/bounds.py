@@ -21,7 +21,7 @@ from proofs.outward import check_magnitude
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
-from specs.linear import Conv
+from specs.linear import Conv, Sparse
 from specs.network import Input, Linear, Network, Univariate
 
 IndexArray = npt.NDArray[np.int64]
@@ -473,4 +473,6 @@ def _work(network: Network, tensor: int) -> int:
         for term in node.terms:
             taps = math.prod(term.map.weight.shape[2:]) if isinstance(term.map, Conv) else 1
             size = max(size, taps * max(term.map.source_size, term.map.target_size))
+            if isinstance(term.map, Sparse):
+                size = max(size, term.map.weight.value.size)
     return size

@@ -20,7 +20,7 @@ from proofs.arithmetic import Interval, Numbers
 from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
-from specs.linear import LinearMap, MatMul
+from specs.linear import LinearMap, MatMul, Sparse
 from specs.network import Linear
 
 BITS = 128
@@ -97,6 +97,10 @@ class Exact:
             weight, exponent = self._weight(term, "value")
             if weight is not None and exponent <= BITS:
                 return weight.T[entries] << (BITS - exponent)
+        if isinstance(term, Sparse):
+            weight, exponent = self._weight(term, "value")
+            if weight is not None and exponent <= BITS:
+                return term.rows(entries, weight) << (BITS - exponent)
         return None
 
     def adjoint_cost(self, term: LinearMap, magnitude: Numbers) -> tuple[Numbers, Any]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from proofs.arithmetic import MAGNITUDE_LIMIT, Interval, Numbers
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError, FarkasError
-from specs.linear import LinearMap, MatMul
+from specs.linear import LinearMap, MatMul, Sparse
 from specs.network import Linear
 
 UNIT = 2.0**-52
@@ -113,6 +113,8 @@ class Outward:
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
         if isinstance(term, MatMul) and term.rows == 1:
             return term.weight.value.T[entries]
+        if isinstance(term, Sparse):
+            return term.rows(entries, term.weight.value)
         return None
 
     def adjoint_cost(self, term: LinearMap, magnitude: Numbers) -> tuple[Numbers, Any]:

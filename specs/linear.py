@@ -208,6 +208,54 @@ class MatMul:
 
 
 @dataclass(frozen=True, eq=False)
+class Sparse:
+    """A matrix by its entries: ``y[target[k]] += weight[k] * x[source[k]]``."""
+
+    weight: Enclosure
+    source: IndexArray
+    target: IndexArray
+    source_size: int
+    target_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            index = _checked_index(getattr(self, name), getattr(self, f"{name}_size"))
+            if index.size != self.weight.value.size or (index.size and index.min() < 0):
+                raise ModelError("the entries of a sparse matrix do not fit its indices")
+            object.__setattr__(self, name, index)
+
+    @cached_property
+    def fan_in(self) -> int:
+        return _largest_multiplicity(self.target)
+
+    @cached_property
+    def fan_out(self) -> int:
+        return _largest_multiplicity(self.source)
+
+    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        parts = values[:, self.source] * _given(weight)
+        return _accumulate(parts, self.target, self.target_size, self.fan_in)
+
+    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
+        parts = rows[:, self.target] * _given(weight)
+        return _accumulate(parts, self.source, self.source_size, self.fan_out)
+
+    def rows(self, targets: IndexArray, weight: Array) -> Array:
+        """Rows of the matrix, ``(len(targets), source_size)``, with the given coefficients."""
+        order = np.argsort(self.target, kind="stable")
+        starts = np.searchsorted(self.target[order], targets, side="left")
+        ends = np.searchsorted(self.target[order], targets, side="right")
+        row = np.repeat(np.arange(len(targets)), ends - starts)
+        step = np.arange(len(row)) - np.repeat(
+            np.cumsum(ends - starts) - (ends - starts), ends - starts
+        )
+        chosen = order[starts[row] + step]
+        out = np.zeros((len(targets), self.source_size), dtype=weight.dtype)
+        np.add.at(out, (row, self.source[chosen]), weight[chosen])
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Conv:
     """Convolution (cross-correlation) with zero padding, or its transpose.
 

@@ -7,6 +7,7 @@ carries radii of boxes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -131,6 +132,35 @@ class _MatMul:
         return (parts @ matrix).reshape(*values.shape[:-1], self.rows * matrix.shape[1])
 
 
+@dataclass(frozen=True, eq=False)
+class _Sparse:
+    """Rows of ``matrix`` are targets; ``entries`` and ``values`` are its rows, padded."""
+
+    matrix: Tensor
+    absolute: Tensor
+    transpose: Tensor
+    entries: Tensor
+    values: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._times(self.matrix, values)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        return self._times(self.absolute, values)
+
+    def adjoint(self, rows: Tensor) -> Tensor:
+        return self._times(self.transpose, rows)
+
+    def pick(self, index: Tensor) -> Tensor | None:
+        out = self.values.new_zeros(len(index), self.matrix.shape[1])
+        return out.scatter_add(1, self.entries[index], self.values[index])
+
+    def _times(self, matrix: Tensor, values: Tensor) -> Tensor:
+        flat = values.reshape(-1, values.shape[-1])
+        product = torch.sparse.mm(matrix, flat.T).T
+        return product.reshape(*values.shape[:-1], matrix.shape[0])
+
+
 Operator = Callable[..., Tensor]
 
 
@@ -198,7 +228,35 @@ def compile_map(source: linear.LinearMap, device: str, dtype: torch.dtype) -> To
         if isinstance(source, linear.MatMul):
             return _MatMul(weight, weight.abs(), weight.T.contiguous(), source.rows)
         return _conv(source, weight)
+    if isinstance(source, linear.Sparse):
+        return _sparse(source, device, dtype)
     raise ModelError(f"the search has no form of the linear map {type(source).__name__}")
+
+
+def _sparse(source: linear.Sparse, device: str, dtype: torch.dtype) -> _Sparse:
+    weight = torch.tensor(source.weight.value, device=device, dtype=dtype)
+    shape = (source.target_size, source.source_size)
+
+    def matrix(values: Tensor) -> Tensor:
+        places = torch.tensor(np.stack([source.target, source.source]), device=device)
+        return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
+
+    order = np.argsort(source.target, kind="stable")
+    target = source.target[order]
+    column = np.arange(len(target)) - np.searchsorted(target, target)
+    entries = np.zeros((shape[0], source.fan_in), dtype=np.int64)
+    values = np.zeros(entries.shape)
+    entries[target, column] = source.source[order]
+    values[target, column] = source.weight.value[order]
+    plain = matrix(weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse")  # the layout is called a beta feature
+        rows = [m.to_sparse_csr() for m in (plain, matrix(weight.abs()), plain.T.coalesce())]
+    return _Sparse(
+        *rows,
+        torch.tensor(entries, device=device),
+        torch.tensor(values, device=device, dtype=dtype),
+    )
 
 
 def _selection(index: np.ndarray, size: int, transposed: bool, device: str) -> _Selection:

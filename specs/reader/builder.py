@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from specs.enclosure import Enclosure, zeros
 from specs.errors import ModelError
-from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter
+from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
 from specs.network import Input, Linear, Network, Node, Term, Univariate
 from specs.reader import rounding
 from specs.reader.tensors import FLOATS, Constant, kind_name, real
@@ -421,7 +421,7 @@ def _negated(term: Term) -> Term | None:
     mover = term.map
     if isinstance(mover, Identity):
         return Term(term.source, Scale(Enclosure(np.full(mover.size, -1.0))))
-    if isinstance(mover, Scale | MatMul | Conv):
+    if isinstance(mover, Scale | MatMul | Sparse | Conv):
         negative = dataclasses.replace(mover, weight=rounding.negate(mover.weight))
         return Term(term.source, negative)
     return None

@@ -8,11 +8,14 @@ import numpy as np
 
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, MatMul
+from specs.linear import Conv, MatMul, Sparse
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable, common_shape, rearranged
 from specs.reader.calls import Call, operator, same_kind
 from specs.reader.tensors import Constant, real
+
+SPARSE_SIZE = 1 << 12
+"""Matrices of fewer entries stay dense: there is nothing to gain."""
 
 
 @operator("MatMul")
@@ -80,6 +83,9 @@ def _times_constant(
     if math.prod(right.shape[:-2]) == 1:
         weight = _real_matrix(builder, right, (inner, columns))
         rows = math.prod(left.shape[:-1])
+        filled = np.count_nonzero(weight.value)
+        if rows == 1 and weight.value.size >= SPARSE_SIZE and filled * 16 <= weight.value.size:
+            return builder.apply(_sparse(weight), left, shape)
         return builder.apply(MatMul(weight, rows), left, shape)
     flipped = product(
         builder,
@@ -87,6 +93,16 @@ def _times_constant(
         builder.view(left, lambda array, _: array.swapaxes(-1, -2)),
     )
     return builder.reshape(builder.view(flipped, lambda array, _: array.swapaxes(-1, -2)), shape)
+
+
+def _sparse(weight: Enclosure) -> Sparse:
+    """A matrix with few entries that are not 0, as those entries."""
+    used = (
+        weight.value != 0 if weight.radius is None else (weight.value != 0) | (weight.radius != 0)
+    )
+    source, target = np.nonzero(used)
+    radius = None if weight.radius is None else weight.radius[used]
+    return Sparse(Enclosure(weight.value[used], radius), source, target, *weight.shape)
 
 
 def _constant_times(
