@@ -316,8 +316,11 @@ class NeuronSearch:
         found = bounded(quick, own, gradient=True)
         given, height = neuron_scores(self._nets.fast, found, quick.lower, quick.upper, own.alpha)
         neuron, possible = self._choose(root, leaves, own, given, height)
-        if not bool(possible.all()):
-            self._stuck += leaves.node[~possible.cpu()].tolist()
+        if not bool(possible.all()):  # a linear program: its dual only needs more steps
+            late = leaves.take((~possible).nonzero()[:, 0])
+            late, closed, _ = self._attempt(root, late, self._settings.last_steps, float("inf"))
+            self._close(root, late.take(closed.nonzero()[:, 0]))
+            self._stuck += late.node[~closed.cpu()].tolist()
         kept = possible.nonzero()[:, 0]
         columns = {
             "disjunct": leaves.disjunct[kept],

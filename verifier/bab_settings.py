@@ -38,6 +38,7 @@ class Settings:
         neuron_lookahead: neurons whose two sides are tried before one is split.
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
+        last_steps: gradient steps for a domain with nothing left to split.
         root_share: part of the time left that a root's neurons may take.
         fast_margin: bound at which the searching precision stops optimising.
     """
@@ -58,6 +59,7 @@ class Settings:
     steps: int = 20
     root_steps: int = 40
     refine_steps: int = 15
+    last_steps: int = 500
     root_share: float = 0.3
     fast_margin: float = 1e-4
 
