@@ -24,7 +24,7 @@ from specs.reader.tensors import ExternalData
 LARGEST_FILE = 2**31 - 1
 """Most bytes of a model, decompressed; protocol buffers end there too."""
 
-_CHUNK = 2**20
+_CHUNK = 2**22
 _LFS = b"version https://git-lfs"
 _GZIP = b"\x1f\x8b"
 
@@ -98,10 +98,11 @@ def _content(path: Path) -> tuple[Path, bytes]:
 
 
 def _unpacked(path: Path) -> bytes:
-    content = bytearray()
+    chunks, size = [], 0
     with gzip.open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK):
-            content += chunk
-            if len(content) > LARGEST_FILE:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_FILE:
                 raise ModelError(f"{path}: decompresses to more than 2 GiB")
-    return bytes(content)
+    return b"".join(chunks)

@@ -212,9 +212,9 @@ def _decoded(array: Array, kind: int) -> Array:
     if kind == TensorProto.BFLOAT16:
         array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if kind in FLOATS:
-        decoded = array.astype(np.float64)
-        if not np.all(np.isfinite(decoded)):
+        if not np.all(np.isfinite(array)):
             raise ModelError("it holds values that are not finite")
+        decoded = array.astype(np.float64)
     elif kind == TensorProto.BOOL:
         if array.size and array.max() > 1:
             raise ModelError("it holds Boolean values other than 0 and 1")

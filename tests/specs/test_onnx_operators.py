@@ -13,12 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    RuntimeException,
+)
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
+from specs.errors import ModelError
 from specs.onnx_reader import read_model_bytes
 from tests.networks import evaluate, model_bytes, onnxruntime_outputs, reference_outputs
 
 TOLERANCE = 2.0**-20
+RuntimeErrors = (Fail, InvalidArgument, InvalidGraph, NotImplemented_, RuntimeException)
+"""onnxruntime refuses more than the standard does, dilations with SAME padding say."""
 POINTS = 4
 EVERY = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 
@@ -342,3 +354,57 @@ def test_an_operator_means_what_runtimes_say(
     for theirs in judges:
         assert theirs.shape == ours.shape
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+@st.composite
+def random_windows(draw: st.DrawFn) -> tuple[str, list[Any], dict[str, Any], int]:
+    """A convolution or pooling with any of its attributes."""
+    operator = draw(st.sampled_from(["Conv", "ConvTranspose", "AveragePool", "MaxPool"]))
+    opset = draw(st.sampled_from([11, 12, 19]))
+
+    def pair(low: int, high: int) -> list[int]:
+        return [draw(st.integers(low, high)) for _ in range(2)]
+
+    kernel, shape = pair(1, 3), (1, 2, *pair(3, 8))
+    attributes: dict[str, Any] = {}
+    inputs: list[Any] = [shape]
+    if draw(st.booleans()):
+        attributes["strides"] = pair(1, 3)
+    if draw(st.booleans()) and (operator != "AveragePool" or opset == 19):
+        attributes["dilations"] = pair(1, 2)
+    if operator.endswith("Pool"):
+        attributes["kernel_shape"] = kernel
+        attributes["ceil_mode"] = draw(st.integers(0, 1))
+    else:
+        inputs.append(eighths(*((2, 3) if operator == "ConvTranspose" else (3, 2)), *kernel))
+    if operator == "AveragePool":
+        attributes["count_include_pad"] = draw(st.integers(0, 1))
+    padding = draw(st.sampled_from(["pads", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
+    if padding == "pads":
+        attributes["pads"] = [draw(st.integers(0, kernel[axis % 2] - 1)) for axis in range(4)]
+    else:
+        attributes["auto_pad"] = padding
+    if operator == "ConvTranspose" and padding != "pads" and draw(st.booleans()):
+        attributes["output_shape"] = pair(1, 12)
+    return operator, inputs, attributes, opset
+
+
+@settings(deadline=None, max_examples=300)
+@given(random_windows())
+def test_any_window_means_what_onnxruntime_says(
+    drawn: tuple[str, list[Any], dict[str, Any], int],
+) -> None:
+    operator, inputs, attributes, opset = drawn
+    content = model_bytes(operator, inputs, attributes, opset)
+    try:
+        network = read_model_bytes(content, None, "m")
+    except ModelError:
+        assume(False)
+    x = eighths(2, network.input_size, seed=3)
+    try:
+        theirs = onnxruntime_outputs(content, x)
+    except RuntimeErrors:
+        assume(False)
+    ours = evaluate(network, x)
+    assert theirs.shape == ours.shape
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * (1 + np.abs(ours).max()))

@@ -131,6 +131,27 @@ WITHOUT_RULE: list[Refused] = [
     ("Resize", 18, [X, floats(), floats(1, 1, 0.5, 1)], {"mode": "linear", "antialias": 1}, "anti"),
     ("Resize", 10, [X, floats(1, 1, 0.4, 1)], {}, "rounding"),
     ("Pad", 13, [(3, 3), ints(-1, 0, 0, 0)], {"mode": "reflect"}, "negative pads"),
+    (
+        "MaxPool",
+        13,
+        [X],
+        {"kernel_shape": [2, 2], "dilations": [2, 2], "auto_pad": "SAME_UPPER"},
+        "several ways",
+    ),
+    (
+        "Conv",
+        13,
+        [X, ones(1, 2, 1, 1)],
+        {"auto_pad": "SAME_LOWER", "strides": [3, 3]},
+        "several ways",
+    ),
+    (
+        "ConvTranspose",
+        7,
+        [X, ones(2, 1, 2, 2)],
+        {"output_shape": [5, 6]},
+        "uneven automatic padding",
+    ),
     ("Where", 16, [(3,), ones(3), ones(3)], {}, "not a constant|no tensor of real"),
     ("Dropout", 13, [(3,), np.float32(0.5), np.array(True)], {}, "training"),
 ]

@@ -76,6 +76,10 @@ def transposed_convolution(call: Call) -> Operand:
         total = [full - size for full, size in zip(reach, wanted, strict=True)]
         if min(total) < 0:
             raise UnsupportedOperatorError(f"output_shape {wanted} exceeds {tuple(reach)}")
+        if call.opset < 11 and any(t % 2 for t in total):
+            raise UnsupportedOperatorError(
+                "uneven automatic padding, where opset 10 and runtimes differ; state pads"
+            )
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
         before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
     else:
@@ -218,7 +222,14 @@ def _windows(
         stride = strides[axis]
         if mode.startswith("SAME"):
             count = -(-size // stride)
-            total = max(0, (count - 1) * stride + width - size)
+            total = (count - 1) * stride + width - size
+            # Runtimes differ: some crop, and pools forget their dilations.
+            if total < -1 or (ceil and dilations[axis] > 1):
+                raise UnsupportedOperatorError(
+                    f"auto_pad '{mode}' with strides {strides} and dilations {dilations} "
+                    "is read in several ways; state pads"
+                )
+            total = max(0, total)
             low = total // 2 if mode == "SAME_UPPER" else total - total // 2
             high = total - low
         else:
