@@ -207,6 +207,16 @@ WINDOWS: list[Case] = [
     ("MaxPool", (8, 12), [X], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 0], "strides": [2, 2]}),
     ("MaxPool", (10, 12), [X], {"kernel_shape": [2, 4], "strides": [2, 3], "ceil_mode": 1}),
     ("MaxPool", (10, 12), [X], {"kernel_shape": [2, 2], "dilations": [2, 3]}),
+    # A last window would start behind the image: it is left out.
+    *(
+        (
+            operator,
+            (12, 19),
+            [(1, 1, 4)],
+            {"kernel_shape": [2], "strides": [2], "pads": [0, 1], "ceil_mode": 1},
+        )
+        for operator in ("MaxPool", "AveragePool")
+    ),
     ("MaxPool", (12,), [X], {"kernel_shape": [3, 2], "auto_pad": "SAME_UPPER"}),
     ("MaxPool", (12,), [X], {"kernel_shape": [3, 2], "auto_pad": "SAME_LOWER"}),
     ("MaxPool", (12,), [(1, 2, 3, 3, 3)], {"kernel_shape": [2, 2, 2], "storage_order": 1}),
