@@ -31,7 +31,7 @@ class Outward:
     """See :class:`proofs.arithmetic.Arithmetic`."""
 
     name = "outward"
-    entry_budget = 1 << 23
+    entry_budget = 1 << 19  # arrays that stay in cache: half the time of 1 << 23 on wide networks
 
     def __init__(self) -> None:
         self._magnitudes: dict[int, tuple[LinearMap, FloatArray]] = {}
