@@ -20,6 +20,7 @@ from verifier.bab_settings import Candidates, OnCandidate, Settings
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
 from verifier.bounds_spec import build_table
+from verifier.bounds_sweep import OutOfTimeError
 
 __all__ = ["Progress", "Search", "Settings", "Status"]
 
@@ -109,7 +110,10 @@ class Search:
         ``exhausted``: what is open cannot be split further.
         """
         self._begun = time.monotonic()
-        return self._engine.run(self._deadline, self._progress)
+        try:
+            return self._engine.run(self._deadline, self._progress)
+        except OutOfTimeError:  # what was in work stays open in the tree
+            return "timeout"
 
     def proof(self) -> Proof:
         """The proof as far as it goes; open domains are holes."""

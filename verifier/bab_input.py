@@ -29,7 +29,7 @@ from verifier.bounds import (
     worst_points,
 )
 from verifier.bounds_spec import Table, whole_goal
-from verifier.bounds_sweep import fresh, sweep
+from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import input_scores
 from verifier.combine import combine
 
@@ -55,10 +55,15 @@ class Evaluation:
 
 
 def evaluate_boxes(
-    net: TorchNetwork, table: Table, domains: Domains, case: Tensor, margin: float
+    net: TorchNetwork,
+    table: Table,
+    domains: Domains,
+    case: Tensor,
+    margin: float,
+    tick: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Sweep boxes and bound all rows of their cases, ``case (B,)``."""
-    swept = sweep(net, domains)
+    swept = sweep(net, domains, tick)
     goal = whole_goal(table, case)
     rows = table.select(net, goal.number)
     matrix, constant = substitute(net, rows, lambda n: gather(swept.lines[n], goal.owner))
@@ -105,6 +110,7 @@ class InputSearch:
         self._stuck: list[int] = []
         self._batch = 16
         self._begun = False
+        self._tick = until(float("inf"))
         self.evaluated = 0
 
     @property
@@ -119,6 +125,7 @@ class InputSearch:
 
     def run(self, deadline: float, progress: Callable[[], None]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
+        self._tick = until(deadline)
         if not self._begun:
             self._begun = True
             if not self._roots(deadline):
@@ -178,7 +185,8 @@ class InputSearch:
 
     def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
         self.evaluated += len(case)
-        return evaluate_boxes(self._net, self._table, domains, case, self._settings.margin)
+        margin = self._settings.margin
+        return evaluate_boxes(self._net, self._table, domains, case, margin, self._tick)
 
     def _round(self) -> bool:
         begun = time.monotonic()

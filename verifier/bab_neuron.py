@@ -23,7 +23,7 @@ from verifier.bab_settings import Candidates, Settings
 from verifier.bab_tree import Kind, Tree
 from verifier.bounds import Domains, Rows
 from verifier.bounds_spec import Table, whole_goal
-from verifier.bounds_sweep import fresh, sweep
+from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
 
 
@@ -154,7 +154,7 @@ class NeuronSearch:
             torch.tensor(np.array(side), device=net.device, dtype=net.dtype)[None]
             for side in self._cases[case].box()
         )
-        swept = sweep(net, fresh(net, low, high))
+        swept = sweep(net, fresh(net, low, high), until(deadline))
         state = swept.domains
         self.evaluated += 1
         node = self._tree.roots[number]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from specs.errors import FarkasError
 from verifier.bounds import (
     Domains,
     Rows,
@@ -52,8 +55,29 @@ def fresh(net: TorchNetwork, low: Tensor, high: Tensor) -> Domains:
     return Domains(low, high, -infinite, infinite)
 
 
-def sweep(net: TorchNetwork, domains: Domains) -> Swept:
-    """Improve the bounds of all neurons of every domain by the kernel's default rules."""
+class OutOfTimeError(FarkasError):
+    """A deadline came while bounds were computed."""
+
+
+def until(deadline: float) -> Callable[[], None]:
+    """A function that raises once ``time.monotonic()`` has reached a deadline.
+
+    Raises:
+        OutOfTimeError: from the function returned.
+    """
+
+    def tick() -> None:
+        if time.monotonic() >= deadline:
+            raise OutOfTimeError("the time limit is over")
+
+    return tick
+
+
+def sweep(net: TorchNetwork, domains: Domains, tick: Callable[[], None] = lambda: None) -> Swept:
+    """Improve the bounds of all neurons of every domain by the kernel's default rules.
+
+    ``tick`` is called between pieces of work and may raise to stop it.
+    """
     lower, upper = domains.lower.clone(), domains.upper.clone()
     known = {
         t: ends
@@ -82,19 +106,24 @@ def sweep(net: TorchNetwork, domains: Domains) -> Swept:
             torch.maximum(lower[:, where], least, out=lower[:, where])
             torch.minimum(upper[:, where], most, out=upper[:, where])
             if number not in net.exact:
-                rows += _substitute_unstable(net, number, state, lines)
+                rows += _substitute_unstable(net, number, state, lines, tick)
             known[number] = (lower[:, where], upper[:, where])
     return Swept(state, lines, rows)
 
 
 def _substitute_unstable(
-    net: TorchNetwork, tensor: int, state: Domains, lines: dict[int, Lines]
+    net: TorchNetwork,
+    tensor: int,
+    state: Domains,
+    lines: dict[int, Lines],
+    tick: Callable[[], None],
 ) -> int:
     where = net.neurons[tensor]
     lower, upper = state.lower[:, where], state.upper[:, where]
     owners, indices = ((lower < 0) & (upper > 0)).nonzero(as_tuple=True)
     size = chunk_rows(net)
     for start in range(0, len(owners), size):
+        tick()
         owner, index = owners[start : start + size], indices[start : start + size]
         bound = _bound(net, both_sides(neuron_rows(net, tensor, index)), owner, state, lines)
         below, above = bound[: len(owner)], -bound[len(owner) :]
