@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -20,7 +21,7 @@ from specs.query import Query
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab import Search, Settings
 from verifier.bounds import Rows, compile_network, evaluate
-from verifier.bounds_sweep import fresh, sweep
+from verifier.bounds_sweep import OutOfTimeError, fresh, sweep, until
 
 FAR = float("inf")
 
@@ -168,3 +169,18 @@ def test_an_interrupted_search_leaves_holes() -> None:
     search = Search(asked, deadline=0.0, settings=Settings(method="neurons"))
     assert search.run() == "timeout"
     assert check_proof(asked, search.proof(), arithmetic="outward").verdict != "valid unsat"
+
+
+def test_a_deadline_ends_a_sweep_and_leaves_its_domains_open() -> None:
+    asked = query(network(3), 100.0)  # it holds, but the search may not say so
+    with pytest.raises(OutOfTimeError):
+        until(time.monotonic())()
+    until(FAR)()
+    net = compile_network(asked.network, "cpu")
+    low, high = boxes(0, 4, 3)
+    with pytest.raises(OutOfTimeError):
+        sweep(net, fresh(net, 50 * low, 50 * high), until(0.0))
+    search = Search(asked, deadline=0.0)
+    assert search.run() == "timeout"
+    assert check_proof(asked, search.proof()).verdict == "incomplete"
+    assert check_proof(asked, None).valid
