@@ -100,6 +100,11 @@ class Search:
         return free <= self._settings.few_inputs
 
     @property
+    def splits_inputs(self) -> bool:
+        """Whether inputs are split; otherwise neurons are."""
+        return isinstance(self._engine, InputSearch)
+
+    @property
     def evaluated(self) -> int:
         """Domains bounded so far."""
         return self._engine.evaluated

@@ -117,6 +117,8 @@ def test_a_proof_that_the_kernel_rejects_is_never_unsat(monkeypatch: pytest.Monk
         def __init__(self, query: Query, **_: Any) -> None:
             self.query = query
 
+        splits_inputs = True
+
         def run(self) -> str:
             return "closed"
 
