@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,30 +41,14 @@ def intercepts(
 ) -> Interval:
     """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside."""
     one = arithmetic.lift_down(np.ones(1))
-    left, right = np.minimum(lower, 0), np.maximum(upper, 0)  # at 0 they contribute 0
     inside = (lower < 0) & (upper > 0)
-    floor_low = np.where(
-        lower < 0,
-        arithmetic.multiply_down(-below, left),
-        arithmetic.multiply_down(one - below, lower),
-    )
-    floor_high = np.where(
-        upper > 0,
-        arithmetic.multiply_down(one - below, right),
-        arithmetic.multiply_down(-below, upper),
-    )
-    floor = np.minimum(floor_low, floor_high)
-    ceiling_low = np.where(
-        lower < 0,
-        arithmetic.multiply_up(-above, left),
-        arithmetic.multiply_up(one - above, lower),
-    )
-    ceiling_high = np.where(
-        upper > 0,
-        arithmetic.multiply_up(one - above, right),
-        arithmetic.multiply_up(-above, upper),
-    )
-    ceiling = np.maximum(ceiling_low, ceiling_high)
+
+    def at(x: Numbers, slope: Numbers, multiply: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
+        return np.where(x > 0, multiply(one - slope, x), multiply(-slope, x))
+
+    down, up = arithmetic.multiply_down, arithmetic.multiply_up
+    floor = np.minimum(at(lower, below, down), at(upper, below, down))
+    ceiling = np.maximum(at(lower, above, up), at(upper, above, up))
     floor = np.where(inside, np.minimum(floor, 0), floor)
     ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
     return floor, ceiling
