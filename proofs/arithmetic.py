@@ -95,6 +95,10 @@ class Arithmetic(Protocol):
         """At least ``a * b``, exact where a factor is 0 or 1."""
         ...
 
+    def divide_up(self, a: Numbers, b: Numbers) -> Numbers:
+        """At least ``a / b`` for positive ``b``."""
+        ...
+
     def scale(self, rows: Numbers, factors: Numbers) -> Numbers:
         """Coefficients ``rows * factors``, each off by at most one rounding."""
         ...

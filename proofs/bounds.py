@@ -116,6 +116,13 @@ class Batch:
         bounds = {t: (low[owner], high[owner]) for t, (low, high) in self.bounds.items()}
         return Batch(self.lower[owner], self.upper[owner], bounds, self.empty[owner])
 
+    def cut(self, places: IndexArray, lower: FloatArray, upper: FloatArray) -> None:
+        """Intersect the boxes of some domains with others, ``(P, input_size)``."""
+        self.lower, self.upper = self.lower.copy(), self.upper.copy()
+        self.lower[places] = np.maximum(self.lower[places], lower)
+        self.upper[places] = np.minimum(self.upper[places], upper)
+        self.empty = self.empty | (self.lower > self.upper).any(axis=1)
+
     def improve(self, tensor: int, lower: Numbers, upper: Numbers) -> None:
         """Intersect the stored bounds of a tensor with others that hold as well."""
         known = self.bounds.get(tensor)
@@ -148,6 +155,19 @@ class Rows:
             if kept.any():
                 parts[tensor] = (row[kept] - start, entry[kept], value[kept])
         return Rows(self.owner[start:stop], self.constant[start:stop], parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Linear functions of the input, ``matrix @ x + constant``.
+
+    Attributes:
+        matrix: ``(R, input_size)`` exact coefficients.
+        constant: ``(R,)``.
+    """
+
+    matrix: Numbers
+    constant: Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +339,27 @@ def substitute(
     return np.concatenate(parts)
 
 
+def linearize(
+    frame: Frame,
+    batch: Batch,
+    relaxations: Relaxations,
+    rows: Rows,
+    tick: Callable[[], None] = lambda: None,
+) -> Affine:
+    """Linear functions of the input that bound rows from below over the owners' domains."""
+    size = max(1, frame.arithmetic.entry_budget // frame.work)
+    columns = sum(frame.network.sizes[i] for i in frame.network.inputs)
+    matrices, constants = [frame.arithmetic.zeros((0, columns))], [np.asarray(rows.constant[:0])]
+    for start in range(0, rows.owner.size, size):
+        tick()
+        chunk = rows.slice(start, min(rows.owner.size, start + size))
+        work = _Substitution(frame, batch, relaxations, chunk)
+        affine = work.linear()
+        matrices.append(affine.matrix)
+        constants.append(affine.constant)
+    return Affine(np.concatenate(matrices), np.concatenate(constants))
+
+
 class _Substitution:
     """Coefficients on their way back, for one chunk of rows."""
 
@@ -329,13 +370,26 @@ class _Substitution:
         self._constant = rows.constant.copy()
         self._coefficients: dict[int, Numbers] = {}
         self._count = rows.owner.size
+        self._at_inputs: dict[int, Numbers] | None = None
         domains = len(batch.lower)
         self._shared = domains == 1
         self._aligned = domains == self._count and bool(
             np.array_equal(rows.owner, np.arange(domains))
         )
 
+    def linear(self) -> Affine:
+        """The rows as functions of the input."""
+        network = self._frame.network
+        found: dict[int, Numbers] = {}
+        self._at_inputs = found
+        self.run(None)
+        zeros = self._arithmetic.zeros
+        missing = {i: zeros((self._count, network.sizes[i])) for i in network.inputs}
+        columns = [found.get(i, missing[i]) for i in network.inputs]
+        return Affine(np.concatenate(columns, axis=1), self._constant)
+
     def run(self, stop: int | None) -> Numbers:
+        """Substitute back to the inputs or to ``stop``, and insert the bounds there."""
         start = max([*self._rows.entries, 0])
         for tensor in range(start, -1, -1):
             given = self._rows.entries.get(tensor)
@@ -359,6 +413,8 @@ class _Substitution:
         if tensor == stop:
             lower, upper = self._stored(tensor)
             self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
+        elif isinstance(node, Input) and self._at_inputs is not None:
+            self._at_inputs[tensor] = rows
         elif isinstance(node, Input):
             columns = self._frame.box_columns(tensor)
             lower = arithmetic.lift_down(self._batch.lower[:, columns])

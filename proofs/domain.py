@@ -106,10 +106,12 @@ def stack(domains: Sequence[Domain]) -> Batch:
 
 
 def unstack(domains: Sequence[Domain], batch: Batch) -> list[Domain]:
-    """The domains with the bounds of a batch."""
+    """The domains with the boxes and bounds of a batch."""
     return [
         replace(
             domain,
+            lower=batch.lower[k],
+            upper=batch.upper[k],
             bounds={t: (low[k], high[k]) for t, (low, high) in batch.bounds.items()},
             empty=bool(batch.empty[k]),
         )

@@ -69,6 +69,9 @@ class Exact:
     def multiply_up(self, a: Numbers, b: Numbers) -> Numbers:
         return -((-a * b) >> BITS)
 
+    def divide_up(self, a: Numbers, b: Numbers) -> Numbers:
+        return -((-a << BITS) // b)
+
     scale = multiply_down
 
     def rounding(self, magnitude: Numbers) -> Numbers:

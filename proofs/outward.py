@@ -77,6 +77,9 @@ class Outward:
         product = a * b
         return np.where(_product_exact(a, b), product, np.nextafter(product, np.inf))
 
+    def divide_up(self, a: Numbers, b: Numbers) -> Numbers:
+        return np.nextafter(a / b, np.inf)
+
     def scale(self, rows: Numbers, factors: Numbers) -> Numbers:
         return rows * factors
 

@@ -33,6 +33,7 @@ class NodeKind(IntEnum):
     SPLIT_AT = 7  # two children; arg: row of the table of split forms
     SPLIT_DISJUNCT = 8  # arg children: one per disjunct that remains
     SPLIT_FAULTS = 9  # reserved for fault budgets
+    CLIP = 10  # one child; arg 0: no hints, otherwise substitution arg - 1
 
 
 class Fact(IntEnum):
@@ -303,6 +304,10 @@ class ProofBuilder:
     def bound(self, step: int) -> None:
         """Take a bound step for the subtree that follows."""
         self._node(NodeKind.BOUND, step)
+
+    def clip(self, substitution: int | None = None) -> None:
+        """Clip the region by the unsafe constraints for the subtree that follows."""
+        self._node(NodeKind.CLIP, 0 if substitution is None else substitution + 1)
 
     def split_input(self, entry: int, point: float | None = None) -> None:
         """Split input ``entry`` (counted through all inputs) at the middle or a point."""

@@ -343,6 +343,7 @@ class Tables:
             NodeKind.SPLIT_NEURON: int(self._neuron_ends[-1]),
             NodeKind.SPLIT_AT: len(arrays["form_point"]),
             NodeKind.SPLIT_DISJUNCT: 1 << 32,
+            NodeKind.CLIP: len(arrays["sub_stop"]) + 1,
         }
         known = np.zeros(len(kind), dtype=bool)
         for each, limit in limits.items():
@@ -364,7 +365,7 @@ class Tables:
 def _subtrees(kind: Array, arg: Array, starts: Array) -> Array:
     """Number of nodes of every subtree; refuses trees that are not exactly consumed."""
     arity = np.zeros(len(kind), dtype=np.int64)
-    arity[np.isin(kind, (NodeKind.SWEEP, NodeKind.BOUND))] = 1
+    arity[np.isin(kind, (NodeKind.SWEEP, NodeKind.BOUND, NodeKind.CLIP))] = 1
     arity[np.isin(kind, (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT))] = 2
     disjuncts = kind == NodeKind.SPLIT_DISJUNCT
     arity[disjuncts] = arg[disjuncts]

@@ -8,8 +8,9 @@ from fractions import Fraction
 
 import pytest
 
-from proofs import bounds, check, tree
+from proofs import bounds, check, clip, steps, tree, unsafe
 from proofs.bounds import Batch, Frame, Rows
+from proofs.domain import Domain
 from specs.network import Univariate
 from specs.query import Query
 from tests.proofs.helpers import Point, outputs_at
@@ -21,7 +22,7 @@ class Watch:
     """Tensors of a network at points, against every bound that the kernel computes."""
 
     def __init__(self, stated: Query, points: Sequence[Point]) -> None:
-        self.network = stated.network
+        self.network, self.cases = stated.network, stated.property.cases
         self.samples = [outputs_at(stated.network, point) for point in points]
         self.checked = 0
 
@@ -78,6 +79,39 @@ class Watch:
 
         return watched
 
+    def clip(self, original):
+        def watched(clipper, domains, hints, batch):
+            frame = clipper._frame
+            before = [
+                (place, sample)
+                for place, sample in self._members(frame, batch)
+                if self.violates(domains[place], sample)
+            ]
+            original(clipper, domains, hints, batch)
+            for place, sample in before:
+                self.checked += 1
+                assert self.inside(frame, batch, place, sample), "a violation is clipped away"
+                assert not batch.empty[place], "a domain with a violation is said to be empty"
+
+        return watched
+
+    def violates(self, where: Domain, sample: Tensors) -> bool:
+        """Whether a point satisfies some remaining disjunct, closed."""
+        unsafe = self.cases[where.case].unsafe
+        x, y = (
+            [value for tensor in tensors for value in sample[tensor]]
+            for tensors in (self.network.inputs, self.network.outputs)
+        )
+        return any(
+            all(
+                sum((w * x[i] for i, w in c.inputs), c.constant)
+                + sum((w * y[i] for i, w in c.outputs), Fraction(0))
+                <= 0
+                for c in unsafe[number]
+            )
+            for number in where.disjuncts
+        )
+
     def _relaxations(self, frame, batch, relaxations, members) -> None:
         number = _fraction(frame)
         for tensor, lines in relaxations._made.items():
@@ -109,10 +143,11 @@ def watched(stated: Query, points: Sequence[Point]) -> Iterator[Watch]:
     with pytest.MonkeyPatch.context() as patch:
         propagate = watch.propagate(bounds.propagate)
         substitute = watch.substitute(bounds.substitute)
-        for module in (bounds, tree, check):
+        for module in (bounds, tree, check, steps):
             patch.setattr(module, "propagate", propagate)
-        for module in (bounds, tree):
+        for module in (bounds, steps, unsafe):
             patch.setattr(module, "substitute", substitute)
+        patch.setattr(clip.Clipper, "clip", watch.clip(clip.Clipper.clip))
         yield watch
 
 

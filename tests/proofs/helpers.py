@@ -397,7 +397,8 @@ class RandomProof:
 
     def tree(self, case: int, depth: int, disjuncts: int) -> None:
         rng, made = self.rng, self.made
-        kind = rng.choice(["close", "cite", "sweep", "bound", "input", "neuron", "form", "each"])
+        kinds = ["close", "cite", "sweep", "bound", "clip", "input", "neuron", "form", "each"]
+        kind = rng.choice(kinds)
         if depth <= 0 or kind == "close" or (kind == "cite" and not self.lemmas):
             made.close(self.hints(case) if rng.random() < 0.8 else None)
         elif kind == "cite":
@@ -407,6 +408,9 @@ class RandomProof:
             self.tree(case, depth - 1, disjuncts)
         elif kind == "bound":
             made.bound(self.step(case))
+            self.tree(case, depth - 1, disjuncts)
+        elif kind == "clip":
+            made.clip(self.hints(case) if rng.random() < 0.5 else None)
             self.tree(case, depth - 1, disjuncts)
         elif kind == "each":
             made.split_disjunct(disjuncts)

@@ -6,21 +6,23 @@ mutant that is listed with it, in every arithmetic that the mutant concerns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from proofs import bounds, check, domain, forms, tables, tree, witness
+from proofs import bounds, check, domain, facts, forms, tables, tree, witness
 from proofs.bounds import Frame, Relaxations
 from proofs.check import check_proof
 from proofs.exact import Exact
+from proofs.facts import Facts
 from proofs.functions import relu
 from proofs.outward import Outward
 from proofs.proof import Fact, NodeKind, ProofBuilder, Side, SlopeHint
 from proofs.tree import Walker
+from proofs.unsafe import Closer
 from specs.enclosure import Enclosure
 from specs.errors import EvidenceError
 from specs.linear import MatMul
@@ -40,6 +42,7 @@ from tests.proofs.helpers import (
     query,
     with_arrays,
 )
+from tests.proofs.mutants import EXACT, OUTWARD, Mutant, each, notice, refused
 from tests.proofs.test_bounds_hold import boxes, points_of, wild_network
 from tests.proofs.test_truth import cell_by_cell
 from tests.proofs.test_witness import (
@@ -51,11 +54,6 @@ from tests.proofs.test_witness import (
 )
 
 F = Fraction
-
-
-def refused(stated, proof, arithmetic: str) -> None:
-    checked = check_proof(stated, proof, arithmetic=arithmetic)
-    assert checked.verdict in ("invalid", "unreadable", "incomplete"), checked.verdict
 
 
 # --------------------------------------------------------------------------------- probes
@@ -553,18 +551,6 @@ def test_the_kernel_passes(probe, arithmetic):
 # -------------------------------------------------------------------------------- mutants
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A wrong kernel: ``break_`` makes the replacement of one attribute from the original."""
-
-    name: str
-    probe: Callable[[str], None]
-    owner: object
-    attribute: str
-    break_: Callable
-    arithmetics: tuple[str, ...] = BOTH
-
-
 def constantly(value):
     return lambda original: lambda *args, **kwargs: value
 
@@ -623,24 +609,22 @@ def unsafe_of_the_first(original):
 
 
 def only_the_first_disjunct(original):
-    def judge(self, task, found, disjunct, strict):
-        node, where = task
-        first = replace(where, disjuncts=where.disjuncts[:1])
-        return original(self, (node, first), found, disjunct, strict)
+    def judge(self, wanted, found, disjunct, strict):
+        return original(self, wanted[:1], found, disjunct, strict)
 
     return judge
 
 
 def nan_closes(original):
-    def judge(self, task, found, disjunct, strict):
-        return original(self, task, np.where(np.isneginf(found), 1.0, found), disjunct, strict)
+    def judge(self, wanted, found, disjunct, strict):
+        return original(self, wanted, np.where(np.isneginf(found), 1.0, found), disjunct, strict)
 
     return judge
 
 
 def zero_closes(original):
-    def judge(self, task, found, disjunct, strict):
-        return original(self, task, found, disjunct, np.ones_like(strict))
+    def judge(self, wanted, found, disjunct, strict):
+        return original(self, wanted, found, disjunct, np.ones_like(strict))
 
     return judge
 
@@ -892,30 +876,28 @@ def first_lines(original):
 
 
 SUBSTITUTION = bounds._Substitution
-OUTWARD, EXACT = ("outward",), ("exact",)
-
 MUTANTS = (
-    Mutant("multipliers not clamped", weights_have_their_sign, tree, "combine", clamped_wrong),
-    Mutant("all strict", strictness_counts, tree, "combine", always_strict),
-    Mutant("strict though unused", strictness_counts, tree, "combine", strict_of_any),
-    Mutant("facts reversed", facts_have_their_sign, Walker, "_listed_facts", facts_of_any_sign),
+    Mutant("multipliers not clamped", weights_have_their_sign, facts, "combine", clamped_wrong),
+    Mutant("all strict", strictness_counts, facts, "combine", always_strict),
+    Mutant("strict though unused", strictness_counts, facts, "combine", strict_of_any),
+    Mutant("facts reversed", facts_have_their_sign, Facts, "_listed", facts_of_any_sign),
     Mutant(
         "region reversed",
         region_constraints_cut_the_right_side,
-        tree,
+        facts,
         "of_constraint",
         region_reversed,
     ),
     Mutant(
         "unsafe as a fact of several disjuncts",
         unsafe_is_a_fact_of_one_disjunct_only,
-        Walker,
-        "_listed_facts",
+        Facts,
+        "_listed",
         unsafe_of_the_first,
     ),
-    Mutant("one disjunct", every_disjunct_is_refuted, Walker, "_judge", only_the_first_disjunct),
-    Mutant("NaN closes", contradictions_are_not_numbers, Walker, "_judge", nan_closes, OUTWARD),
-    Mutant("zero closes", strictness_counts, Walker, "_judge", zero_closes),
+    Mutant("one disjunct", every_disjunct_is_refuted, Closer, "_judge", only_the_first_disjunct),
+    Mutant("NaN closes", contradictions_are_not_numbers, Closer, "_judge", nan_closes, OUTWARD),
+    Mutant("zero closes", strictness_counts, Closer, "_judge", zero_closes),
     Mutant("a half twice", splits_cover, Walker, "_branch", other_half_twice),
     Mutant("a gap between halves", splits_cover, tree, "assume", gap_between_halves),
     Mutant(
@@ -1056,17 +1038,9 @@ MUTANTS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("mutant", "arithmetic"),
-    [(m, name) for m in MUTANTS for name in m.arithmetics],
-    ids=lambda part: part.name if isinstance(part, Mutant) else part,
-)
+@each(MUTANTS)
 def test_a_mutant_is_noticed(mutant, arithmetic, monkeypatch):
-    original = getattr(mutant.owner, mutant.attribute)
-    monkeypatch.setattr(mutant.owner, mutant.attribute, mutant.break_(original))
-    with pytest.raises((AssertionError, IndexError, KeyError, AttributeError, TypeError)) as caught:
-        mutant.probe(arithmetic)
-    assert caught.type is AssertionError or mutant.owner is tables.Tables, caught.value
+    notice(mutant, arithmetic, monkeypatch)
 
 
 def test_a_box_that_is_rounded_to_nearest_is_noticed(monkeypatch):

@@ -1,0 +1,263 @@
+"""The rule Clip: the unsafe constraints' linear bounds cut the region itself.
+
+A violation in a domain satisfies every constraint of some disjunct, so also the linear
+function of the input that bounds the constraint from below: ``a x + c <= 0``.  What is
+bounded over the box alone may be bounded over the box and that half-space, by adding a
+multiple ``t >= 0`` of the fact (rule Assume).  Here the kernel chooses the multiple, so
+that the file need not hold any: for a box end in closed form, for an entry of a first
+layer by the breakpoints of its one-dimensional dual (Zhou et al., *Clip-and-Verify*,
+2025, do so during the search).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.arithmetic import Arithmetic, Numbers
+from proofs.bounds import (
+    Affine,
+    Batch,
+    Frame,
+    IndexArray,
+    Relaxations,
+    Rows,
+    linearize,
+    unstable,
+)
+from proofs.domain import Domain
+from proofs.tables import Substitution
+from proofs.unsafe import Group, Unsafe
+from specs.enclosure import FloatArray
+from specs.network import Input, Linear
+
+FIRST_LAYER_ENTRIES = 1 << 22
+"""Coefficients of a first layer's entries at the inputs; wider layers are not clipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A pre-activation that is linear in the inputs: its entries, then their negatives."""
+
+    affine: Affine
+    floats: FloatArray
+
+
+class Clipper:
+    """Clips domains in batches.
+
+    Args:
+        frame, unsafe: of the cases that are checked.
+        tick: called between pieces of work; may raise to stop at a deadline.
+    """
+
+    def __init__(self, frame: Frame, unsafe: Unsafe, tick: Callable[[], None]) -> None:
+        self._frame, self._unsafe, self._tick = frame, unsafe, tick
+        self._arithmetic: Arithmetic = frame.arithmetic
+        self._layers: dict[int, _Layer] | None = None
+
+    def clip(
+        self, domains: Sequence[Domain], hints: Sequence[Substitution | None], batch: Batch
+    ) -> None:
+        """Improve boxes and first layers of a batch in place.
+
+        Bounds hold for the violations in a domain: those of different disjuncts are
+        clipped apart, and the domain keeps the hull of what is left of them.
+        """
+        width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
+        for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
+            self._tick()
+            affine = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
+            hull = _Hull.of(group, domains)
+            if not hull.places.size:
+                continue
+            batch.cut(hull.places, *hull.around(*self._box(group, affine)))
+            for tensor, layer in self._first_layers().items():
+                held = batch.bounds[tensor]
+                lower, upper = held[0].copy(), held[1].copy()
+                found = hull.around(*self._layer(group, affine, tensor, layer))
+                lower[hull.places], upper[hull.places] = found
+                batch.improve(tensor, lower, upper)
+
+    def _room(self, width: int) -> int:
+        """How many rows with bounds of their own fit into a temporary array."""
+        return max(1, 4 * self._arithmetic.entry_budget // width)
+
+    def _box(self, group: Group, affine: Affine) -> tuple[FloatArray, FloatArray]:
+        """Ends of the box under each cut, ``(R, input_size)``."""
+        arithmetic, owner = self._arithmetic, group.rows.owner
+        lower, upper = group.batch.lower[owner], group.batch.upper[owner]
+        low, high = arithmetic.lift_down(lower), arithmetic.lift_up(upper)
+        positive = np.asarray(affine.matrix > 0, dtype=bool)
+        least = arithmetic.multiply_up(affine.matrix, np.where(positive, low, high))
+        # a_i x_i is at most -c - sum of the least values of the other terms
+        total = arithmetic.add_down(affine.constant, arithmetic.box_down(affine.matrix, low, high))
+        most = arithmetic.add_up(-total[:, None], least)
+        size = np.abs(affine.matrix)
+        used = np.asarray(size > 0, dtype=bool) & self._finite(affine)[:, None]
+        ratio = arithmetic.divide_up(most, np.where(used, size, arithmetic.lift_up(np.ones(1))))
+        end = arithmetic.floats_up(ratio)
+        cut_above = used & positive & (end < upper)
+        cut_below = used & ~positive & (-end > lower)
+        return np.where(cut_below, -end, lower), np.where(cut_above, end, upper)
+
+    def _finite(self, affine: Affine) -> npt.NDArray[np.bool_]:
+        """Rows that say something: a coefficient that overflowed has an infinite price."""
+        return np.asarray(np.isfinite(self._arithmetic.floats_down(affine.constant)), dtype=bool)
+
+    def _layer(
+        self, group: Group, affine: Affine, tensor: int, layer: _Layer
+    ) -> tuple[Numbers, Numbers]:
+        """Bounds of a first layer's unstable entries under each cut, ``(R, n)``."""
+        arithmetic, owner = self._arithmetic, group.rows.owner
+        bounds = group.batch.bounds[tensor]
+        lower, upper = bounds[0][owner], bounds[1][owner]
+        open_ = unstable(self._frame, tensor, (lower, upper)) & self._finite(affine)[:, None]
+        row, entry = np.nonzero(open_)
+        count = lower.shape[1]
+        size = max(1, arithmetic.entry_budget // max(1, affine.matrix.shape[1]))
+        for start in range(0, row.size, size):
+            self._tick()
+            rows, entries = row[start : start + size], entry[start : start + size]
+            below = self._entries(group, affine, layer, rows, entries)
+            above = -self._entries(group, affine, layer, rows, entries + count)
+            lower[rows, entries] = np.where(
+                below > lower[rows, entries], below, lower[rows, entries]
+            )
+            upper[rows, entries] = np.where(
+                above < upper[rows, entries], above, upper[rows, entries]
+            )
+        return lower, upper
+
+    def _entries(
+        self, group: Group, affine: Affine, layer: _Layer, row: IndexArray, entry: IndexArray
+    ) -> Numbers:
+        """At most the least of entries ``(P,)`` over their row's box and half-space."""
+        arithmetic, owner = self._arithmetic, group.rows.owner[row]
+        lower, upper = group.batch.lower[owner], group.batch.upper[owner]
+        multiple = arithmetic.lift_down(
+            best_multiple(
+                layer.floats[entry],
+                arithmetic.floats_down(affine.matrix)[row],
+                arithmetic.floats_down(affine.constant)[row],
+                lower,
+                upper,
+            )
+        )
+        scaled = arithmetic.scale(affine.matrix[row], multiple[:, None])
+        total = arithmetic.accumulate(layer.affine.matrix[entry], scaled)
+        constant = arithmetic.add_down(
+            layer.affine.constant[entry],
+            arithmetic.multiply_down(multiple, affine.constant[row]),
+        )
+        for part in (scaled, total):
+            constant = arithmetic.add_down(constant, -self._price(part))
+        box = arithmetic.lift_down(lower), arithmetic.lift_up(upper)
+        return arithmetic.add_down(constant, arithmetic.box_down(total, *box))
+
+    def _price(self, rows: Numbers) -> Numbers:
+        """What one rounding of each coefficient at the inputs may cost."""
+        arithmetic, inputs = self._arithmetic, self._frame.network.inputs
+        magnitude = np.concatenate([self._frame.magnitude(i) for i in inputs])
+        cost = arithmetic.cost(rows, arithmetic.rounding(magnitude))
+        return arithmetic.add_up(cost, arithmetic.rounding_scalar(magnitude))
+
+    def _first_layers(self) -> dict[int, _Layer]:
+        if self._layers is None:
+            network, self._layers = self._frame.network, {}
+            width = sum(network.sizes[i] for i in network.inputs)
+            for tensor in self._frame.preactivations:
+                node = network.nodes[tensor]
+                small = network.sizes[tensor] * width <= FIRST_LAYER_ENTRIES
+                linear = isinstance(node, Linear) and all(
+                    isinstance(network.nodes[t.source], Input) for t in node.terms
+                )
+                if linear and small:
+                    self._layers[tensor] = self._made(tensor, width)
+        return self._layers
+
+    def _made(self, tensor: int, width: int) -> _Layer:
+        """Entries and their negatives as functions of the input, the same on every path."""
+        count, arithmetic = self._frame.network.sizes[tensor], self._arithmetic
+        anywhere = Batch(np.zeros((1, width)), np.zeros((1, width)), {}, np.zeros(1, dtype=bool))
+        row, sign = np.arange(2 * count), np.repeat([1.0, -1.0], count)
+        place = (row, row % count, arithmetic.lift_down(sign))
+        rows = Rows(np.zeros_like(row), arithmetic.zeros((2 * count,)), {tensor: place})
+        affine = linearize(self._frame, anywhere, Relaxations(self._frame, anywhere), rows)
+        return _Layer(affine, arithmetic.floats_down(affine.matrix))
+
+
+@dataclass(frozen=True, eq=False)
+class _Hull:
+    """How the rows of a group make up its domains.
+
+    Attributes:
+        places: the domains of the batch in which every disjunct has a row.
+        rows: their rows, grouped by domain and by disjunct.
+        disjuncts, domains: where in ``rows`` a disjunct starts, where in those a domain.
+    """
+
+    places: IndexArray
+    rows: IndexArray
+    disjuncts: IndexArray
+    domains: IndexArray
+
+    @staticmethod
+    def of(group: Group, domains: Sequence[Domain]) -> _Hull:
+        """A disjunct without a row is not cut at all, so neither is its domain."""
+        owner, disjunct = group.rows.owner, group.disjunct
+        starts = np.ones(owner.size, dtype=bool)
+        starts[1:] = (owner[1:] != owner[:-1]) | (disjunct[1:] != disjunct[:-1])
+        wanted = np.array([len(domains[place].disjuncts) for place in group.places.tolist()])
+        found = np.bincount(owner[starts], minlength=len(wanted))
+        whole = (found == wanted) & (wanted > 0)
+        rows = np.flatnonzero(whole[owner])
+        disjuncts = np.flatnonzero(starts[rows])
+        first = owner[rows[disjuncts]]
+        return _Hull(
+            group.places[whole],
+            rows,
+            disjuncts,
+            np.flatnonzero(np.diff(first, prepend=-1)),
+        )
+
+    def around(self, lower: Numbers, upper: Numbers) -> tuple[Numbers, Numbers]:
+        """Bounds by row to bounds by domain: all cuts of a disjunct, any of the disjuncts."""
+        low = np.maximum.reduceat(lower[self.rows], self.disjuncts, axis=0)
+        high = np.minimum.reduceat(upper[self.rows], self.disjuncts, axis=0)
+        return (
+            np.minimum.reduceat(low, self.domains, axis=0),
+            np.maximum.reduceat(high, self.domains, axis=0),
+        )
+
+
+def best_multiple(
+    entry: FloatArray, cut: FloatArray, constant: FloatArray, lower: FloatArray, upper: FloatArray
+) -> FloatArray:
+    """The ``t >= 0`` that maximises ``min (entry + t cut) x + t constant`` over boxes, ``(P,)``.
+
+    The minimum is concave and piecewise linear in ``t``: it bends where a coefficient
+    changes its sign.  Whatever comes out is sound, so this is computed in plain floats.
+
+    Args:
+        entry, cut: coefficients ``(P, n)``; ``constant``: ``(P,)``.
+        lower, upper: the boxes, ``(P, n)``.
+    """
+    middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
+    bends = cut * entry < 0
+    at = np.where(bends, -entry / np.where(bends, cut, 1.0), np.inf)
+    order = np.argsort(at, axis=1)
+    at = np.take_along_axis(at, order, axis=1)
+    reach = np.abs(cut) * radius
+    side = np.where(entry == 0, np.sign(cut), np.sign(entry))
+    slope = constant + (cut * middle).sum(axis=1) - (cut * radius * side).sum(axis=1)
+    drop = np.take_along_axis(np.where(bends, 2.0 * reach, 0.0), order, axis=1)
+    after = slope[:, None] - np.cumsum(drop, axis=1)
+    rising = (after > 0) & np.isfinite(at)
+    position = np.minimum(rising.sum(axis=1), at.shape[1] - 1)
+    best = np.take_along_axis(at, position[:, None], axis=1)[:, 0]
+    usable = (slope > 0) & np.isfinite(best)
+    return np.where(usable, best, 0.0)

@@ -1,0 +1,277 @@
+"""The rule Clip: violations survive it, and what it cuts is really used."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proofs import clip
+from proofs.bounds import Affine, Batch, Frame, propagate
+from proofs.check import ARITHMETICS, check_proof
+from proofs.clip import Clipper, _Layer, best_multiple
+from specs.enclosure import Enclosure
+from specs.linear import Identity, MatMul
+from specs.network import Network
+from specs.property import Conjunction, constraint
+from tests.proofs.contracts import watched
+from tests.proofs.helpers import (
+    BOTH,
+    Net,
+    RandomProof,
+    at_least,
+    box_case,
+    builder,
+    outputs_at,
+    query,
+    random_network,
+)
+from tests.proofs.mutants import Mutant, each, notice, refused
+from tests.proofs.test_bounds_hold import points_of
+
+
+def proof_of(stated, *operations: str):
+    made = builder(stated)
+    made.begin_tree()
+    for operation in operations:
+        getattr(made, operation)()
+    made.close()
+    return made.finish()
+
+
+def violations_survive(arithmetic: str) -> None:
+    """Random networks and proofs; some points violate, some of them only just."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        network = random_network(rng, 2)
+        scale = float(rng.choice([1.0, 1e-3, 1e6]))
+        low, high = -scale * np.ones(2), scale * np.ones(2)
+        points = list(points_of(rng, low, high, 6))
+        values = sorted(outputs_at(network, p)[network.outputs[0]][0] for p in points)
+        half_space = constraint({0: Fraction(1)}, {}, Fraction(0))
+        unsafe = (
+            at_least(0, values[3]),
+            (half_space, constraint({}, {0: Fraction(-1)}, values[1])),
+        )
+        stated = query(network, [box_case(low, high, *unsafe)])
+        with watched(stated, points) as watch:
+            for _ in range(3):
+                proof = RandomProof(rng, stated, wild=0.2).proof(depth=5)
+                check_proof(stated, proof, arithmetic=arithmetic)
+        assert watch.checked
+
+
+def violations_on_the_edge_survive(arithmetic: str) -> None:
+    """Linear in one input: the violation lies exactly where the cut is, but for rounding."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        net = Net(1)
+        hidden = net.relu(net.dense(0, rng.normal(size=(3, 1)), 4.0 + rng.random(3)))
+        kink = net.relu(net.dense(0, rng.normal(size=(2, 1)), 0.1 * rng.normal(size=2)))
+        network_ = net.dense(hidden, rng.normal(size=(1, 3)) * float(rng.choice([1, 1e-8, 1e9])))
+        net.linear((kink, MatMul(Enclosure(np.zeros((2, 1))))), (network_, Identity(1)))
+        network = net.done()
+        point = (Fraction(float(rng.uniform(-1, 1))),)
+        value = outputs_at(network, point)[-1][0]
+        for unsafe in (at_least(0, value), at_most(value)):
+            stated = query(network, [box_case([-1], [1], unsafe)])
+            for operations in (("clip",), ("clip", "clip"), ("sweep", "clip", "sweep")):
+                with watched(stated, [point]) as watch:
+                    refused(stated, proof_of(stated, *operations), arithmetic)
+                assert watch.checked
+
+
+def at_most(value: Fraction) -> Conjunction:
+    return (constraint({}, {0: Fraction(1)}, -value),)
+
+
+def plane() -> Network:
+    net = Net(2)
+    net.relu(net.dense(0, [[1, 1], [1, -1]]))
+    return net.done()
+
+
+def clipped_bounds_refute(arithmetic: str) -> None:
+    """Relu(x + y) <= 1/2, x >= 3/4 and y >= 0: clipping leaves no point."""
+    small = constraint({}, {0: Fraction(1)}, Fraction(-1, 2))
+    right = constraint({0: Fraction(-1)}, {}, Fraction(3, 4))
+    above = constraint({1: Fraction(-1)}, {}, Fraction(0))
+    empty = (small, right, above)
+    stated = query(plane(), [box_case([-1, -1], [1, 1], empty)])
+    refused(stated, proof_of(stated), arithmetic)
+    proof = proof_of(stated, "clip", "sweep")
+    assert check_proof(stated, proof, arithmetic=arithmetic).verdict == "valid unsat"
+
+
+def the_hull_of_disjuncts_remains(arithmetic: str) -> None:
+    """The same beside a disjunct that holds somewhere, or has nothing to refute it with."""
+    small = constraint({}, {0: Fraction(1)}, Fraction(-1, 2))
+    right = constraint({0: Fraction(-1)}, {}, Fraction(3, 4))
+    above = constraint({1: Fraction(-1)}, {}, Fraction(0))
+    empty = (small, right, above)
+    left = (constraint({0: Fraction(1)}, {}, Fraction(0)), constraint({}, {0: Fraction(1)}, -1))
+    for other in (left, ()):
+        for unsafe in ((empty, other), (other, empty)):
+            stated = query(plane(), [box_case([-1, -1], [1, 1], *unsafe)])
+            refused(stated, proof_of(stated, "clip", "sweep", "clip"), arithmetic)
+
+
+def multiples_are_paid_for(arithmetic: str) -> None:
+    """An entry that is nearly parallel to the cut: what the sum loses is all that is left."""
+    numbers = ARITHMETICS[arithmetic]()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        size = 48
+        net = Net(size)
+        net.relu(net.dense(0, np.ones((1, size))))
+        frame = Frame(net.done(), numbers)
+        point = np.repeat([1.0, -1.0], size // 2)
+        cut = 1.0 + np.repeat(rng.integers(0, 1 << 20, size=2), size // 2) * 2.0**-40
+        entry = -cut * rng.uniform(1.0, 2.0)
+        exact = [[Fraction(v) for v in part.tolist()] for part in (cut, entry, point)]
+        constant = -sum(a * x for a, x in zip(exact[0], exact[2], strict=True))
+        value = sum(w * x for w, x in zip(exact[1], exact[2], strict=True))
+        batch = Batch(-np.ones((1, size)), np.ones((1, size)), {}, np.zeros(1, dtype=bool))
+        propagate(frame, batch, record=True)
+        zero = np.zeros(1, dtype=np.int64)
+        group = SimpleNamespace(batch=batch, rows=SimpleNamespace(owner=zero))
+        low = numbers.zeros((1,))
+        low[0] = numbers.fraction_down(constant)
+        affine = Affine(numbers.lift_down(cut[None]), low)
+        layer = _Layer(Affine(numbers.lift_down(entry[None]), numbers.zeros((1,))), entry[None])
+        clipper = Clipper(frame, None, lambda: None)  # type: ignore[arg-type]
+        found = clipper._entries(group, affine, layer, zero, zero)
+        assert numbers.fraction(found[0]) <= value, "a violation is outside its bounds"
+        assert numbers.fraction(found[0]) >= value - Fraction(2) ** -38
+
+
+def clips_apply_below_only(arithmetic: str) -> None:
+    """What one half of a split is clipped by says nothing about the other half."""
+    net = Net(1)
+    net.relu(net.dense(0, [[1]]))
+    unsafe = (constraint({0: Fraction(-1)}, {}, Fraction(1, 2)), *at_most(Fraction(3, 4)))
+    stated = query(net.done(), [box_case([-1], [1], unsafe)])
+    made = builder(stated)
+    made.begin_tree()
+    made.split_input(0)
+    for _ in range(2):
+        made.clip()
+        made.close()
+    refused(stated, made.finish(), arithmetic)
+
+
+PROBES = (
+    violations_survive,
+    violations_on_the_edge_survive,
+    clipped_bounds_refute,
+    the_hull_of_disjuncts_remains,
+    multiples_are_paid_for,
+    clips_apply_below_only,
+)
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("probe", PROBES, ids=lambda p: p.__name__)
+def test_the_rule_keeps_what_it_must(probe, arithmetic):
+    probe(arithmetic)
+
+
+def nothing(original):
+    return lambda *args: None
+
+
+def hull_of_the_first(original):
+    def around(self, lower, upper):
+        low = np.maximum.reduceat(lower[self.rows], self.disjuncts, axis=0)
+        high = np.minimum.reduceat(upper[self.rows], self.disjuncts, axis=0)
+        return low[self.domains], high[self.domains]
+
+    return around
+
+
+def ignores_uncut_disjuncts(original):
+    def of(group, domains):
+        class One:
+            disjuncts = (0,)
+
+        return original(group, [One() for _ in domains])
+
+    return staticmethod(of)
+
+
+def multiple_of_any_sign(original):
+    return lambda *args: -1.0 - original(*args)
+
+
+def box_clipped_too_much(original):
+    def box(self, group, affine):
+        lower, upper = original(self, group, affine)
+        owner = group.rows.owner
+        low, high = group.batch.lower[owner], group.batch.upper[owner]
+        step = 2.0**-40 * (high - low)
+        return (
+            np.where(lower > low, lower + step, lower),
+            np.where(upper < high, upper - step, upper),
+        )
+
+    return box
+
+
+def free_of_charge(original):
+    return lambda self, part: original(self, part) * 0
+
+
+MUTANTS = (
+    Mutant("clips nothing", clipped_bounds_refute, clip.Clipper, "clip", nothing),
+    Mutant(
+        "first disjunct", the_hull_of_disjuncts_remains, clip._Hull, "around", hull_of_the_first
+    ),
+    Mutant(
+        "disjunct without rows",
+        the_hull_of_disjuncts_remains,
+        clip._Hull,
+        "of",
+        ignores_uncut_disjuncts,
+    ),
+    Mutant("any sign", violations_survive, clip, "best_multiple", multiple_of_any_sign),
+    Mutant("too much", violations_on_the_edge_survive, clip.Clipper, "_box", box_clipped_too_much),
+    Mutant(
+        "for free",
+        multiples_are_paid_for,
+        clip.Clipper,
+        "_price",
+        free_of_charge,
+        ("outward",),
+    ),
+)
+
+
+@each(MUTANTS)
+def test_a_mutant_is_noticed(mutant, arithmetic, monkeypatch):
+    notice(mutant, arithmetic, monkeypatch)
+
+
+@given(st.integers(0, 1 << 30))
+@settings(max_examples=60, deadline=None)
+def test_the_multiple_is_the_best(seed):
+    """Against a fine grid of multiples and every bend."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(1, 6))
+    entry, cut = rng.integers(-3, 4, size=(2, 1, size)).astype(float)
+    low = rng.normal(size=(1, size))
+    high = low + rng.random((1, size))
+    constant = np.array([rng.normal()])
+
+    def value(t: float) -> float:
+        row = entry + t * cut
+        return float(np.where(row > 0, row * low, row * high).sum() + t * constant[0])
+
+    best = float(best_multiple(entry, cut, constant, low, high)[0])
+    assert best >= 0
+    bends = [-e / c for e, c in zip(entry[0], cut[0], strict=True) if c * e < 0]
+    unbounded = value(1e6) > value(1e5) + 1e-3  # nothing satisfies the cut
+    assert unbounded or all(value(best) >= value(t) - 1e-9 for t in (0.0, *bends))
