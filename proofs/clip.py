@@ -74,12 +74,15 @@ class Clipper:
             hull = _Hull.of(group, domains)
             if not hull.places.size:
                 continue
-            batch.cut(hull.places, *hull.around(*self._box(group, affine)))
-            for tensor, layer in self._first_layers().items():
-                held = batch.bounds[tensor]
-                lower, upper = held[0].copy(), held[1].copy()
-                found = hull.around(*self._layer(group, affine, tensor, layer))
-                lower[hull.places], upper[hull.places] = found
+            box = hull.around(*self._box(group, affine))
+            found = {
+                tensor: hull.around(*self._layer(group, affine, tensor, layer))
+                for tensor, layer in self._first_layers().items()
+            }
+            batch.cut(hull.places, *box)
+            for tensor, ends in found.items():
+                lower, upper = (part.copy() for part in batch.bounds[tensor])
+                lower[hull.places], upper[hull.places] = ends
                 batch.improve(tensor, lower, upper)
 
     def _room(self, width: int) -> int:

@@ -120,6 +120,7 @@ class Bounded:
     """Bounds ``(R,)`` and, if asked for, what a gradient and a branching rule need.
 
     Attributes:
+        matrix, constant: the rows as functions of the input, ``(R, I)`` and ``(R,)``.
         trace: coefficients ``(R, n)`` that reach each univariate tensor.
         values: ``(R, N)`` the ``z`` of every neuron; see the module's text.
         points: ``(R, I)`` the box corners.
@@ -127,6 +128,8 @@ class Bounded:
     """
 
     bound: Tensor
+    matrix: Tensor
+    constant: Tensor
     trace: Mapping[int, Tensor]
     values: Tensor | None = None
     points: Tensor | None = None
@@ -194,11 +197,11 @@ def bounded(
     matrix, constant = substitute(net, rows, lines, extra, trace)
     bound = concretize(matrix, constant, problem.low, problem.high)
     if not gradient:
-        return Bounded(bound, trace)
+        return Bounded(bound, matrix, constant, trace)
     center, radius = (problem.low + problem.high) * 0.5, (problem.high - problem.low) * 0.5
     points = center - matrix.sign() * radius
     values, outputs = _respond(problem, points, trace, used)
-    return Bounded(bound, trace, values, points, outputs)
+    return Bounded(bound, matrix, constant, trace, values, points, outputs)
 
 
 def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tensor, Multipliers]:
@@ -381,7 +384,12 @@ def _take(found: Bounded, keep: Tensor) -> Bounded:
     def own(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[keep]
 
-    trace = {t: m[keep] for t, m in found.trace.items()}
     return Bounded(
-        found.bound[keep], trace, own(found.values), own(found.points), own(found.outputs)
+        found.bound[keep],
+        found.matrix[keep],
+        found.constant[keep],
+        {t: m[keep] for t, m in found.trace.items()},
+        own(found.values),
+        own(found.points),
+        own(found.outputs),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optim
 from verifier.bab_pool import Pool
 from verifier.bab_root import Nets, fast_problem, leaf_hint, refine
 from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import Kind, Tree
+from verifier.bab_tree import Kind, LeafHint, Tree
 from verifier.bounds import Domains, Rows
 from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
+from verifier.clip import FirstLayers, clip, first_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,7 @@ class _Root:
         state: a single domain.
         forms: by disjunct ``(D, k, n)``; shorter disjuncts repeat their last constraint.
         lengths: how many constraints each disjunct really has.
+        first: what is clipped; ``None`` where that is not worth its memory.
     """
 
     case: int
@@ -43,12 +45,19 @@ class _Root:
     state: Domains
     forms: Rows
     lengths: Sequence[int]
+    first: FirstLayers | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Leaves:
-    """A batch of ``B`` domains of one case: disjunct, splits, multipliers, tree node."""
+    """A batch of ``B`` domains of one case.
 
+    Attributes:
+        state: bounds before the splits are looked at; a single domain's where shared.
+        disjunct, signs, multipliers, node: disjunct, splits, multipliers, tree node.
+    """
+
+    state: Domains
     disjunct: Tensor
     signs: Tensor
     multipliers: Multipliers
@@ -56,6 +65,7 @@ class _Leaves:
 
     def take(self, index: Tensor) -> _Leaves:
         return _Leaves(
+            self.state.take(index) if len(self.state) > 1 else self.state,
             self.disjunct[index],
             self.signs[index],
             self.multipliers.take(index),
@@ -85,6 +95,7 @@ class NeuronSearch:
         self._pools: dict[int, Pool] = {}
         self._stuck: list[int] = []
         self._batch = settings.neuron_batch
+        self._first: FirstLayers | None = None
         self.evaluated = 0
 
     @property
@@ -134,6 +145,7 @@ class NeuronSearch:
             else:
                 signs[0, self._tree.arg[above]] = -1.0 if side else 1.0
         leaves = _Leaves(
+            root.state,
             torch.tensor([disjunct], device=net.device),
             signs,
             Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None),
@@ -144,7 +156,7 @@ class NeuronSearch:
             for number, values in hint.slopes.items():
                 where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
                 start.alpha[0, where] = torch.tensor(values).to(start.alpha)
-        leaves = _Leaves(leaves.disjunct, signs, start, leaves.node)
+        leaves = replace(leaves, multipliers=start)
         self._keep(root, self._pools.setdefault(case, Pool(self._settings.pool_bytes)), leaves)
 
     def _begin(self, case: int, deadline: float) -> bool:
@@ -168,7 +180,8 @@ class NeuronSearch:
         if min(root.lengths) == 0:
             self._stuck.append(node)
             return True
-        leaves = _Leaves(disjuncts, signs, self._plain(root, disjuncts, signs), torch.zeros(count))
+        start = self._plain(root, disjuncts, signs)
+        leaves = _Leaves(state, disjuncts, signs, start, torch.zeros(count))
         whole, closed, points = self._attempt(root, leaves, 0, deadline)
         if bool(closed.all()) and all(length == 1 for length in root.lengths):
             self._tree.close(node)  # the empty proof does it
@@ -183,23 +196,20 @@ class NeuronSearch:
             if steps:
                 self._tree.preludes[number] = steps
                 whole, closed, points = self._attempt(
-                    root, whole, self._settings.root_steps, deadline
+                    root, replace(whole, state=state), self._settings.root_steps, deadline
                 )
                 if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
                     return False
         first = self._tree.split(node, Kind.DISJUNCT, count, count) if count > 1 else node
-        whole = _Leaves(disjuncts, signs, whole.multipliers, first + torch.arange(count))
+        whole = _Leaves(state, disjuncts, signs, whole.multipliers, first + torch.arange(count))
         self._roots[case] = root
         self._pools[case] = Pool(self._settings.pool_bytes)
-        self._close(root, whole.take(closed.nonzero()[:, 0]))
-        rest = (~closed).nonzero()[:, 0]
-        if len(rest):
-            self._keep(root, self._pools[case], whole.take(rest))
+        self._settle(root, self._pools[case], whole, closed, deadline)
         return True
 
     def _plain(self, root: _Root, disjuncts: Tensor, signs: Tensor) -> Multipliers:
         placeholder = Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None)
-        leaves = _Leaves(disjuncts, signs, placeholder, torch.zeros(len(signs)))
+        leaves = _Leaves(root.state, disjuncts, signs, placeholder, torch.zeros(len(signs)))
         return initial(self._problem(root, leaves))
 
     def _forms(self, case: int, number: int, state: Domains) -> _Root:
@@ -209,20 +219,27 @@ class NeuronSearch:
         if not lengths or min(lengths) == 0:
             return _Root(case, number, state, Rows({}, state.low[:0]), lengths)
         forms, _ = self._table.forms(net, goal.slot_disjunct)
-        return _Root(case, number, state, forms, lengths)
+        return _Root(case, number, state, forms, lengths, self._clipped())
+
+    def _clipped(self) -> FirstLayers | None:
+        small = self._nets.sure.neuron_count <= self._settings.clip_neurons
+        if self._first is None and small and self._settings.clips:
+            self._first = first_layers(self._nets.sure)
+        return self._first
 
     def _problem(self, root: _Root, leaves: _Leaves) -> Problem:
         """The sure problem of a batch: bounds cut at the splits."""
         chosen = leaves.disjunct
         forms = {t: m[chosen] for t, m in root.forms.coefficients.items()}
-        signs = leaves.signs.to(root.state.lower.dtype)
+        state = leaves.state
+        signs = leaves.signs.to(state.lower.dtype)
         return Problem(
             self._nets.sure,
             Rows(forms, root.forms.constant[chosen]),
-            root.state.low,
-            root.state.high,
-            root.state.lower * (signs >= 0),
-            root.state.upper * (signs <= 0),
+            state.low,
+            state.high,
+            state.lower.where(signs >= 0, state.lower.clamp(min=0.0)),
+            state.upper.where(signs <= 0, state.upper.clamp(max=0.0)),
             signs,
         )
 
@@ -249,7 +266,7 @@ class NeuronSearch:
         if not steps or len(leaves.node) <= 16:
             found = bounded(quick, best, gradient=True)
             points = found.points if found.points is not None else points
-        return _Leaves(leaves.disjunct, leaves.signs, best, leaves.node), closed, points
+        return replace(leaves, multipliers=best), closed, points
 
     def _round(self, root: _Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
@@ -268,6 +285,7 @@ class NeuronSearch:
         signs[at, taken["neuron"].repeat_interleave(2)] = side
         weights = taken.get("weights")
         leaves = _Leaves(
+            self._taken(root, taken),
             taken["disjunct"].repeat_interleave(2),
             signs,
             Multipliers(
@@ -282,14 +300,59 @@ class NeuronSearch:
             case = torch.full((len(points),), root.case, device=points.device)
             if self._candidates.offer(points.to(self._nets.sure.dtype), case):
                 return False
-        self._close(root, leaves.take(closed.nonzero()[:, 0]))
-        rest = (~closed).nonzero()[:, 0]
-        if len(rest):
-            self._keep(root, pool, leaves.take(rest))
+        self._settle(root, pool, leaves, closed, deadline)
         spent = time.monotonic() - begun
         factor = min(2.0, max(0.5, self._settings.neuron_seconds / max(spent, 1e-3)))
         self._batch = int(min(self._limit(), max(4, self._batch * factor)))
         return True
+
+    def _settle(
+        self, root: _Root, pool: Pool, leaves: _Leaves, closed: Tensor, deadline: float
+    ) -> None:
+        """Record what is closed; clip the others and try again, then queue them."""
+        self._close(root, leaves.take(closed.nonzero()[:, 0]))
+        leaves = leaves.take((~closed).nonzero()[:, 0])
+        for _ in range(self._settings.clips if root.first is not None else 0):
+            if not len(leaves.node):
+                return
+            leaves = self._clip(root, leaves)
+            leaves, closed, _ = self._attempt(root, leaves, self._settings.clip_steps, deadline)
+            self._close(root, leaves.take(closed.nonzero()[:, 0]))
+            leaves = leaves.take((~closed).nonzero()[:, 0])
+        if len(leaves.node):
+            self._keep(root, pool, leaves)
+
+    def _clip(self, root: _Root, leaves: _Leaves) -> _Leaves:
+        """Clip the regions of leaves by their rows; those left empty are closed."""
+        if root.first is None:
+            return leaves
+        problem, stored = self._problem(root, leaves), leaves.multipliers.rounded()
+        row = bounded(problem, stored)
+        count = len(leaves.node)
+        before = Domains(
+            problem.low.expand(count, -1),
+            problem.high.expand(count, -1),
+            problem.lower,
+            problem.upper,
+        )
+        state = clip(self._nets.sure, root.first, row.matrix, row.constant, before)
+        margin = self._settings.margin
+        empty = (state.lower > state.upper + margin).any(-1)
+        empty |= (state.low > state.high + margin).any(-1)
+        for place, node in enumerate(leaves.node.tolist()):
+            self._tree.clip(int(node), self._hint(root, problem, stored, leaves, place))
+            if empty[place]:
+                self._tree.close(int(node))
+        low, high = torch.minimum(state.low, state.high), torch.maximum(state.low, state.high)
+        own = Domains(low, high, state.lower, state.upper)
+        return replace(leaves, state=own).take((~empty).nonzero()[:, 0])
+
+    def _taken(self, root: _Root, taken: dict[str, Tensor]) -> Domains:
+        """The bounds of both children of the domains taken from a pool."""
+        if "lower" not in taken:
+            return root.state
+        names = ("low", "high", "lower", "upper")
+        return Domains(*(taken[name].repeat_interleave(2, 0) for name in names))
 
     def _limit(self) -> int:
         net = self._nets.fast
@@ -303,11 +366,15 @@ class NeuronSearch:
         problem = self._problem(root, leaves)
         stored = leaves.multipliers.rounded()
         for place, node in enumerate(leaves.node.tolist()):
-            path = [n for n, _ in self._tree.path(int(node))]
-            split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
-            length = root.lengths[int(leaves.disjunct[place])]
-            hint = leaf_hint(problem, stored, place, length, split)
-            self._tree.close(int(node), hint)
+            self._tree.close(int(node), self._hint(root, problem, stored, leaves, place))
+
+    def _hint(
+        self, root: _Root, problem: Problem, stored: Multipliers, leaves: _Leaves, place: int
+    ) -> LeafHint:
+        path = [n for n, _ in self._tree.path(int(leaves.node[place]))]
+        split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
+        length = root.lengths[int(leaves.disjunct[place])]
+        return leaf_hint(problem, stored, place, length, split)
 
     def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""
@@ -330,6 +397,10 @@ class NeuronSearch:
             "neuron": neuron[kept],
             "node": leaves.node[kept.cpu()],
         }
+        if root.first is not None:
+            count = len(leaves.node)
+            for name in ("low", "high", "lower", "upper"):
+                columns[name] = getattr(leaves.state, name).expand(count, -1)[kept]
         if own.weights is not None:
             columns["weights"] = own.weights[kept]
         if len(kept):
@@ -350,13 +421,11 @@ class NeuronSearch:
         merits = []
         for rank in range(count):
             both = torch.arange(len(picks), device=picks.device).repeat_interleave(2)
-            tried = _Leaves(leaves.disjunct, leaves.signs, own, leaves.node).take(both)
+            tried = replace(leaves, multipliers=own).take(both)
             at = torch.arange(len(both), device=picks.device)
             signs = tried.signs.clone()
             signs[at, picks[both, rank]] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
-            problem = self._problem(
-                root, _Leaves(tried.disjunct, signs, tried.multipliers, tried.node)
-            )
+            problem = self._problem(root, replace(tried, signs=signs))
             bound = bounded(fast_problem(self._nets, problem), tried.multipliers).bound
             pair = bound.clamp(max=0.0).reshape(-1, 2)
             merit = pair.sum(1) + pair.amin(1)

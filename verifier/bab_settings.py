@@ -36,6 +36,8 @@ class Settings:
         neuron_batch, neuron_limit: first and largest number of domains split at once.
         neuron_seconds: how long such a round should take.
         neuron_lookahead: neurons whose two sides are tried before one is split.
+        clips, clip_steps: how often an open leaf's region is clipped, and gradient steps
+            after each time; ``clip_neurons``: most neurons of a network for that.
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
         last_steps: gradient steps for a domain with nothing left to split.
@@ -56,6 +58,9 @@ class Settings:
     neuron_limit: int = 512
     neuron_seconds: float = 1.0
     neuron_lookahead: int = 6
+    clips: int = 2
+    clip_steps: int = 8
+    clip_neurons: int = 8192
     steps: int = 20
     root_steps: int = 40
     refine_steps: int = 15

@@ -71,6 +71,7 @@ class Tree:
         self.parent: list[int] = []
         self.swept: list[bool] = []
         self.hints: dict[int, LeafHint] = {}
+        self.clips: dict[int, list[LeafHint | None]] = {}
         self.roots: dict[int, int] = {}
         self.preludes: dict[int, list[BoundStep]] = {}
         self._written: dict[int, int] = {}
@@ -92,6 +93,10 @@ class Tree:
         for _ in range(count):
             self._add(node, swept)
         return first
+
+    def clip(self, node: int, hint: LeafHint | None) -> None:
+        """Clip an open node's region, after what was done there before."""
+        self.clips.setdefault(node, []).append(hint)
 
     def close(self, node: int, hint: LeafHint | None = None) -> None:
         """Mark a leaf as closed."""
@@ -157,6 +162,10 @@ class Tree:
             if self.swept[node] and kind != Kind.OPEN:
                 builder.sweep()
                 position += 1
+            if kind != Kind.OPEN:
+                for hint in self.clips.get(node, ()):
+                    builder.clip(_write_leaf(builder, hint))
+                    position += 1
             if kind == Kind.OPEN:
                 builder.hole()
             elif kind == Kind.CLOSED:

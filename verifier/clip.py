@@ -1,0 +1,114 @@
+"""Clipping: the row that bounds an unsafe constraint cuts the region it is bounded over.
+
+Where a row ``a x + c`` bounds an unsafe constraint from below, a violation satisfies
+``a x + c <= 0``, so bounds of other neurons need hold in that half-space only (Zhou et al.,
+*Clip-and-Verify: linear constraint-driven domain clipping*, 2025).  The kernel's rule CLIP
+takes the same cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from proofs.clip import FIRST_LAYER_ENTRIES
+from verifier.bounds import Domains, Lines, TorchNetwork, neuron_rows, substitute
+from verifier.bounds_sweep import chunk_rows
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayers:
+    """Pre-activations that are linear in the inputs: ``matrix @ x + constant``.
+
+    Attributes:
+        parts: by slice of the neurons, ``(n, I)`` and ``(n,)``.
+    """
+
+    parts: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
+
+    @property
+    def entries(self) -> int:
+        """Number of coefficients."""
+        return sum(matrix.numel() for matrix, _ in self.parts.values())
+
+
+def first_layers(net: TorchNetwork) -> FirstLayers:
+    """The pre-activations that the kernel clips."""
+
+    def no_lines(number: int) -> Lines:
+        raise ValueError(f"tensor {number} lies behind a first layer")
+
+    parts = {}
+    for tensor, where in net.neurons.items():
+        count = where.stop - where.start
+        if net.nodes[tensor] is None or count * net.input_size > FIRST_LAYER_ENTRIES:
+            continue
+        if tensor not in net.exact:
+            continue
+        every = torch.arange(count, device=net.device)
+        parts[where.start, where.stop] = substitute(net, neuron_rows(net, tensor, every), no_lines)
+    return FirstLayers(parts)
+
+
+def clip(
+    net: TorchNetwork, first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains
+) -> Domains:
+    """Boxes and first layers under one cut each, ``cut (B, I)`` and ``constant (B,)``."""
+    low, high = clip_boxes(cut, constant, domains.low, domains.high)
+    lower, upper = domains.lower.clone(), domains.upper.clone()
+    for (start, stop), (matrix, offset) in first.parts.items():
+        below, above = lower[:, start:stop], upper[:, start:stop]
+        owner, entry = ((below < 0) & (above > 0)).nonzero(as_tuple=True)
+        size = max(1, chunk_rows(net))
+        for first_row in range(0, len(owner), size):
+            own, index = owner[first_row : first_row + size], entry[first_row : first_row + size]
+            rows = torch.cat([matrix[index], -matrix[index]])
+            shifts = torch.cat([offset[index], -offset[index]])
+            twice = torch.cat([own, own])
+            found = _least(
+                rows, shifts, cut[twice], constant[twice], domains.low[twice], domains.high[twice]
+            )
+            count = len(own)
+            below[own, index] = torch.maximum(below[own, index], found[:count])
+            above[own, index] = torch.minimum(above[own, index], -found[count:])
+    return Domains(low, high, lower, upper)
+
+
+def clip_boxes(cut: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of boxes ``(B, I)`` in which ``cut x + constant <= 0`` is possible."""
+    least = torch.where(cut > 0, cut * low, cut * high)
+    most = -constant[:, None] - least.sum(-1, keepdim=True) + least
+    end = most / torch.where(cut == 0, 1.0, cut)
+    return (
+        torch.where(cut < 0, torch.maximum(low, end), low),
+        torch.where(cut > 0, torch.minimum(high, end), high),
+    )
+
+
+def _least(
+    rows: Tensor, shift: Tensor, cut: Tensor, constant: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Minimum of ``rows x + shift`` over boxes and half-spaces, ``(P,)``.
+
+    By duality the greatest over ``t >= 0`` of the minimum over the box of
+    ``(rows + t cut) x + shift + t constant``, which is concave and bends where a
+    coefficient changes its sign.
+    """
+    center, radius = (low + high) * 0.5, (high - low) * 0.5
+    height = constant + (cut * center).sum(-1)
+    bends = rows * cut < 0
+    at = torch.where(bends, -rows / torch.where(bends, cut, 1.0), float("inf"))
+    at, order = at.sort(-1)
+    reach = cut.abs() * radius
+    side = torch.where(rows == 0, cut.sign(), rows.sign())
+    rise = height - (cut * radius * side).sum(-1)
+    drop = torch.where(bends, 2.0 * reach, 0.0).gather(-1, order)
+    after = rise[:, None] - drop.cumsum(-1)
+    position = ((after > 0) & at.isfinite()).sum(-1).clamp(max=at.shape[-1] - 1)
+    best = at.gather(-1, position[:, None])[:, 0]
+    best = torch.where((rise > 0) & best.isfinite(), best, 0.0)
+    total = rows + best[:, None] * cut
+    return shift + best * constant + (total * center).sum(-1) - (total.abs() * radius).sum(-1)
