@@ -119,21 +119,36 @@ class Clipper:
         bounds = group.batch.bounds[tensor]
         lower, upper = bounds[0][owner], bounds[1][owner]
         open_ = unstable(self._frame, tensor, (lower, upper)) & self._finite(affine)[:, None]
-        row, entry = np.nonzero(open_)
+        outside = self._corners(group, affine, layer) > 0
         count = lower.shape[1]
         size = max(1, arithmetic.entry_budget // max(1, affine.matrix.shape[1]))
-        for start in range(0, row.size, size):
-            self._tick()
-            rows, entries = row[start : start + size], entry[start : start + size]
-            below = self._entries(group, affine, layer, rows, entries)
-            above = -self._entries(group, affine, layer, rows, entries + count)
-            lower[rows, entries] = np.where(
-                below > lower[rows, entries], below, lower[rows, entries]
-            )
-            upper[rows, entries] = np.where(
-                above < upper[rows, entries], above, upper[rows, entries]
-            )
+        for first in (0, count):
+            row, entry = np.nonzero(open_ & outside[:, first : first + count])
+            for start in range(0, row.size, size):
+                self._tick()
+                rows, entries = row[start : start + size], entry[start : start + size]
+                found = self._entries(group, affine, layer, rows, entries + first)
+                if first == 0:
+                    held = lower[rows, entries]
+                    lower[rows, entries] = np.where(found > held, found, held)
+                else:
+                    held = upper[rows, entries]
+                    upper[rows, entries] = np.where(-found < held, -found, held)
         return lower, upper
+
+    def _corners(self, group: Group, affine: Affine, layer: _Layer) -> FloatArray:
+        """The cut's value where an entry is least in the box, ``(R, 2 n)``.
+
+        Where it is not positive the entry's minimum lies on this side of the cut, and no
+        multiple helps; only that is decided here, so plain floats do.
+        """
+        owner, arithmetic = group.rows.owner, self._arithmetic
+        lower, upper = group.batch.lower[owner], group.batch.upper[owner]
+        cut = arithmetic.floats_down(affine.matrix)
+        middle = arithmetic.floats_down(affine.constant)
+        middle = middle + (cut * (0.5 * lower + 0.5 * upper)).sum(axis=1)
+        swing = cut * (0.5 * upper - 0.5 * lower)
+        return np.asarray(middle[:, None] - swing @ np.sign(layer.floats).T)
 
     def _entries(
         self, group: Group, affine: Affine, layer: _Layer, row: IndexArray, entry: IndexArray
@@ -243,24 +258,25 @@ def best_multiple(
     """The ``t >= 0`` that maximises ``min (entry + t cut) x + t constant`` over boxes, ``(P,)``.
 
     The minimum is concave and piecewise linear in ``t``: it bends where a coefficient
-    changes its sign.  Whatever comes out is sound, so this is computed in plain floats.
+    changes its sign.  Whatever comes out is sound, so this is computed in plain float32.
 
     Args:
         entry, cut: coefficients ``(P, n)``; ``constant``: ``(P,)``.
         lower, upper: the boxes, ``(P, n)``.
     """
-    middle, radius = 0.5 * lower + 0.5 * upper, 0.5 * upper - 0.5 * lower
-    bends = cut * entry < 0
-    at = np.where(bends, -entry / np.where(bends, cut, 1.0), np.inf)
+    rows, cuts, height, low, high = (
+        part.astype(np.float32) for part in (entry, cut, constant, lower, upper)
+    )
+    swing = cuts * (0.5 * high - 0.5 * low)
+    rise = height + (cuts * (0.5 * low + 0.5 * high)).sum(axis=1)
+    rise -= (swing * np.where(rows == 0, np.sign(cuts), np.sign(rows))).sum(axis=1)
+    bends = cuts * rows < 0
+    at = np.full(cut.shape, np.inf, dtype=np.float32)
+    np.divide(-rows, cuts, out=at, where=bends)
     order = np.argsort(at, axis=1)
     at = np.take_along_axis(at, order, axis=1)
-    reach = np.abs(cut) * radius
-    side = np.where(entry == 0, np.sign(cut), np.sign(entry))
-    slope = constant + (cut * middle).sum(axis=1) - (cut * radius * side).sum(axis=1)
-    drop = np.take_along_axis(np.where(bends, 2.0 * reach, 0.0), order, axis=1)
-    after = slope[:, None] - np.cumsum(drop, axis=1)
-    rising = (after > 0) & np.isfinite(at)
-    position = np.minimum(rising.sum(axis=1), at.shape[1] - 1)
-    best = np.take_along_axis(at, position[:, None], axis=1)[:, 0]
-    usable = (slope > 0) & np.isfinite(best)
-    return np.where(usable, best, 0.0)
+    drop = np.take_along_axis(np.where(bends, 2.0 * np.abs(swing), 0.0), order, axis=1)
+    after = rise[:, None] - np.cumsum(drop, axis=1)
+    position = np.sum((after > 0) & np.isfinite(at), axis=1).clip(max=cut.shape[1] - 1)
+    best = np.take_along_axis(at, position[:, None], axis=1)[:, 0].astype(np.float64)
+    return np.where((rise > 0) & np.isfinite(best), best, 0.0)

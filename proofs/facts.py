@@ -9,7 +9,7 @@ import numpy as np
 
 from proofs.arithmetic import Arithmetic
 from proofs.bounds import Frame, Hints, IndexArray, Rows
-from proofs.domain import Domain, literals
+from proofs.domain import Domain, Literal, literals
 from proofs.forms import Form, combine, of_constraint
 from proofs.proof import Fact, Side
 from proofs.tables import Substitution, Tables
@@ -37,6 +37,7 @@ class Facts:
         self._arithmetic: Arithmetic = frame.arithmetic
         self._places = max(1, sum(query.network.sizes))
         self._forms: dict[tuple[int, int], list[Form]] = {}
+        self._splits: dict[Literal, Form] = {}
         self._weighted: dict[tuple[int, int, tuple[float, ...]], list[Form]] = {}
 
     def combinations(self, case: int, disjunct: int, weights: tuple[float, ...]) -> list[Form]:
@@ -79,7 +80,7 @@ class Facts:
             self._tick()
             form: Form | None = None
             if kind is Fact.SPLIT and index < len(path):
-                form = path[index].fact()
+                form = self._split_fact(path[index])
             elif kind is Fact.REGION and index < len(region):
                 form = of_constraint(self._frame.network, region[index])
             elif kind is Fact.UNSAFE and len(domain.disjuncts) == 1:
@@ -89,6 +90,11 @@ class Facts:
                 form = self._stored_bound(domain, kind, index)
             if form is not None and value > 0:
                 yield Fraction(value), form
+
+    def _split_fact(self, literal: Literal) -> Form:
+        if literal not in self._splits:
+            self._splits[literal] = literal.fact()
+        return self._splits[literal]
 
     def _stored_bound(self, domain: Domain, kind: Fact, index: int) -> Form | None:
         if self._tables is None:
@@ -124,10 +130,10 @@ class Facts:
             constant = form.constant
             for (tensor, index), weight in form.weights.items():
                 number = arithmetic.fraction_down(weight)
-                error = abs(weight - arithmetic.fraction(number))
-                if error:
+                taken = arithmetic.fraction(number)
+                if taken != weight:
                     magnitude = self._frame.magnitude(tensor)[index]
-                    constant -= error * arithmetic.fraction(magnitude)
+                    constant -= abs(weight - taken) * arithmetic.fraction(magnitude)
                 columns = found.setdefault(tensor, ([], [], []))
                 for column, value in zip(columns, (row, index, number), strict=True):
                     column.append(value)  # type: ignore[attr-defined]

@@ -38,10 +38,16 @@ def combine(parts: Iterable[tuple[Fraction, Form]]) -> Form:
         if multiplier <= 0:  # clamped to its right sign
             continue
         strict = strict or form.strict
-        constant += multiplier * form.constant
+        if form.constant:
+            constant += multiplier * form.constant
         for place, weight in form.weights.items():
+            if weight == 1:  # most facts speak of one neuron
+                product = multiplier
+            elif weight == -1:
+                product = -multiplier
+            else:
+                product = multiplier * weight
             known = weights.get(place)
-            product = multiplier * weight
             weights[place] = product if known is None else known + product
     return Form(weights, constant, strict)
 

@@ -45,6 +45,8 @@ class Outward:
             nearest = float(value)
         except OverflowError as error:
             raise EvidenceError("a coefficient or constant is too large for floats") from error
+        if nearest.as_integer_ratio() == (value.numerator, value.denominator):
+            return nearest
         if Fraction(nearest) > value:
             nearest = math.nextafter(nearest, -math.inf)
         if math.isinf(nearest):

@@ -119,6 +119,13 @@ class Proof:
         return int(np.count_nonzero(self.arrays["node_kind"] <= NodeKind.CITE))
 
     @property
+    def splits(self) -> str:
+        """What its nodes split: ``inputs``, ``neurons``, both, or the empty text."""
+        kinds = self.arrays["node_kind"]
+        named = ((NodeKind.SPLIT_INPUT, "inputs"), (NodeKind.SPLIT_NEURON, "neurons"))
+        return " and ".join(name for kind, name in named if np.any(kinds == kind))
+
+    @property
     def holes(self) -> int:
         """Number of leaves left open."""
         return int(np.count_nonzero(self.arrays["node_kind"] == NodeKind.HOLE))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
-from verifier.bab_root import Nets, fast_problem, leaf_hint
+from verifier.bab_root import Nets, fast_problem, leaf_hints
 from verifier.bab_settings import Settings
 from verifier.bab_tree import Kind, Tree
 from verifier.bounds import Domains
@@ -36,9 +36,10 @@ class Attempt:
         """Close a box's node, each disjunct with hints of its own."""
         first, count = int(self.first[box]), int(self.count[box])
         child = node if count == 1 else tree.split(node, Kind.DISJUNCT, count, count)
-        for slot in range(first, first + count):
-            length = int(self.lengths[slot])
-            tree.close(child + slot - first, leaf_hint(self.problem, self.stored, slot, length))
+        slots = range(first, first + count)
+        lengths = [int(self.lengths[slot]) for slot in slots]
+        for k, hint in enumerate(leaf_hints(self.problem, self.stored, slots, lengths)):
+            tree.close(child + k, hint)
 
 
 def attempt(

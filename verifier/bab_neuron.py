@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from specs.property import Case
-from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab_pool import Pool
-from verifier.bab_root import Nets, fast_problem, leaf_hint, refine
+from verifier.bab_root import Nets, fast_problem, leaf_hints, refine
 from verifier.bab_settings import Candidates, Settings
 from verifier.bab_tree import Kind, LeafHint, Tree
 from verifier.bounds import Domains, Rows
@@ -155,7 +155,7 @@ class NeuronSearch:
         if hint is not None:
             for number, values in hint.slopes.items():
                 where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
-                start.alpha[0, where] = torch.tensor(values).to(start.alpha)
+                start.alpha[0, where] = torch.tensor(values).to(start.alpha) / GRID
         leaves = replace(leaves, multipliers=start)
         self._keep(root, self._pools.setdefault(case, Pool(self._settings.pool_bytes)), leaves)
 
@@ -339,9 +339,10 @@ class NeuronSearch:
         margin = self._settings.margin
         empty = (state.lower > state.upper + margin).any(-1)
         empty |= (state.low > state.high + margin).any(-1)
-        for place, node in enumerate(leaves.node.tolist()):
-            self._tree.clip(int(node), self._hint(root, problem, stored, leaves, place))
-            if empty[place]:
+        hints = self._hints(root, problem, stored, leaves)
+        for node, hint, gone in zip(leaves.node.tolist(), hints, empty.tolist(), strict=True):
+            self._tree.clip(int(node), hint)
+            if gone:
                 self._tree.close(int(node))
         low, high = torch.minimum(state.low, state.high), torch.maximum(state.low, state.high)
         own = Domains(low, high, state.lower, state.upper)
@@ -365,16 +366,19 @@ class NeuronSearch:
         """Record closed leaves with their hints."""
         problem = self._problem(root, leaves)
         stored = leaves.multipliers.rounded()
-        for place, node in enumerate(leaves.node.tolist()):
-            self._tree.close(int(node), self._hint(root, problem, stored, leaves, place))
+        hints = self._hints(root, problem, stored, leaves)
+        for node, hint in zip(leaves.node.tolist(), hints, strict=True):
+            self._tree.close(int(node), hint)
 
-    def _hint(
-        self, root: _Root, problem: Problem, stored: Multipliers, leaves: _Leaves, place: int
-    ) -> LeafHint:
-        path = [n for n, _ in self._tree.path(int(leaves.node[place]))]
-        split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
-        length = root.lengths[int(leaves.disjunct[place])]
-        return leaf_hint(problem, stored, place, length, split)
+    def _hints(
+        self, root: _Root, problem: Problem, stored: Multipliers, leaves: _Leaves
+    ) -> list[LeafHint]:
+        splits = []
+        for node in leaves.node.tolist():
+            path = [n for n, _ in self._tree.path(int(node))]
+            splits.append([self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON])
+        lengths = [root.lengths[d] for d in leaves.disjunct.tolist()]
+        return leaf_hints(problem, stored, range(len(lengths)), lengths, splits)
 
     def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from proofs.proof import Side
-from verifier.alpha import Effort, Multipliers, Problem, bounded, optimise
+from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, optimise
 from verifier.bab_tree import BoundStep, LeafHint
 from verifier.bounds import Domains, Rows, TorchNetwork, UnivariateNode, neuron_rows
 
@@ -161,29 +161,40 @@ def _apply(
     return BoundStep(tensor, rows[kept].cpu().numpy(), side, slopes, indices)
 
 
-def leaf_hint(
-    problem: Problem, stored: Multipliers, place: int, length: int, splits: Sequence[int] = ()
-) -> LeafHint:
-    """The hints of one row of a problem, as a leaf of the proof takes them.
+def leaf_hints(
+    problem: Problem,
+    stored: Multipliers,
+    places: Sequence[int],
+    lengths: Sequence[int],
+    splits: Sequence[Sequence[int]] | None = None,
+) -> list[LeafHint]:
+    """The hints of some rows of a problem, as leaves of the proof take them.
 
     Args:
         stored: rounded multipliers.
-        length: number of constraints of the row's disjunct.
-        splits: neurons split on the path, from the root down.
+        places: the rows.
+        lengths: by row, the number of constraints of its disjunct.
+        splits: by row, the neurons split on the path, from the root down.
     """
     net = problem.net
-    row = place if len(problem.lower) > 1 else 0
-    lower, upper, alpha = problem.lower[row], problem.upper[row], stored.alpha[place]
-    unstable = ((lower < 0) & (upper > 0)).to(alpha.dtype)
-    full = (lower >= 0).to(alpha.dtype) + unstable * alpha
-    slopes = {
-        number: full[net.neurons[node.source]].cpu().numpy()
-        for number in net.needed
-        if isinstance(node := net.nodes[number], UnivariateNode)
-    }
-    beta = [] if stored.beta is None else stored.beta[place, list(splits)].tolist()
-    weights: list[float] = []
-    if stored.weights is not None and length > 1:
-        weights = stored.weights[place, :length].tolist()
-        weights[-1] += float(stored.weights[place, length:].sum())
-    return LeafHint(slopes, np.array(beta, dtype=np.float32), weights)
+    rows = torch.tensor(list(places), dtype=torch.long, device=net.device)
+    lower, upper = (
+        side[rows] if len(side) > 1 else side for side in (problem.lower, problem.upper)
+    )
+    unstable = (lower < 0) & (upper > 0)
+    full = torch.where(unstable, stored.alpha[rows], (lower >= 0).to(stored.alpha))
+    grid = (full * GRID).round().to(torch.int16).cpu().numpy()
+    beta = None if stored.beta is None else stored.beta[rows].cpu().numpy()
+    weights = None if stored.weights is None else stored.weights[rows].tolist()
+    readers = [n for n in net.needed if isinstance(net.nodes[n], UnivariateNode)]
+    columns = {n: net.neurons[net.nodes[n].source] for n in readers}  # type: ignore[union-attr]
+    hints = []
+    for k, length in enumerate(lengths):
+        own = [] if weights is None or length == 1 else weights[k][:length]
+        if own and weights is not None:
+            own[-1] += sum(weights[k][length:])
+        path = [] if splits is None else splits[k]
+        held = [] if beta is None else beta[k, path]
+        slopes = {n: grid[k, where].copy() for n, where in columns.items()}
+        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own))
+    return hints

@@ -32,7 +32,7 @@ class LeafHint:
     """Hints of a closed leaf.
 
     Attributes:
-        slopes: lower-side slopes ``(n,)`` by univariate tensor, multiples of 2**-7.
+        slopes: lower-side slopes ``(n,)`` by univariate tensor, counted in units of 2**-7.
         beta: multipliers of the neuron splits on the path, from the root down; float32.
         weights: of the disjunct's constraints; empty: each constraint alone.
     """
@@ -212,4 +212,5 @@ def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
         for depth, value in enumerate(np.asarray(hint.beta, dtype=np.float32))
         if value > 0
     ]
-    return builder.substitution(_slope_hints(hint.slopes, {}), multipliers, hint.weights)
+    slopes = {tensor: values * 2.0**-7 for tensor, values in hint.slopes.items()}
+    return builder.substitution(_slope_hints(slopes, {}), multipliers, hint.weights)

@@ -24,7 +24,7 @@ class Row:
         wall, cpu: seconds from start to verdict, reading included.
         search_wall, search_cpu: of the kernel without hints, attacks and the search.
         check_wall, check_cpu: of the kernel on the search's proofs.
-        searched: whether a search was needed.
+        searched: whether a search was needed; ``splits``: what its proof splits, if anything.
         leaves, proof_bytes: of the proof.
         inside: whether a witness's float32 rounding lies in the region itself.
         evidence: file, relative to the results.
@@ -44,6 +44,7 @@ class Row:
     check_wall: float = 0.0
     check_cpu: float = 0.0
     searched: bool = False
+    splits: str = ""
     leaves: int = 0
     proof_bytes: int = 0
     inside: bool = True
@@ -123,12 +124,13 @@ def table(rows: Sequence[Row]) -> str:
     lines += ["", "Seconds and bytes: median / sum.", ""]
     searched = [row for row in rows if row.answer == "unsat" and row.searched]
     if searched:
-        ratios = [row.check_cpu / max(row.search_cpu, 1e-9) for row in searched]
-        lines += [
-            f"Check CPU over search CPU, {len(searched)} unsat that needed a search: "
-            f"median {median(ratios):.2f}",
-            "",
-        ]
+        lines += ["Check CPU over search CPU, unsat that needed a search:", ""]
+        for splits in sorted({row.splits for row in searched}):
+            own = [row for row in searched if row.splits == splits]
+            ratios = [row.check_cpu / max(row.search_cpu, 1e-9) for row in own]
+            what = f"splits on {splits}" if splits else "no splits"
+            lines += [f"- {what}: median {median(ratios):.2f}, {len(own)} proofs"]
+        lines += [""]
     lines += _listed("Wrong", [row for row in rows if row.wrong])
     lines += _listed("Demoted", [row for row in rows if row.demoted])
     lines += _listed("Errors", [row for row in rows if row.answer == "error"])

@@ -173,7 +173,8 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     }
     if isinstance(verdict.evidence, Proof):
         file = f"{job.evidence}.farkas"
-        row |= {"evidence": file, "proof_bytes": write_proof(file, verdict.evidence)}
+        size = write_proof(file, verdict.evidence)
+        row |= {"evidence": file, "proof_bytes": size, "splits": verdict.evidence.splits}
     elif isinstance(verdict.evidence, Witness):
         file = f"{job.evidence}.witness.json"
         write_witness(file, verdict.evidence)

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from proofs.clip import FIRST_LAYER_ENTRIES
 from verifier.bounds import Domains, Lines, TorchNetwork, neuron_rows, substitute
-from verifier.bounds_sweep import chunk_rows
+
+PAIRS = 1 << 18
+"""Numbers in an array of rows under their cuts: a few megabytes, near the caches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +63,30 @@ def clip(
     lower, upper = domains.lower.clone(), domains.upper.clone()
     for (start, stop), (matrix, offset) in first.parts.items():
         below, above = lower[:, start:stop], upper[:, start:stop]
-        owner, entry = ((below < 0) & (above > 0)).nonzero(as_tuple=True)
-        size = max(1, chunk_rows(net))
-        for first_row in range(0, len(owner), size):
-            own, index = owner[first_row : first_row + size], entry[first_row : first_row + size]
-            rows = torch.cat([matrix[index], -matrix[index]])
-            shifts = torch.cat([offset[index], -offset[index]])
-            twice = torch.cat([own, own])
-            found = _least(
-                rows, shifts, cut[twice], constant[twice], domains.low[twice], domains.high[twice]
-            )
-            count = len(own)
-            below[own, index] = torch.maximum(below[own, index], found[:count])
-            above[own, index] = torch.minimum(above[own, index], -found[count:])
+        open_ = (below < 0) & (above > 0)
+        for sign, side in ((1.0, below), (-1.0, above)):
+            outside = _corners(sign * matrix, cut, constant, domains) > 0
+            owner, entry = (open_ & outside).nonzero(as_tuple=True)
+            size = max(1, PAIRS // max(1, matrix.shape[1]))
+            for begin in range(0, len(owner), size):
+                own, index = owner[begin : begin + size], entry[begin : begin + size]
+                box = domains.low[own], domains.high[own]
+                rows, shift = sign * matrix[index], sign * offset[index]
+                found = sign * _least(rows, shift, cut[own], constant[own], *box)
+                tighter = torch.maximum if sign > 0 else torch.minimum
+                side[own, index] = tighter(side[own, index], found)
     return Domains(low, high, lower, upper)
+
+
+def _corners(rows: Tensor, cut: Tensor, constant: Tensor, domains: Domains) -> Tensor:
+    """The cut's value where each of ``rows (n, I)`` is least in each box, ``(B, n)``.
+
+    Where it is not positive, the row attains its minimum on this side of the cut.
+    """
+    center = (domains.low + domains.high) * 0.5
+    radius = (domains.high - domains.low) * 0.5
+    middle = constant + (cut * center).sum(-1)
+    return middle[:, None] - (cut * radius) @ rows.sign().T
 
 
 def clip_boxes(cut: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,18 +109,21 @@ def _least(
     ``(rows + t cut) x + shift + t constant``, which is concave and bends where a
     coefficient changes its sign.
     """
+    best = _multiple(*(part.float() for part in (rows, cut, constant, low, high))).to(rows)
     center, radius = (low + high) * 0.5, (high - low) * 0.5
-    height = constant + (cut * center).sum(-1)
+    total = torch.addcmul(rows, best[:, None], cut)
+    return shift + best * constant + (total * center).sum(-1) - (total.abs() * radius).sum(-1)
+
+
+def _multiple(rows: Tensor, cut: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    center, radius = (low + high) * 0.5, (high - low) * 0.5
     bends = rows * cut < 0
-    at = torch.where(bends, -rows / torch.where(bends, cut, 1.0), float("inf"))
-    at, order = at.sort(-1)
-    reach = cut.abs() * radius
+    at, order = torch.where(bends, -rows / cut, float("inf")).sort(-1)
+    swing = cut * radius
     side = torch.where(rows == 0, cut.sign(), rows.sign())
-    rise = height - (cut * radius * side).sum(-1)
-    drop = torch.where(bends, 2.0 * reach, 0.0).gather(-1, order)
+    rise = constant + (cut * center).sum(-1) - (swing * side).sum(-1)
+    drop = torch.where(bends, 2.0 * swing.abs(), 0.0).gather(-1, order)
     after = rise[:, None] - drop.cumsum(-1)
     position = ((after > 0) & at.isfinite()).sum(-1).clamp(max=at.shape[-1] - 1)
     best = at.gather(-1, position[:, None])[:, 0]
-    best = torch.where((rise > 0) & best.isfinite(), best, 0.0)
-    total = rows + best[:, None] * cut
-    return shift + best * constant + (total * center).sum(-1) - (total.abs() * radius).sum(-1)
+    return torch.where((rise > 0) & best.isfinite(), best, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -43,11 +44,18 @@ def proof_of(stated, *operations: str):
     return made.finish()
 
 
+def shallow(rng: np.random.Generator) -> Network:
+    net = Net(2)
+    hidden = net.relu(net.dense(0, rng.normal(size=(4, 2)), 0.3 * rng.normal(size=4)))
+    net.dense(hidden, rng.normal(size=(1, 4)))
+    return net.done()
+
+
 def violations_survive(arithmetic: str) -> None:
     """Random networks and proofs; some points violate, some of them only just."""
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        network = random_network(rng, 2)
+        network = shallow(rng) if seed % 2 else random_network(rng, 2)
         scale = float(rng.choice([1.0, 1e-3, 1e6]))
         low, high = -scale * np.ones(2), scale * np.ones(2)
         points = list(points_of(rng, low, high, 6))
@@ -130,8 +138,8 @@ def multiples_are_paid_for(arithmetic: str) -> None:
         net.relu(net.dense(0, np.ones((1, size))))
         frame = Frame(net.done(), numbers)
         point = np.repeat([1.0, -1.0], size // 2)
-        cut = 1.0 + np.repeat(rng.integers(0, 1 << 20, size=2), size // 2) * 2.0**-40
-        entry = -cut * rng.uniform(1.0, 2.0)
+        cut = 1.0 + np.repeat(rng.integers(0, 1 << 15, size=2), size // 2) * 2.0**-40
+        entry = -cut * (1.0 + rng.integers(1, 1 << 20) * 2.0**-20)
         exact = [[Fraction(v) for v in part.tolist()] for part in (cut, entry, point)]
         constant = -sum(a * x for a, x in zip(exact[0], exact[2], strict=True))
         value = sum(w * x for w, x in zip(exact[1], exact[2], strict=True))
@@ -203,8 +211,12 @@ def ignores_uncut_disjuncts(original):
     return staticmethod(of)
 
 
-def multiple_of_any_sign(original):
-    return lambda *args: -1.0 - original(*args)
+def cut_moved(original):
+    def entries(self, group, affine, *more):
+        number = self._arithmetic.lift_up(np.array([2.0**-20]))
+        return original(self, group, replace(affine, constant=affine.constant + number), *more)
+
+    return entries
 
 
 def box_clipped_too_much(original):
@@ -237,7 +249,7 @@ MUTANTS = (
         "of",
         ignores_uncut_disjuncts,
     ),
-    Mutant("any sign", violations_survive, clip, "best_multiple", multiple_of_any_sign),
+    Mutant("cut moved", violations_on_the_edge_survive, clip.Clipper, "_entries", cut_moved),
     Mutant("too much", violations_on_the_edge_survive, clip.Clipper, "_box", box_clipped_too_much),
     Mutant(
         "for free",
@@ -256,7 +268,7 @@ def test_a_mutant_is_noticed(mutant, arithmetic, monkeypatch):
 
 
 @given(st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_the_multiple_is_the_best(seed):
     """Against a fine grid of multiples and every bend."""
     rng = np.random.default_rng(seed)
@@ -274,4 +286,4 @@ def test_the_multiple_is_the_best(seed):
     assert best >= 0
     bends = [-e / c for e, c in zip(entry[0], cut[0], strict=True) if c * e < 0]
     unbounded = value(1e6) > value(1e5) + 1e-3  # nothing satisfies the cut
-    assert unbounded or all(value(best) >= value(t) - 1e-9 for t in (0.0, *bends))
+    assert unbounded or all(value(best) >= value(t) - 1e-4 for t in (0.0, *bends))

@@ -107,7 +107,15 @@ def test_demoted_means_evidence_that_failed(answer: str, claim: str, demoted: bo
 
 def test_the_table_counts_every_kind() -> None:
     rows = [
-        row("unsat", "unsat", searched=True, search_cpu=2.0, check_cpu=1.0, proof_bytes=100),
+        row(
+            "unsat",
+            "unsat",
+            searched=True,
+            splits="neurons",
+            search_cpu=2.0,
+            check_cpu=1.0,
+            proof_bytes=100,
+        ),
         row("unsat", "unsat", search_cpu=4.0, proof_bytes=300),
         row("sat", "unsat", key="the wrong one", inside=False, search_cpu=6.0),
         row("timeout", search_cpu=60.0),
@@ -122,7 +130,7 @@ def test_the_table_counts_every_kind() -> None:
     assert cells[9] == "4.00 / 72"
     assert cells[11] == "1.00 / 1"
     assert cells[13] == "200 / 400"
-    assert "median 0.50" in text
+    assert "- splits on neurons: median 0.50, 1 proofs" in text
     assert "- b, 2 times: Cos, Sin" in text
     assert text.count("the wrong one") == 2
     assert text.count("the demoted one") == 1
