@@ -11,8 +11,8 @@ Wang et al., *Beta-CROWN*, 2021, for the split multipliers), without recording a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,27 +32,37 @@ class Multipliers:
         alpha: ``(R or 1, N)`` lower slopes of unstable neurons; one row is shared by all.
         beta: ``(R, N)`` multipliers of split neurons, >= 0; ``None`` without splits.
         weights: ``(R, k)`` of the forms that make up a row, >= 0; ``None`` if ``k == 1``.
+        region: ``(R, q)`` of the region's constraints, >= 0; ``None`` if it has none.
     """
 
     alpha: Tensor
     beta: Tensor | None = None
     weights: Tensor | None = None
+    region: Tensor | None = None
+
+    def parts(self) -> tuple[Tensor | None, ...]:
+        """All of them, in the order of the attributes."""
+        return self.alpha, self.beta, self.weights, self.region
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Multipliers:
+        """Every part that is there, changed."""
+        alpha, *others = self.parts()
+        if alpha is None:
+            raise ValueError("multipliers without slopes")
+        return Multipliers(change(alpha), *(None if p is None else change(p) for p in others))
 
     def take(self, index: Tensor) -> Multipliers:
         """Those of the rows with these numbers."""
+        alpha = self.alpha
         return Multipliers(
-            self.alpha[index] if len(self.alpha) > 1 else self.alpha.expand(len(index), -1),
-            None if self.beta is None else self.beta[index],
-            None if self.weights is None else self.weights[index],
+            alpha[index] if len(alpha) > 1 else alpha.expand(len(index), -1),
+            *(None if part is None else part[index] for part in self.parts()[1:]),
         )
 
     def rounded(self) -> Multipliers:
         """As a proof stores them: slopes on the grid, the rest in float32; in float64."""
-        return Multipliers(
-            (self.alpha.double() * GRID).round() / GRID,
-            None if self.beta is None else self.beta.float().double(),
-            None if self.weights is None else self.weights.float().double(),
-        )
+        short = self.map(lambda part: part.float().double())
+        return replace(short, alpha=(self.alpha.double() * GRID).round() / GRID)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +74,8 @@ class Problem:
             combination of its ``k`` forms by the weights.
         low, high: ``(R or 1, I)``; ``lower``, ``upper``: ``(R or 1, N)``.
         signs: ``(R, N)``: 1 where the path assumes ``z <= 0``, -1 where ``z >= 0``.
+        region: constraints ``a x + c <= 0`` of the region, ``(R or 1, q, I)`` and
+            ``(R or 1, q)``.
     """
 
     net: TorchNetwork
@@ -73,6 +85,7 @@ class Problem:
     lower: Tensor
     upper: Tensor
     signs: Tensor | None = None
+    region: tuple[Tensor, Tensor] | None = None
 
     def take(self, index: Tensor) -> Problem:
         """The problem of these rows."""
@@ -89,6 +102,7 @@ class Problem:
             own(self.lower),
             own(self.upper),
             None if self.signs is None else self.signs[index],
+            None if self.region is None else (own(self.region[0]), own(self.region[1])),
         )
 
     def __len__(self) -> int:
@@ -170,7 +184,10 @@ def initial(problem: Problem) -> Multipliers:
     weights = None
     if count > 1:
         weights = steep.new_full((len(problem), count), 1.0 / count)
-    return Multipliers(steep.expand(len(problem), -1).clone(), beta, weights)
+    region = None
+    if problem.region is not None:
+        region = steep.new_zeros(len(problem), problem.region[0].shape[1])
+    return Multipliers(steep.expand(len(problem), -1).clone(), beta, weights, region)
 
 
 def bounded(
@@ -195,6 +212,11 @@ def bounded(
 
     rows = _combined(problem.forms, multipliers.weights)
     matrix, constant = substitute(net, rows, lines, extra, trace)
+    if multipliers.region is not None and problem.region is not None:
+        normals, offsets = problem.region
+        share = multipliers.region[:, :, None]
+        matrix = matrix + (share * normals).sum(1)
+        constant = constant + (multipliers.region * offsets).sum(1)
     bound = concretize(matrix, constant, problem.low, problem.high)
     if not gradient:
         return Bounded(bound, matrix, constant, trace)
@@ -214,19 +236,9 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
     """
     count = len(problem)
     shared = len(start.alpha) == 1 and count > 1
-    alpha = start.alpha.clone()
-    beta = None if start.beta is None else start.beta.clone()
-    weights = None if start.weights is None else start.weights.clone()
+    current, result = start.map(torch.clone), start.map(torch.clone)
     best = problem.low.new_full((count,), -float("inf"))
-    result = Multipliers(alpha.clone(), beta, weights)
-    if beta is not None or weights is not None:
-        result = Multipliers(
-            alpha.clone(),
-            None if beta is None else beta.clone(),
-            None if weights is None else weights.clone(),
-        )
-    left = torch.arange(count, device=alpha.device)
-    current = Multipliers(alpha, beta, weights)
+    left = torch.arange(count, device=best.device)
     relaxed = _Relaxed(problem)
     adam = _Adam(current)
     for step in range(effort.steps + 1):
@@ -249,64 +261,64 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
     return best, result
 
 
-@dataclass(frozen=True, eq=False)
-class _Gradient:
-    alpha: Tensor
-    beta: Tensor | None
-    weights: Tensor | None
-
-
 class _Adam:
     """Moments of the gradients of all multipliers."""
 
     def __init__(self, like: Multipliers) -> None:
-        parts = (like.alpha, like.beta, like.weights)
-        self._first = [None if p is None else torch.zeros_like(p) for p in parts]
-        self._second = [None if p is None else torch.zeros_like(p) for p in parts]
+        self._first, self._second = like.map(torch.zeros_like), like.map(torch.zeros_like)
         self._steps = 0
 
     def take(self, index: Tensor) -> _Adam:
         """The moments of the rows with these numbers."""
         out = object.__new__(_Adam)
-        out._first = [None if p is None else p[index] for p in self._first]
-        out._second = [None if p is None else p[index] for p in self._second]
+        out._first, out._second = (
+            m.map(lambda part: part[index]) for m in (self._first, self._second)
+        )
         out._steps = self._steps
         return out
 
     def ascend(
         self,
         current: Multipliers,
-        gradient: _Gradient,
+        gradient: Multipliers,
         effort: Effort,
         decay: float,
         found: Bounded,
     ) -> None:
         """One step up, in place, and back into the permitted ranges."""
         self._steps += 1
-        step = self._step(0, gradient.alpha)
-        current.alpha.add_(step, alpha=effort.rate * decay).clamp_(0.0, 1.0)
-        if current.beta is not None and gradient.beta is not None:
+        alpha, beta, weights, region = (
+            self._step(*parts)
+            for parts in zip(
+                gradient.parts(), self._first.parts(), self._second.parts(), strict=True
+            )
+        )
+        if alpha is not None:
+            current.alpha.add_(alpha, alpha=effort.rate * decay).clamp_(0.0, 1.0)
+        if current.beta is not None and beta is not None:
             largest = [m.abs().amax(-1) for m in found.trace.values()]
             scale = torch.stack(largest).mean(0)[:, None] if largest else 1.0
-            step = self._step(1, gradient.beta) * scale
-            current.beta.add_(step, alpha=effort.beta_rate * decay).clamp_(min=0.0)
-        if current.weights is not None and gradient.weights is not None:
-            step = self._step(2, gradient.weights)
-            current.weights.add_(step, alpha=0.1 * decay).clamp_(min=0.0)
+            current.beta.add_(beta * scale, alpha=effort.beta_rate * decay).clamp_(min=0.0)
+        if current.weights is not None and weights is not None:
+            current.weights.add_(weights, alpha=0.1 * decay).clamp_(min=0.0)
             current.weights.div_(current.weights.sum(-1, keepdim=True).clamp(min=1e-6))
+        if current.region is not None and region is not None:
+            scale = found.matrix.abs().amax(-1, keepdim=True)
+            current.region.add_(region * scale, alpha=effort.beta_rate * decay).clamp_(min=0.0)
 
-    def _step(self, part: int, gradient: Tensor) -> Tensor:
-        first, second = self._first[part], self._second[part]
-        if first is None or second is None:
-            return torch.zeros_like(gradient)
+    def _step(
+        self, gradient: Tensor | None, first: Tensor | None, second: Tensor | None
+    ) -> Tensor | None:
+        if gradient is None or first is None or second is None:
+            return None
         first.mul_(0.9).add_(gradient, alpha=0.1)
         second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
         scale = (1 - 0.99**self._steps) ** 0.5 / (1 - 0.9**self._steps)
         return first * scale / second.sqrt().add_(1e-10)
 
 
-def _gradient(relaxed: _Relaxed, found: Bounded, shared: bool) -> _Gradient:
-    if found.values is None:
+def _gradient(relaxed: _Relaxed, found: Bounded, shared: bool) -> Multipliers:
+    if found.values is None or found.points is None:
         raise ValueError("no gradient was computed")
     problem = relaxed.problem
     alpha = torch.zeros_like(found.values)
@@ -321,7 +333,11 @@ def _gradient(relaxed: _Relaxed, found: Bounded, shared: bool) -> _Gradient:
     weights = found.outputs
     if weights is not None:
         weights = weights - weights.mean(-1, keepdim=True)
-    return _Gradient(alpha, beta, weights)
+    region = None
+    if problem.region is not None:
+        normals, offsets = problem.region
+        region = (normals * found.points[:, None, :]).sum(-1) + offsets
+    return Multipliers(alpha, beta, weights, region)
 
 
 def _respond(
@@ -370,14 +386,13 @@ def _combined(forms: Rows, weights: Tensor | None) -> Rows:
 
 
 def _store(result: Multipliers, current: Multipliers, left: Tensor, shared: bool) -> None:
-    if shared:
-        result.alpha.copy_(current.alpha)
-    else:
-        result.alpha[left] = current.alpha
-    if result.beta is not None and current.beta is not None:
-        result.beta[left] = current.beta
-    if result.weights is not None and current.weights is not None:
-        result.weights[left] = current.weights
+    for to, part in zip(result.parts(), current.parts(), strict=True):
+        if to is None or part is None:
+            continue
+        if shared and to is result.alpha:
+            to.copy_(part)
+        else:
+            to[left] = part
 
 
 def _take(found: Bounded, keep: Tensor) -> Bounded:

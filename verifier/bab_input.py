@@ -31,7 +31,7 @@ from verifier.bounds import (
 from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import input_scores
-from verifier.combine import combine
+from verifier.combine import by_column, combine
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Evaluation:
         value: ``(B,)``, positive where closed; see ``bounds_spec``.
         scores: ``(B, I)`` of splitting each input; zero where that is impossible.
         worst: ``(B, I)`` where the deciding row's linear bound is least.
-        weights: ``(B, m)`` of the constraints where a combination of them decides, zero
-            where a single one does; ``None`` where there are no conjunctions.
+        weights: ``(B, m)`` of the constraints as the kernel takes them, where a combination
+            decides, zero where a single one does; ``None`` without conjunctions.
     """
 
     domains: Domains
@@ -81,6 +81,7 @@ def evaluate_boxes(
         mixed = combine(matrix, constant, goal, domains.low, domains.high)
         better = (mixed.value > value) & ~(value > margin)
         weights = torch.where(better[:, None], mixed.weights, 0.0)
+        weights = torch.ldexp(weights, -by_column(table.exponent[goal.number], goal))
         value = torch.where(better, mixed.value, value)
         lowest = worst_points(mixed.matrix, domains.low, domains.high)
         worst = torch.where(better[:, None], lowest, worst)

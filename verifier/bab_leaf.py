@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
-from verifier.bab_root import Nets, fast_problem, leaf_hints
+from verifier.bab_root import Nets, Stated, fast_problem, leaf_hints
 from verifier.bab_settings import Settings
 from verifier.bab_tree import Kind, Tree
 from verifier.bounds import Domains
@@ -22,7 +22,7 @@ class Attempt:
     Attributes:
         closed: ``(B,)``.
         slots: the ``(S,)`` slots' rows, grouped by box: ``first`` and ``count`` ``(B,)``.
-        lengths: number of constraints of each slot's disjunct.
+        stated: how the slots' forms stand in the property.
     """
 
     closed: Tensor
@@ -30,15 +30,15 @@ class Attempt:
     stored: Multipliers
     first: Tensor
     count: Tensor
-    lengths: Tensor
+    stated: Stated
 
     def record(self, tree: Tree, box: int, node: int) -> None:
         """Close a box's node, each disjunct with hints of its own."""
         first, count = int(self.first[box]), int(self.count[box])
         child = node if count == 1 else tree.split(node, Kind.DISJUNCT, count, count)
         slots = range(first, first + count)
-        lengths = [int(self.lengths[slot]) for slot in slots]
-        for k, hint in enumerate(leaf_hints(self.problem, self.stored, slots, lengths)):
+        hints = leaf_hints(self.problem, self.stored, self.stated, slots)
+        for k, hint in enumerate(hints):
             tree.close(child + k, hint)
 
 
@@ -50,7 +50,7 @@ def attempt(
     ``None`` where some disjunct is empty, so that nothing can refute it.
     """
     goal = whole_goal(table, case)
-    forms, lengths = table.forms(nets.sure, goal.slot_disjunct)
+    forms, lengths, exponents = table.forms(nets.sure, goal.slot_disjunct)
     if not len(lengths) or int(lengths.min()) == 0:
         return None
     own = goal.slot_owner
@@ -61,6 +61,7 @@ def attempt(
         domains.high[own],
         domains.lower[own],
         domains.upper[own],
+        region=table.regions(case[own]),
     )
     quick = fast_problem(nets, problem)
     effort = Effort(settings.leaf_steps, enough=settings.fast_margin)
@@ -72,4 +73,5 @@ def attempt(
         sure[likely] = bounded(problem.take(likely), stored.take(likely)).bound
     count = torch.bincount(own, minlength=len(case))
     closed = goal.by_domain(sure) > settings.margin
-    return Attempt(closed, problem, stored, torch.cumsum(count, 0) - count, count, lengths)
+    stated = Stated.of(table, case[own], lengths, exponents)
+    return Attempt(closed, problem, stored, torch.cumsum(count, 0) - count, count, stated)

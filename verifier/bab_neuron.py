@@ -18,7 +18,7 @@ from torch import Tensor
 from specs.property import Case
 from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab_pool import Pool
-from verifier.bab_root import Nets, fast_problem, leaf_hints, refine
+from verifier.bab_root import Nets, Stated, fast_problem, leaf_hints, refine
 from verifier.bab_settings import Candidates, Settings
 from verifier.bab_tree import Kind, LeafHint, Tree
 from verifier.bounds import Domains, Rows
@@ -26,6 +26,8 @@ from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
 from verifier.clip import FirstLayers, clip, first_layers
+
+MULTIPLIERS = ("alpha", "beta", "weights", "region")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,7 @@ class _Root:
         case: position among the cases searched; ``number``: in the property.
         state: a single domain.
         forms: by disjunct ``(D, k, n)``; shorter disjuncts repeat their last constraint.
+        exponents: of the forms; see ``bounds_spec``.
         lengths: how many constraints each disjunct really has.
         first: what is clipped; ``None`` where that is not worth its memory.
     """
@@ -44,6 +47,7 @@ class _Root:
     number: int
     state: Domains
     forms: Rows
+    exponents: Tensor
     lengths: Sequence[int]
     first: FirstLayers | None = None
 
@@ -148,7 +152,7 @@ class NeuronSearch:
             root.state,
             torch.tensor([disjunct], device=net.device),
             signs,
-            Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None),
+            Multipliers(torch.zeros_like(signs)),
             torch.tensor([node]),
         )
         start = initial(self._problem(root, leaves))
@@ -208,7 +212,7 @@ class NeuronSearch:
         return True
 
     def _plain(self, root: _Root, disjuncts: Tensor, signs: Tensor) -> Multipliers:
-        placeholder = Multipliers(torch.zeros_like(signs), torch.zeros_like(signs), None)
+        placeholder = Multipliers(torch.zeros_like(signs))
         leaves = _Leaves(root.state, disjuncts, signs, placeholder, torch.zeros(len(signs)))
         return initial(self._problem(root, leaves))
 
@@ -217,9 +221,9 @@ class NeuronSearch:
         goal = whole_goal(self._table, torch.tensor([case], device=net.device))
         lengths = torch.bincount(goal.slot, minlength=len(goal.slot_owner)).tolist()
         if not lengths or min(lengths) == 0:
-            return _Root(case, number, state, Rows({}, state.low[:0]), lengths)
-        forms, _ = self._table.forms(net, goal.slot_disjunct)
-        return _Root(case, number, state, forms, lengths, self._clipped())
+            return _Root(case, number, state, Rows({}, state.low[:0]), goal.slot[:0], lengths)
+        forms, _, exponents = self._table.forms(net, goal.slot_disjunct)
+        return _Root(case, number, state, forms, exponents, lengths, self._clipped())
 
     def _clipped(self) -> FirstLayers | None:
         small = self._nets.sure.neuron_count <= self._settings.clip_neurons
@@ -241,6 +245,7 @@ class NeuronSearch:
             state.lower.where(signs >= 0, state.lower.clamp(min=0.0)),
             state.upper.where(signs <= 0, state.upper.clamp(max=0.0)),
             signs,
+            self._table.regions(torch.tensor([root.case], device=signs.device)),
         )
 
     def _attempt(
@@ -250,7 +255,7 @@ class NeuronSearch:
         self.evaluated += len(leaves.node)
         problem = self._problem(root, leaves)
         quick = fast_problem(self._nets, problem)
-        start = Multipliers(*(_cast(p, quick.low.dtype) for p in _parts(leaves.multipliers)))
+        start = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         settings = self._settings
         effort = Effort(steps, enough=settings.fast_margin, deadline=deadline)
         if steps:
@@ -283,16 +288,12 @@ class NeuronSearch:
         at = torch.arange(len(signs), device=signs.device)
         side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
         signs[at, taken["neuron"].repeat_interleave(2)] = side
-        weights = taken.get("weights")
+        held = {name: taken[name] for name in MULTIPLIERS if name in taken}
         leaves = _Leaves(
             self._taken(root, taken),
             taken["disjunct"].repeat_interleave(2),
             signs,
-            Multipliers(
-                taken["alpha"].repeat_interleave(2, 0),
-                taken["beta"].repeat_interleave(2, 0),
-                None if weights is None else weights.repeat_interleave(2, 0),
-            ),
+            Multipliers(**held).map(lambda part: part.repeat_interleave(2, 0)),
             torch.stack([node, node + 1], 1).reshape(-1),
         )
         leaves, closed, points = self._attempt(root, leaves, self._settings.steps, deadline)
@@ -377,13 +378,15 @@ class NeuronSearch:
         for node in leaves.node.tolist():
             path = [n for n, _ in self._tree.path(int(node))]
             splits.append([self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON])
-        lengths = [root.lengths[d] for d in leaves.disjunct.tolist()]
-        return leaf_hints(problem, stored, range(len(lengths)), lengths, splits)
+        lengths = torch.tensor(root.lengths, device=problem.low.device)[leaves.disjunct]
+        case = torch.full_like(leaves.disjunct, root.case)
+        stated = Stated.of(self._table, case, lengths, root.exponents[leaves.disjunct])
+        return leaf_hints(problem, stored, stated, range(len(splits)), splits)
 
     def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""
         quick = fast_problem(self._nets, self._problem(root, leaves))
-        own = Multipliers(*(_cast(p, quick.low.dtype) for p in _parts(leaves.multipliers)))
+        own = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         found = bounded(quick, own, gradient=True)
         given, height = neuron_scores(self._nets.fast, found, quick.lower, quick.upper, own.alpha)
         neuron, possible = self._choose(root, leaves, own, given, height)
@@ -396,8 +399,6 @@ class NeuronSearch:
         columns = {
             "disjunct": leaves.disjunct[kept],
             "signs": leaves.signs[kept].to(torch.int8),
-            "alpha": own.alpha[kept],
-            "beta": torch.zeros_like(own.alpha[kept]) if own.beta is None else own.beta[kept],
             "neuron": neuron[kept],
             "node": leaves.node[kept.cpu()],
         }
@@ -405,8 +406,9 @@ class NeuronSearch:
             count = len(leaves.node)
             for name in ("low", "high", "lower", "upper"):
                 columns[name] = getattr(leaves.state, name).expand(count, -1)[kept]
-        if own.weights is not None:
-            columns["weights"] = own.weights[kept]
+        for name, part in zip(MULTIPLIERS, own.take(kept).parts(), strict=True):
+            if part is not None:
+                columns[name] = part
         if len(kept):
             pool.add(found.bound[kept].double(), **columns)
 
@@ -437,11 +439,3 @@ class NeuronSearch:
             merits.append(torch.where(stable, -float("inf"), merit))
         best = torch.stack(merits, 1).argmax(1)
         return picks.gather(1, best[:, None])[:, 0], possible
-
-
-def _parts(multipliers: Multipliers) -> tuple[Tensor | None, ...]:
-    return multipliers.alpha, multipliers.beta, multipliers.weights
-
-
-def _cast(values: Tensor | None, dtype: torch.dtype) -> Tensor:
-    return values if values is None else values.to(dtype)  # type: ignore[return-value]

@@ -18,6 +18,7 @@ from proofs.proof import Side
 from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, optimise
 from verifier.bab_tree import BoundStep, LeafHint
 from verifier.bounds import Domains, Rows, TorchNetwork, UnivariateNode, neuron_rows
+from verifier.bounds_spec import Table
 
 HINT_BUDGET = 6_000_000
 """Slopes stored for one case's prelude at most."""
@@ -36,6 +37,7 @@ def fast_problem(nets: Nets, problem: Problem) -> Problem:
     dtype = nets.fast.dtype
     forms = {t: m.to(dtype) for t, m in problem.forms.coefficients.items()}
     signs = None if problem.signs is None else problem.signs.to(dtype)
+    region = problem.region
     return Problem(
         nets.fast,
         Rows(forms, problem.forms.constant.to(dtype)),
@@ -44,6 +46,7 @@ def fast_problem(nets: Nets, problem: Problem) -> Problem:
         problem.lower.to(dtype),
         problem.upper.to(dtype),
         signs,
+        None if region is None else (region[0].to(dtype), region[1].to(dtype)),
     )
 
 
@@ -161,11 +164,32 @@ def _apply(
     return BoundStep(tensor, rows[kept].cpu().numpy(), side, slopes, indices)
 
 
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """How the forms of a problem's rows stand in the property.
+
+    Attributes:
+        lengths: ``(R,)`` how many constraints the row's disjunct has.
+        exponents: ``(R, k)`` of them, ``region``: ``(R, q)`` of the region's constraints;
+            see ``bounds_spec``.
+    """
+
+    lengths: Tensor
+    exponents: Tensor
+    region: Tensor | None = None
+
+    @staticmethod
+    def of(table: Table, case: Tensor, lengths: Tensor, exponents: Tensor) -> Stated:
+        """For rows of the given cases, ``case (R,)``."""
+        region = None if table.region is None else table.region[2][case]
+        return Stated(lengths, exponents, region)
+
+
 def leaf_hints(
     problem: Problem,
     stored: Multipliers,
+    stated: Stated,
     places: Sequence[int],
-    lengths: Sequence[int],
     splits: Sequence[Sequence[int]] | None = None,
 ) -> list[LeafHint]:
     """The hints of some rows of a problem, as leaves of the proof take them.
@@ -173,7 +197,6 @@ def leaf_hints(
     Args:
         stored: rounded multipliers.
         places: the rows.
-        lengths: by row, the number of constraints of its disjunct.
         splits: by row, the neurons split on the path, from the root down.
     """
     net = problem.net
@@ -185,16 +208,25 @@ def leaf_hints(
     full = torch.where(unstable, stored.alpha[rows], (lower >= 0).to(stored.alpha))
     grid = (full * GRID).round().to(torch.int16).cpu().numpy()
     beta = None if stored.beta is None else stored.beta[rows].cpu().numpy()
-    weights = None if stored.weights is None else stored.weights[rows].tolist()
+    lengths = stated.lengths[rows].tolist()
+    weights = _unscaled(stored.weights, stated.exponents, rows)
+    region = _unscaled(stored.region, stated.region, rows)
     readers = [n for n in net.needed if isinstance(net.nodes[n], UnivariateNode)]
     columns = {n: net.neurons[net.nodes[n].source] for n in readers}  # type: ignore[union-attr]
     hints = []
     for k, length in enumerate(lengths):
-        own = [] if weights is None or length == 1 else weights[k][:length]
-        if own and weights is not None:
+        own = [] if length == 1 else weights[k][:length]
+        if own:
             own[-1] += sum(weights[k][length:])
         path = [] if splits is None else splits[k]
         held = [] if beta is None else beta[k, path]
         slopes = {n: grid[k, where].copy() for n, where in columns.items()}
-        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own))
+        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own, region[k]))
     return hints
+
+
+def _unscaled(values: Tensor | None, exponents: Tensor | None, rows: Tensor) -> list[list[float]]:
+    """Multipliers of rows ``(R, k)`` for the constraints as the kernel takes them."""
+    if values is None or exponents is None:
+        return [[] for _ in rows]
+    return torch.ldexp(values[rows], -exponents[rows]).tolist()

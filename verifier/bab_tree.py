@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -35,11 +35,13 @@ class LeafHint:
         slopes: lower-side slopes ``(n,)`` by univariate tensor, counted in units of 2**-7.
         beta: multipliers of the neuron splits on the path, from the root down; float32.
         weights: of the disjunct's constraints; empty: each constraint alone.
+        region: multipliers of the constraints of the case's region.
     """
 
     slopes: Mapping[int, Array]
     beta: Array
     weights: Sequence[float] = ()
+    region: Sequence[float] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,10 +209,13 @@ def _write_step(builder: ProofBuilder, step: BoundStep) -> int:
 def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
     if hint is None:
         return None
-    multipliers: Iterable[tuple[Fact, int, float]] = [
+    multipliers: list[tuple[Fact, int, float]] = [
         (Fact.SPLIT, depth, float(value))
         for depth, value in enumerate(np.asarray(hint.beta, dtype=np.float32))
         if value > 0
+    ]
+    multipliers += [
+        (Fact.REGION, index, value) for index, value in enumerate(hint.region) if value > 0
     ]
     slopes = {tensor: values * 2.0**-7 for tensor, values in hint.slopes.items()}
     return builder.substitution(_slope_hints(slopes, {}), multipliers, hint.weights)

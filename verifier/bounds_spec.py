@@ -7,14 +7,16 @@ over disjuncts of the greatest lower bound among its constraints: positive means
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from specs.property import Case
+from specs.property import Case, Constraint
 from verifier.bounds import Rows, TorchNetwork
 
 
@@ -25,6 +27,10 @@ class Table:
     Attributes:
         outputs: ``(K, outputs)`` coefficients; ``inputs``: ``(K, I)``, ``None`` if zero.
         constant: ``(K,)``.
+        exponent: ``(K,)``: a row is 2 ** -exponent times the constraint as the kernel
+            takes it, with integer coefficients.
+        region: constraints of the cases' regions, ``(C, q, I)`` and ``(C, q)``, and their
+            exponents ``(C, q)``; where a case has fewer, 0 <= 0.  ``None``: there are none.
         disjunct: ``(K,)`` the disjunct of a row, ascending.
         row_start, disjunct_start: ``(C + 1,)`` where a case's rows and disjuncts start.
         conjunctive: every case has one disjunct, and some of them several constraints.
@@ -33,6 +39,8 @@ class Table:
     outputs: Tensor
     inputs: Tensor | None
     constant: Tensor
+    exponent: Tensor
+    region: tuple[Tensor, Tensor, Tensor] | None
     disjunct: Tensor
     row_start: Tensor
     disjunct_start: Tensor
@@ -47,19 +55,28 @@ class Table:
                 coefficients[tensor] = part if held is None else held + part
         return Rows(coefficients, self.constant[number])
 
-    def forms(self, net: TorchNetwork, disjunct: Tensor) -> tuple[Rows, Tensor]:
-        """The constraints of disjuncts ``(S,)`` as forms ``(S, k, n)``, and their numbers.
+    def regions(self, case: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The constraints of the regions of cases ``(R,)``: ``(R, q, I)`` and ``(R, q)``."""
+        return None if self.region is None else (self.region[0][case], self.region[1][case])
+
+    def forms(self, net: TorchNetwork, disjunct: Tensor) -> tuple[Rows, Tensor, Tensor]:
+        """The constraints of disjuncts ``(S,)`` as forms ``(S, k, n)``.
 
         ``k`` is the longest one's; shorter disjuncts repeat their last constraint.
+
+        Returns:
+            The forms, how many each disjunct has ``(S,)``, and their exponents ``(S, k)``.
         """
         count = torch.bincount(self.disjunct, minlength=int(self.disjunct_start[-1]))
         first = torch.cumsum(count, 0) - count
         length = count[disjunct]
         most = int(length.max()) if len(length) else 1
         offset = torch.arange(max(1, most), device=length.device).minimum(length[:, None] - 1)
-        rows = self.select(net, (first[disjunct, None] + offset).reshape(-1))
+        number = first[disjunct, None] + offset
+        rows = self.select(net, number.reshape(-1))
         parts = {t: m.reshape(len(disjunct), -1, m.shape[-1]) for t, m in rows.coefficients.items()}
-        return Rows(parts, rows.constant.reshape(len(disjunct), -1)), length
+        forms = Rows(parts, rows.constant.reshape(len(disjunct), -1))
+        return forms, length, self.exponent[number]
 
     def values(self, points: Tensor, outputs: Tensor, number: Tensor) -> Tensor:
         """Left-hand sides of rows ``number (R,)`` at points ``(R, I)`` with outputs."""
@@ -112,13 +129,15 @@ def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> T
     outputs = np.zeros((len(rows), output_size))
     inputs = np.zeros((len(rows), net.input_size)) if any(c.inputs for c in rows) else None
     constant = np.zeros(len(rows))
+    exponent = np.zeros(len(rows), dtype=np.int64)
     for position, row in enumerate(rows):
+        factor, exponent[position] = _scale(row)
         for index, weight in row.outputs:
-            outputs[position, index] = weight
+            outputs[position, index] = weight * factor
         if inputs is not None:
             for index, weight in row.inputs:
-                inputs[position, index] = weight
-        constant[position] = row.constant
+                inputs[position, index] = weight * factor
+        constant[position] = row.constant * factor
     lengths = [len(disjunct) for case in cases for disjunct in case.unsafe]
     row_counts = [sum(map(len, case.unsafe)) for case in cases]
     disjunct_counts = [len(case.unsafe) for case in cases]
@@ -133,11 +152,44 @@ def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> T
         outputs=real(outputs),
         inputs=None if inputs is None else real(inputs),
         constant=real(constant),
+        exponent=whole(exponent),
+        region=_regions(cases, net),
         disjunct=whole(np.repeat(np.arange(len(lengths)), lengths)),
         row_start=whole(np.cumsum([0, *row_counts])),
         disjunct_start=whole(np.cumsum([0, *disjunct_counts])),
         conjunctive=set(disjunct_counts) == {1} and max(row_counts) > 1,
     )
+
+
+def _scale(row: Constraint) -> tuple[Fraction, int]:
+    """What the kernel multiplies a constraint by, times 2 ** -exponent, and the exponent.
+
+    The exponent brings the largest coefficient near 1, and is 0 where it is 1.
+    """
+    coefficients = [c for _, c in (*row.inputs, *row.outputs)]
+    whole = math.lcm(*(c.denominator for c in coefficients))
+    largest = max((abs(c) * whole for c in coefficients), default=Fraction(1))
+    exponent = max(0, math.ceil(largest) - 1).bit_length()
+    return Fraction(whole, 1 << exponent), exponent
+
+
+def _regions(cases: Sequence[Case], net: TorchNetwork) -> tuple[Tensor, Tensor, Tensor] | None:
+    most = max((len(case.constraints) for case in cases), default=0)
+    if not most:
+        return None
+    normals = np.zeros((len(cases), most, net.input_size))
+    offsets = np.zeros((len(cases), most))
+    exponents = np.zeros((len(cases), most), dtype=np.int64)
+    for number, case in enumerate(cases):
+        for position, row in enumerate(case.constraints):
+            factor, exponents[number, position] = _scale(row)
+            for index, weight in row.inputs:
+                normals[number, position, index] = weight * factor
+            offsets[number, position] = row.constant * factor
+    normal, offset = (
+        torch.tensor(part, device=net.device, dtype=net.dtype) for part in (normals, offsets)
+    )
+    return normal, offset, torch.tensor(exponents, device=net.device)
 
 
 def whole_goal(table: Table, case: Tensor) -> Goal:

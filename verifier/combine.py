@@ -32,6 +32,21 @@ class Combination:
     matrix: Tensor
 
 
+def by_column(values: Tensor, goal: Goal) -> Tensor:
+    """Values of rows ``(R,)`` as a row for each domain, ``(B, m)``, padded with zeros."""
+    column = _column(goal)
+    out = values.new_zeros(goal.domains, int(column.max()) + 1)
+    out[goal.owner, column] = values
+    return out
+
+
+def _column(goal: Goal) -> Tensor:
+    """The position of each row among those of its domain, ``(R,)``."""
+    count = torch.bincount(goal.owner, minlength=goal.domains)
+    first = torch.cumsum(count, 0) - count
+    return torch.arange(len(goal.owner), device=goal.owner.device) - first[goal.owner]
+
+
 def combine(
     matrix: Tensor, constant: Tensor, goal: Goal, low: Tensor, high: Tensor, rounds: int = 16
 ) -> Combination:
@@ -41,10 +56,8 @@ def combine(
         matrix, constant: ``(R, I)`` and ``(R,)`` linear bounds of the goal's rows.
         low, high: ``(B, I)`` the boxes.
     """
-    count = torch.bincount(goal.owner, minlength=goal.domains)
-    width = int(count.max())
-    first = torch.cumsum(count, 0) - count
-    column = torch.arange(len(goal.owner), device=matrix.device) - first[goal.owner]
+    column = _column(goal)
+    width = int(column.max()) + 1
     center, radius = (low + high) * 0.5, (high - low) * 0.5
     at_center = constant + (matrix * center[goal.owner]).sum(-1)
     reach = matrix.new_zeros(goal.domains, width, matrix.shape[1])
