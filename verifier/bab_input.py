@@ -131,13 +131,13 @@ class InputSearch:
             self._begun = True
             if not self._roots(deadline):
                 return "violated" if self._candidates.found else "timeout"
-        while len(self._pool):
+        while len(self._pool) and self._settings.split:
             if time.monotonic() >= deadline:
                 return "timeout"
             if not self._round():
                 return "violated"
             progress()
-        return "exhausted" if self._stuck else "closed"
+        return "exhausted" if self._stuck or len(self._pool) else "closed"
 
     def reopen(self, node: int) -> None:
         """Search below a leaf that was closed in vain."""

@@ -118,7 +118,8 @@ class NeuronSearch:
             if number not in self._tree.roots:
                 self._tree.add_root(number)
         while True:
-            active = next((c for c, pool in self._pools.items() if len(pool)), None)
+            splittable = self._pools.items() if self._settings.split else ()
+            active = next((c for c, pool in splittable if len(pool)), None)
             if time.monotonic() >= deadline:
                 return "timeout"
             if active is not None:
@@ -128,7 +129,7 @@ class NeuronSearch:
                 if not self._begin(self._waiting.pop(), deadline):
                     return "violated"
             else:
-                return "exhausted" if self._stuck else "closed"
+                return "exhausted" if self._stuck or self.open else "closed"
             progress()
 
     def reopen(self, node: int) -> None:

@@ -24,6 +24,7 @@ class Settings:
 
     Attributes:
         method: what to split; ``auto`` chooses by the query.
+        split: whether to split at all; otherwise the roots' bounds decide.
         margin: a bound counts as positive only above this.
         batch: most domains evaluated at once.
         round_seconds: how long a round should take.
@@ -46,6 +47,7 @@ class Settings:
     """
 
     method: Method = "auto"
+    split: bool = True
     margin: float = 1e-7
     batch: int = 2048
     round_seconds: float = 0.5

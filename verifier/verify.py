@@ -196,11 +196,11 @@ class _Run:
             return found
         if self._left() <= 0:
             return self._undecided("timeout", "the time limit")
-        if not (self._small and method == "attack") and method != "bounds":
+        if not (self._small and method == "attack"):
             _need_torch(self.options.device)
         if method in ("auto", "attack") and not self._small:
             found = self._torch_attack()
-        if found is None and method in ("auto", "bab"):
+        if found is None and method in ("auto", "bab", "bounds"):
             found = self._search(open_cases)
         if found is not None:
             return found
@@ -280,11 +280,13 @@ class _Run:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
         with self._stage("search") as result:
             from verifier.bab import Search
+            from verifier.bab import Settings as SearchSettings
 
             search = Search(
                 self.query,
                 deadline=self._share(self.search_share),
                 device=self.options.device,
+                settings=SearchSettings(split=self.options.method != "bounds"),
                 on_candidate=self._on_candidate,
                 on_progress=lambda p: self.progress.leaves("search", p.open, p.closed, p.worst),
                 cases=cases,
@@ -304,6 +306,8 @@ class _Run:
                 return self._violated(self._found)
             if status == "timeout":
                 return self._undecided("timeout", "branch and bound reached its time limit")
+            if status != "closed" and self.options.method == "bounds":
+                return self._undecided("unknown", "bounds without splits do not decide it")
             if status != "closed":
                 return self._undecided("unknown", f"branch and bound ended: {status}")
             self.claim = "unsat"

@@ -203,13 +203,26 @@ def test_only_open_cases_are_searched() -> None:
     assert verdict.evidence.arrays["case_number"].tolist() == [1]
 
 
-def test_attack_and_bounds_alone() -> None:
-    query = hard()
-    for method in ("attack", "bounds"):
-        verdict = verify(query, Options(timeout=20, method=method))
-        assert verdict.answer == "unknown"
-        assert verdict.evidence is None
-        assert "search" not in {s.name for s in verdict.stages}
+def test_attack_alone() -> None:
+    verdict = verify(hard(), Options(timeout=20, method="attack"))
+    assert verdict.answer == "unknown"
+    assert verdict.evidence is None
+    assert "search" not in {s.name for s in verdict.stages}
+
+
+def test_bounds_alone_optimise_slopes_and_split_nothing() -> None:
+    made = random_mlp([4, 10, 10, 2], 6)
+    decided = {}
+    for threshold in np.arange(1.2, 3.0, 0.05):
+        query = at_least(made, float(threshold), 4)
+        verdict = verify(query, Options(timeout=20, method="bounds"))
+        decided[check_proof(query, None).verdict, verdict.answer] = verdict
+    assert set(decided) == {("invalid", "unknown"), ("invalid", "unsat"), ("valid unsat", "unsat")}
+    proof = decided["invalid", "unsat"].evidence
+    assert isinstance(proof, Proof)
+    assert proof.leaves == 1
+    assert proof.splits == ""
+    assert "without splits" in decided["invalid", "unknown"].reason
 
 
 @pytest.mark.parametrize(
