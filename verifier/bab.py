@@ -49,7 +49,8 @@ class Search:
         deadline: ``time.monotonic()`` at which to stop.
         on_candidate: gets points ``(k, input_size)`` that violate as far as floating-point
             numbers tell; returns whether one of them is a confirmed violation.
-        on_progress: called about once a round.
+        on_round: called after every round; returns whether a violation was confirmed
+            elsewhere, which ends the search.
         cases: numbers of the cases to search; all if ``None``.
 
     Raises:
@@ -64,12 +65,12 @@ class Search:
         device: str = "cpu",
         settings: Settings | None = None,
         on_candidate: OnCandidate | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_round: Callable[[Progress], bool] | None = None,
         cases: Sequence[int] | None = None,
     ) -> None:
         self._query, self._deadline = query, deadline
         self._settings = settings or Settings()
-        self._on_progress = on_progress
+        self._on_round = on_round
         net = compile_network(query.network, device)
         numbers = list(range(len(query.property.cases)) if cases is None else cases)
         chosen = [query.property.cases[number] for number in numbers]
@@ -116,7 +117,7 @@ class Search:
         """
         self._begun = time.monotonic()
         try:
-            return self._engine.run(self._deadline, self._progress)
+            return self._engine.run(self._deadline, self._round_over)
         except OutOfTimeError:  # what was in work stays open in the tree
             return "timeout"
 
@@ -133,8 +134,9 @@ class Search:
         """Set another deadline for the next ``run``."""
         self._deadline = deadline
 
-    def _progress(self) -> None:
-        if self._on_progress is not None:
-            closed = self._tree.kind.count(1)
-            elapsed = time.monotonic() - self._begun
-            self._on_progress(Progress(elapsed, self._engine.open, closed, self._engine.worst))
+    def _round_over(self) -> bool:
+        if self._on_round is None:
+            return False
+        closed = self._tree.kind.count(1)
+        elapsed = time.monotonic() - self._begun
+        return self._on_round(Progress(elapsed, self._engine.open, closed, self._engine.worst))

@@ -124,7 +124,7 @@ class InputSearch:
         """Least value of an open domain."""
         return self._pool.worst
 
-    def run(self, deadline: float, progress: Callable[[], None]) -> str:
+    def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
         self._tick = until(deadline)
         if not self._begun:
@@ -136,7 +136,8 @@ class InputSearch:
                 return "timeout"
             if not self._round():
                 return "violated"
-            progress()
+            if round_over():
+                return "violated"
         return "exhausted" if self._stuck or len(self._pool) else "closed"
 
     def reopen(self, node: int) -> None:

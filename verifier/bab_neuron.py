@@ -112,7 +112,7 @@ class NeuronSearch:
         """Least bound of an open domain of the cases begun."""
         return min((pool.worst for pool in self._pools.values()), default=float("inf"))
 
-    def run(self, deadline: float, progress: Callable[[], None]) -> str:
+    def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
         for number in self._numbers:
             if number not in self._tree.roots:
@@ -130,7 +130,8 @@ class NeuronSearch:
                     return "violated"
             else:
                 return "exhausted" if self._stuck or self.open else "closed"
-            progress()
+            if round_over():
+                return "violated"
 
     def reopen(self, node: int) -> None:
         """Search below a leaf that was closed in vain."""

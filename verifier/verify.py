@@ -23,6 +23,7 @@ from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
 from verifier.attack import Attack, Settings
+from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator, multiplications
 from verifier.progress import Progress
@@ -30,6 +31,7 @@ from verifier.replay import Replayed
 
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
+    from verifier.bab import Progress as Far
 
 METHODS = ("auto", "bounds", "bab", "attack")
 LATER_METHODS = ("star", "smt")
@@ -178,6 +180,7 @@ class _Run:
         self.search_share = _SEARCH_SHARE
         self.claim: str | None = None
         self._found: Confirmed | None = None
+        self._again = RepeatedAttack(query, self._evaluator, self.confirm, deadline, options.seed)
 
     def verdict(self) -> Verdict:
         method = self.options.method
@@ -268,11 +271,17 @@ class _Run:
         """Whether numpy is quicker than torch on the network."""
         return multiplications(self.query.network) <= _SMALL_MULTIPLICATIONS
 
+    def _evaluator(self) -> Evaluator:
+        """What evaluates the network fastest."""
+        if self._small:
+            return NumpyEvaluator(self.query.network)
+        from verifier.attack_torch import TorchEvaluator
+
+        return TorchEvaluator(self.query.network, self.options.device)
+
     def _torch_attack(self) -> Verdict | None:
         with self._stage("attack") as result:
-            from verifier.attack_torch import TorchEvaluator
-
-            evaluator = TorchEvaluator(self.query.network, self.options.device)
+            evaluator = self._evaluator()
             result.append("start of torch")
         return self._attack(evaluator, sampling=False, settings=_THOROUGH)
 
@@ -288,7 +297,7 @@ class _Run:
                 device=self.options.device,
                 settings=SearchSettings(split=self.options.method != "bounds"),
                 on_candidate=self._on_candidate,
-                on_progress=lambda p: self.progress.leaves("search", p.open, p.closed, p.worst),
+                on_round=self._round_over,
                 cases=cases,
             )
             result.append("made")
@@ -325,6 +334,13 @@ class _Run:
             search.reopen(nodes)
             search.extend(self._share(self.search_share))
         return self._undecided("unknown", f"leaves still rejected after {_MOST_REOPENINGS} checks")
+
+    def _round_over(self, far: Far) -> bool:
+        """Report; now and then attack with other random numbers."""
+        self.progress.leaves("search", far.open, far.closed, far.worst)
+        if self.options.method == "auto" and self._found is None:
+            self._found = self._again.attack(far.elapsed)
+        return self._found is not None
 
     def _on_candidate(self, points: FloatArray) -> bool:
         for x in points:

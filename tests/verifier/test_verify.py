@@ -278,3 +278,44 @@ def test_an_easy_question_imports_neither_torch_nor_onnxruntime() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a later attack finds ends the search; the share of time is kept."""
+    from verifier import attack_again
+
+    class Scripted:
+        seeds: list[int] = []
+
+        def __init__(self, *_: Any, settings: Any, **__: Any) -> None:
+            self.seeds.append(settings.seed)
+
+        def descend(self) -> str | None:
+            time.sleep(0.02)
+            return "found" if self.seeds[-1] == 9 else None
+
+    monkeypatch.setattr(attack_again, "Attack", Scripted)
+    query = hard()
+    again = attack_again.RepeatedAttack(query, lambda: None, lambda *_: None, 1e18, 7)  # type: ignore[arg-type]
+    assert again.attack(0.5) is None
+    assert Scripted.seeds == []  # too early
+    assert again.attack(1.0) is None
+    again._spent = 0.2
+    assert again.attack(1.5) is None
+    assert Scripted.seeds == [8]  # the share is used up
+    assert again.attack(9.0) == "found"
+    assert Scripted.seeds == [8, 9]
+
+
+def test_a_violation_found_between_rounds_ends_the_search() -> None:
+    from verifier.bab import Search
+    from verifier.bab import Settings as SearchSettings
+
+    for method in ("inputs", "neurons"):
+        search = Search(
+            hard(),
+            deadline=time.monotonic() + 20,
+            settings=SearchSettings(method=method),
+            on_round=lambda far: far.closed >= 0,
+        )
+        assert search.run() == "violated"
