@@ -8,7 +8,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -285,7 +285,7 @@ def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> Non
     from verifier import attack_again
 
     class Scripted:
-        seeds: list[int] = []
+        seeds: ClassVar[list[int]] = []
 
         def __init__(self, *_: Any, settings: Any, **__: Any) -> None:
             self.seeds.append(settings.seed)
