@@ -228,10 +228,11 @@ class NeuronSearch:
         return _Root(case, number, state, forms, exponents, lengths, self._clipped())
 
     def _clipped(self) -> FirstLayers | None:
+        """What clipping can tighten; boxes alone are not worth a second look at a leaf."""
         small = self._nets.sure.neuron_count <= self._settings.clip_neurons
         if self._first is None and small and self._settings.clips:
             self._first = first_layers(self._nets.sure)
-        return self._first
+        return self._first if self._first is not None and self._first.parts else None
 
     def _problem(self, root: _Root, leaves: _Leaves) -> Problem:
         """The sure problem of a batch: bounds cut at the splits."""

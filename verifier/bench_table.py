@@ -25,6 +25,7 @@ class Row:
         search_wall, search_cpu: of the kernel without hints, attacks and the search.
         check_wall, check_cpu: of the kernel on the search's proofs.
         searched: whether a search was needed; ``splits``: what its proof splits, if anything.
+        torch: whether a member that needs torch ran.
         leaves, proof_bytes: of the proof.
         inside: whether a witness's float32 rounding lies in the region itself.
         evidence: file, relative to the results.
@@ -45,6 +46,7 @@ class Row:
     check_cpu: float = 0.0
     searched: bool = False
     splits: str = ""
+    torch: bool = False
     leaves: int = 0
     proof_bytes: int = 0
     inside: bool = True
@@ -78,7 +80,8 @@ class Row:
         """The row that :meth:`cells` was written from."""
         values: dict[str, object] = {}
         for field in dataclasses.fields(Row):
-            values[field.name] = _PARSERS[str(field.type)](cells[field.name])
+            if field.name in cells:  # a file of an older version lacks some
+                values[field.name] = _PARSERS[str(field.type)](cells[field.name])
         return Row(**values)  # type: ignore[arg-type]
 
 

@@ -169,6 +169,7 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
         "check_wall": checking[0],
         "check_cpu": checking[1],
         "searched": any(stage.name == "search" for stage in verdict.stages),
+        "torch": any(s.name == "search" or "torch" in s.result for s in verdict.stages),
         "leaves": verdict.leaves,
     }
     if isinstance(verdict.evidence, Proof):

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from specs import network as normal
+from specs.enclosure import Enclosure
 from specs.errors import UnsupportedOperatorError
-from specs.linear import Identity
+from specs.linear import Identity, MatMul
 from verifier.bounds_maps import TorchMap, compile_map
 from verifier.relaxations import Lines, Relaxation, find
 
@@ -144,6 +145,7 @@ def compile_network(
             pre.add(node.source)
         elif isinstance(node, normal.Linear):
             compiled = _linear(node, nodes, readers, device, dtype)
+            compiled = _straight(number, compiled, nodes, source, device, dtype)
             nodes.append(compiled)
             sources = [t for t, _ in compiled.terms]
             if len(set(sources)) == len(sources) and all(nodes[t] is None for t in sources):
@@ -186,6 +188,68 @@ def _linear(
             return LinearNode(folded.terms, folded.offset if shift is None else shift)
     terms = [(t.source, compile_map(t.map, device, dtype)) for t in node.terms]
     return LinearNode(tuple(terms), shift)
+
+
+def _straight(
+    number: int,
+    node: LinearNode,
+    nodes: list[LinearNode | UnivariateNode | None],
+    source: normal.Network,
+    device: str,
+    dtype: torch.dtype,
+) -> LinearNode:
+    """A chain of linear nodes as one map of the input, where that has fewer coefficients.
+
+    Its interval bounds are then exact, and rows pass it at once.
+    """
+    if len(source.inputs) != 1 or all(nodes[t] is None for t, _ in node.terms):
+        return node
+    width = source.sizes[source.inputs[0]]
+    chain = _chain(node, nodes)
+    if chain is None:
+        return node
+    cost = sum(
+        t.map.fan_in * t.map.target_size
+        for tensor in (number, *chain)
+        for t in source.nodes[tensor].terms  # type: ignore[union-attr]
+    )
+    if width * source.sizes[number] > cost:
+        return node
+    values = {source.inputs[0]: torch.eye(width + 1, width, device=device, dtype=dtype)}
+    for tensor in chain:
+        before = nodes[tensor]
+        if isinstance(before, LinearNode):
+            values[tensor] = _forward(before, values)
+    rows = _forward(node, values)  # the last one is at the input 0
+    matrix = compile_map(
+        MatMul(Enclosure((rows[:-1] - rows[-1]).cpu().double().numpy())), device, dtype
+    )
+    return LinearNode(((source.inputs[0], matrix),), rows[-1])
+
+
+def _chain(node: LinearNode, nodes: list[LinearNode | UnivariateNode | None]) -> list[int] | None:
+    """The linear tensors between the input and a node, ascending; ``None`` if others are."""
+    reached: set[int] = set()
+    front = [t for t, _ in node.terms]
+    while front:
+        tensor = front.pop()
+        before = nodes[tensor]
+        if isinstance(before, UnivariateNode):
+            return None
+        if before is not None and tensor not in reached:
+            reached.add(tensor)
+            front += [t for t, _ in before.terms]
+    return sorted(reached)
+
+
+def _forward(node: LinearNode, values: Mapping[int, Tensor]) -> Tensor:
+    total: Tensor | None = None
+    for tensor, linear in node.terms:
+        part = linear.forward(values[tensor])
+        total = part if total is None else total + part
+    if total is None:
+        raise UnsupportedOperatorError("the search has no rule for a node without sources")
+    return total if node.offset is None else total + node.offset
 
 
 def _needed(

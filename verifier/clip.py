@@ -31,11 +31,6 @@ class FirstLayers:
 
     parts: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
 
-    @property
-    def entries(self) -> int:
-        """Number of coefficients."""
-        return sum(matrix.numel() for matrix, _ in self.parts.values())
-
 
 def first_layers(net: TorchNetwork) -> FirstLayers:
     """The pre-activations that the kernel clips."""
