@@ -20,6 +20,9 @@ from torch.nn import functional
 from specs import linear
 from specs.errors import ModelError
 
+FEW = 16
+"""Inputs of a dense map that count as few."""
+
 
 class TorchMap(Protocol):
     """A linear map on the last axis: ``(batch, source) <-> (batch, target)``."""
@@ -32,6 +35,13 @@ class TorchMap(Protocol):
 
     def pick(self, index: Tensor) -> Tensor | None:
         """Rows ``index`` of the map's matrix, ``(k, source)``, where they are at hand."""
+        ...
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Places and coefficients of rows ``index``, ``(k, f)`` each, where they are few.
+
+        ``None`` where rows are dense; a coefficient of 0 fills a row up.
+        """
         ...
 
 
@@ -48,6 +58,9 @@ class _Identity:
 
     def pick(self, index: Tensor) -> Tensor | None:
         return None
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        return index[:, None], torch.ones((), device=index.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +88,15 @@ class _Selection:
 
     def pick(self, index: Tensor) -> Tensor | None:
         return None
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        table = self.inverse if self.transposed else self.index
+        if table is None:
+            return None
+        source = table[index]
+        missing = len(self.index) if self.transposed else self.size
+        kept = source < missing
+        return source.where(kept, 0)[:, None], kept[:, None].to(torch.get_default_dtype())
 
     def _take(self, values: Tensor) -> Tensor:
         if self.complete:
@@ -105,6 +127,9 @@ class _Scale:
     def pick(self, index: Tensor) -> Tensor | None:
         return None
 
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        return index[:, None], self.weight[index][:, None]
+
 
 @dataclass(frozen=True, eq=False)
 class _MatMul:
@@ -124,6 +149,12 @@ class _MatMul:
 
     def pick(self, index: Tensor) -> Tensor | None:
         return self.transpose.index_select(0, index) if self.rows == 1 else None
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.rows != 1 or self.weight.shape[0] > FEW:
+            return None
+        source = torch.arange(self.weight.shape[0], device=index.device)
+        return source[None, :], self.transpose[index]
 
     def _times(self, values: Tensor, matrix: Tensor) -> Tensor:
         if self.rows == 1:
@@ -154,6 +185,9 @@ class _Sparse:
     def pick(self, index: Tensor) -> Tensor | None:
         out = self.values.new_zeros(len(index), self.matrix.shape[1])
         return out.scatter_add(1, self.entries[index], self.values[index])
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        return self.entries[index], self.values[index]
 
     def _times(self, matrix: Tensor, values: Tensor) -> Tensor:
         flat = values.reshape(-1, values.shape[-1])
@@ -186,6 +220,9 @@ class _Conv:
         return self._apply(rows, self.weight, not self.shape.transposed)
 
     def pick(self, index: Tensor) -> Tensor | None:
+        return None
+
+    def spread(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
         return None
 
     def _apply(self, values: Tensor, weight: Tensor, transposed: bool) -> Tensor:

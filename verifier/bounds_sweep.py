@@ -12,6 +12,7 @@ from torch import Tensor
 from specs.errors import FarkasError
 from verifier.bounds import (
     Domains,
+    LinearNode,
     Rows,
     TorchNetwork,
     UnivariateNode,
@@ -23,10 +24,15 @@ from verifier.bounds import (
     neuron_rows,
     substitute,
 )
+from verifier.bounds_sparse import FILLED, Entries, pass_back
 from verifier.relaxations import Lines
 
 CHUNK = 1 << 18
 """Numbers in the widest array of one chunk of rows: a few megabytes, near the caches."""
+
+
+SPARSE_ROWS = 1 << 14
+"""Neurons whose sparse rows are passed back at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,25 +127,63 @@ def _substitute_unstable(
     where = net.neurons[tensor]
     lower, upper = state.lower[:, where], state.upper[:, where]
     owners, indices = ((lower < 0) & (upper > 0)).nonzero(as_tuple=True)
-    size = chunk_rows(net)
+    sparse = _starts_sparse(net, tensor)
+    size = SPARSE_ROWS if sparse else chunk_rows(net)
     for start in range(0, len(owners), size):
         tick()
         owner, index = owners[start : start + size], indices[start : start + size]
-        bound = _bound(net, both_sides(neuron_rows(net, tensor, index)), owner, state, lines)
+        if sparse:
+            bound = _bound_sparse(net, tensor, index, owner, state, lines)
+        else:
+            rows = both_sides(neuron_rows(net, tensor, index))
+            bound = _bound(net, rows, torch.cat([owner, owner]), state, lines)
         below, above = bound[: len(owner)], -bound[len(owner) :]
         lower[owner, index] = torch.maximum(lower[owner, index], below)
         upper[owner, index] = torch.minimum(upper[owner, index], above)
     return 2 * len(owners)
 
 
+def _starts_sparse(net: TorchNetwork, tensor: int) -> bool:
+    """Whether rows of a tensor have few coefficients at the tensors before it."""
+    node = net.nodes[tensor]
+    nothing = torch.zeros(0, dtype=torch.long, device=net.device)
+    if not isinstance(node, LinearNode):
+        return False
+    for source, linear in node.terms:
+        spread = linear.spread(nothing)
+        if spread is None or spread[0].shape[-1] > FILLED * net.sizes[source]:
+            return False
+    return True
+
+
+def _bound_sparse(
+    net: TorchNetwork,
+    tensor: int,
+    index: Tensor,
+    owner: Tensor,
+    state: Domains,
+    lines: dict[int, Lines],
+) -> Tensor:
+    """Lower bounds of entries, then of their negatives."""
+    twice = torch.cat([owner, owner])
+    rows = pass_back(net, tensor, Entries.neurons(index, state.low), lines, twice)
+    size = max(64, CHUNK // net.width)
+    parts = []
+    for start in range(0, len(twice), size):
+        some = slice(start, start + size)
+        coefficients = {t: m[some] for t, m in rows.coefficients.items()}
+        part = Rows(coefficients, rows.constant[some])
+        parts.append(_bound(net, part, twice[some], state, lines))
+    return torch.cat(parts)
+
+
 def _bound(
     net: TorchNetwork, rows: Rows, owner: Tensor, state: Domains, lines: dict[int, Lines]
 ) -> Tensor:
-    twice = torch.cat([owner, owner])
-    matrix, constant = substitute(net, rows, lambda number: gather(lines[number], twice))
+    matrix, constant = substitute(net, rows, lambda number: gather(lines[number], owner))
     if len(state) == 1:
         return concretize(matrix, constant, state.low, state.high)
-    return concretize(matrix, constant, state.low[twice], state.high[twice])
+    return concretize(matrix, constant, state.low[owner], state.high[owner])
 
 
 def chunk_rows(net: TorchNetwork) -> int:
