@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from proofs.arithmetic import Arithmetic
-from proofs.bounds import Frame, propagate, sweep
+from proofs.bounds import propagate, sweep
 from proofs.domain import Domain, assume, stack
 from proofs.exact import Exact
 from proofs.format import read_evidence
+from proofs.frame import Frame
 from proofs.outward import Outward
 from proofs.proof import Proof
 from proofs.tables import Tables

@@ -18,17 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Numbers
-from proofs.bounds import (
-    Affine,
-    Batch,
-    Frame,
-    IndexArray,
-    Relaxations,
-    Rows,
-    linearize,
-    unstable,
-)
 from proofs.domain import Domain
+from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, unstable
+from proofs.substitution import linearize
 from proofs.tables import Substitution
 from proofs.unsafe import Group, Unsafe
 from specs.enclosure import FloatArray

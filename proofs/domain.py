@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
-from proofs.bounds import Batch, Frame
 from proofs.forms import Form, Place
+from proofs.frame import Batch, Frame
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.network import Input

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 
 from proofs.arithmetic import Arithmetic
-from proofs.bounds import Frame, Hints, IndexArray, Rows
 from proofs.domain import Domain, Literal, literals
 from proofs.forms import Form, combine, of_constraint
+from proofs.frame import Frame, Hints, IndexArray, Rows
 from proofs.proof import Fact, Side
 from proofs.tables import Substitution, Tables
 from specs.enclosure import FloatArray

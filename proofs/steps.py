@@ -7,20 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from proofs.bounds import (
-    Batch,
-    Frame,
-    IndexArray,
-    Relaxations,
-    bound_neurons,
-    propagate,
-    substitute,
-    unstable,
-)
+from proofs.bounds import bound_neurons, propagate
 from proofs.domain import Domain
 from proofs.facts import Facts
 from proofs.forms import Form, combine
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, unstable
 from proofs.proof import Side
+from proofs.substitution import substitute
 from proofs.tables import Step
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from proofs.bounds import Batch, Frame, propagate, sweep
+from proofs.bounds import propagate, sweep
 from proofs.clip import Clipper
 from proofs.domain import Domain, Literal, assume, literals, middle, stack, unstack
 from proofs.facts import Facts
+from proofs.frame import Batch, Frame
 from proofs.proof import NodeKind, Side
 from proofs.steps import Steps
 from proofs.tables import Step, Substitution, Tables

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Numbers
-from proofs.bounds import Batch, Frame, IndexArray, Relaxations, Rows, substitute
 from proofs.domain import Domain
 from proofs.facts import Facts
 from proofs.forms import Form, combine
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows
+from proofs.substitution import substitute
 from proofs.tables import Substitution
 
 

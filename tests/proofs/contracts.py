@@ -8,9 +8,9 @@ from fractions import Fraction
 
 import pytest
 
-from proofs import bounds, check, clip, steps, tree, unsafe
-from proofs.bounds import Batch, Frame, Rows
+from proofs import bounds, check, clip, steps, substitution, tree, unsafe
 from proofs.domain import Domain
+from proofs.frame import Batch, Frame, Rows
 from specs.network import Univariate
 from specs.query import Query
 from tests.proofs.helpers import Point, outputs_at
@@ -142,7 +142,7 @@ def watched(stated: Query, points: Sequence[Point]) -> Iterator[Watch]:
     watch = Watch(stated, points)
     with pytest.MonkeyPatch.context() as patch:
         propagate = watch.propagate(bounds.propagate)
-        substitute = watch.substitute(bounds.substitute)
+        substitute = watch.substitute(substitution.substitute)
         for module in (bounds, tree, check, steps):
             patch.setattr(module, "propagate", propagate)
         for module in (bounds, steps, unsafe):

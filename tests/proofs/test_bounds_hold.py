@@ -128,8 +128,9 @@ def test_every_bound_holds_at_every_point(arithmetic, seed):
 @given(seed=st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_intervals_hold_for_tensors_that_are_no_preactivations(seed):
-    from proofs.bounds import Batch, Frame, propagate
+    from proofs.bounds import propagate
     from proofs.check import ARITHMETICS
+    from proofs.frame import Batch, Frame
     from specs.errors import EvidenceError
     from tests.proofs.helpers import outputs_at
 

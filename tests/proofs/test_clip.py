@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs import clip
-from proofs.bounds import Affine, Batch, Frame, propagate
+from proofs.bounds import propagate
 from proofs.check import ARITHMETICS, check_proof
 from proofs.clip import Clipper, _Layer, best_multiple
+from proofs.frame import Affine, Batch, Frame
 from specs.enclosure import Enclosure
 from specs.linear import Identity, MatMul
 from specs.network import Network

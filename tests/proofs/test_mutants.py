@@ -13,11 +13,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from proofs import bounds, check, domain, facts, forms, tables, tree, witness
-from proofs.bounds import Frame, Relaxations
+from proofs import check, domain, facts, forms, frame, substitution, tables, tree, witness
 from proofs.check import check_proof
 from proofs.exact import Exact
 from proofs.facts import Facts
+from proofs.frame import Frame, Relaxations
 from proofs.functions import relu
 from proofs.outward import Outward
 from proofs.proof import Fact, NodeKind, ProofBuilder, Side, SlopeHint
@@ -705,7 +705,7 @@ def own_of_the_first(original):
 def lines_by_wrong_sign(original):
     def lines(self, tensor):
         made = original(self, tensor)
-        return bounds.Lines(made.above, made.ceiling, made.below, made.floor)
+        return frame.Lines(made.above, made.ceiling, made.below, made.floor)
 
     return lines
 
@@ -870,12 +870,12 @@ def first_lines(original):
         made = original(self, tensor)
         count = len(made.below)
         parts = (made.below, made.floor, made.above, made.ceiling)
-        return bounds.Lines(*(np.repeat(p[:1], count, axis=0) for p in parts))
+        return frame.Lines(*(np.repeat(p[:1], count, axis=0) for p in parts))
 
     return lines
 
 
-SUBSTITUTION = bounds._Substitution
+SUBSTITUTION = substitution._Substitution
 MUTANTS = (
     Mutant("multipliers not clamped", weights_have_their_sign, facts, "combine", clamped_wrong),
     Mutant("all strict", strictness_counts, facts, "combine", always_strict),
@@ -964,7 +964,7 @@ MUTANTS = (
     Mutant(
         "bounds of the first",
         bounds_stay_on_their_path,
-        bounds._Substitution,
+        SUBSTITUTION,
         "_own",
         own_of_the_first,
     ),
@@ -979,7 +979,7 @@ MUTANTS = (
     Mutant(
         "other readers forgotten",
         bounds_hold,
-        bounds._Substitution,
+        SUBSTITUTION,
         "_accumulate",
         forgets_other_readers,
     ),
@@ -1004,7 +1004,7 @@ MUTANTS = (
     Mutant(
         "a degenerate box is empty",
         contradictions_are_not_numbers,
-        bounds.Batch,
+        frame.Batch,
         "improve",
         empty_at_once,
         EXACT,
@@ -1030,8 +1030,8 @@ MUTANTS = (
         "_check_nodes",
         missing_check("exactly one tree"),
     ),
-    Mutant("stops for free", bounds_hold, bounds._Substitution, "run", stale_stop),
-    Mutant("rows mixed", rows_keep_their_entries, bounds._Substitution, "_select", union_of_rows),
+    Mutant("stops for free", bounds_hold, SUBSTITUTION, "run", stale_stop),
+    Mutant("rows mixed", rows_keep_their_entries, SUBSTITUTION, "_select", union_of_rows),
     Mutant("enclosures ignored", witnesses_are_decided_exactly, witness, "evaluate", middle_only),
     Mutant("strictness ignored", witnesses_are_decided_exactly, witness, "_largest", not_strict),
     Mutant("region ignored", witnesses_are_decided_exactly, check, "objection", region_closed),

@@ -1,0 +1,239 @@
+"""What the rules compute with: a case's frame, batches of bounds, rows, and lines.
+
+Everything is for a batch of ``B`` domains at once; a row of coefficients belongs to one
+domain, its owner, and is relaxed with that domain's bounds only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.arithmetic import Arithmetic, Interval, Numbers, usable_slopes
+from proofs.functions import function
+from proofs.outward import check_magnitude
+from proofs.proof import Side
+from specs.enclosure import FloatArray
+from specs.errors import EvidenceError
+from specs.linear import Conv, Sparse
+from specs.network import Linear, Network, Univariate
+
+IndexArray = npt.NDArray[np.int64]
+Hints = Mapping[tuple[int, Side], FloatArray]
+"""Slopes by univariate tensor and side, ``(B, n)``; NaN where the default is to be taken."""
+
+
+class Frame:
+    """What all domains of a case share: the network, the arithmetic, and magnitudes.
+
+    A magnitude bounds the absolute value of a tensor entry over the whole case, so it
+    holds on every path below, and errors charged through it are paid for every leaf.
+    """
+
+    def __init__(self, network: Network, arithmetic: Arithmetic) -> None:
+        self.network = network
+        self.arithmetic = arithmetic
+        self.preactivations = tuple(sorted({network.nodes[i].source for i in network.univariates}))  # type: ignore[union-attr]
+        self._magnitude: list[Numbers | None] = [None] * len(network.nodes)
+        self._cost: dict[int, tuple[Numbers, Any]] = {}
+        self._readers: list[list[int]] = [[] for _ in network.nodes]
+        for number, node in enumerate(network.nodes):
+            if isinstance(node, Linear):
+                for term in node.terms:
+                    self._readers[term.source].append(number)
+        self._input_start = dict(
+            zip(network.inputs, _starts([network.sizes[i] for i in network.inputs]), strict=True)
+        )
+        self.work = max(1, *(_work(network, i) for i in range(len(network.nodes))))
+
+    def record(self, tensor: int, interval: Interval) -> None:
+        """Take a new magnitude for a tensor from an interval that holds over the case."""
+        lower, upper = interval
+        magnitude = np.maximum(np.abs(lower[0]), np.abs(upper[0]))
+        check_magnitude(self.arithmetic.floats_up(magnitude))
+        self._magnitude[tensor] = magnitude
+        for stale in (tensor, *self._readers[tensor]):
+            self._cost.pop(stale, None)
+
+    def magnitude(self, tensor: int) -> Numbers:
+        """The magnitude of a tensor, ``(n,)``."""
+        known = self._magnitude[tensor]
+        if known is None:
+            raise EvidenceError("a magnitude is used before intervals were propagated")
+        return known
+
+    def cost(self, tensor: int) -> tuple[Numbers, Any]:
+        """What a row pays for passing the node of a tensor, per unit of coefficient and flat.
+
+        Covers one rounding of each coefficient of the tensor itself; for a linear node
+        also the rounding of its adjoint, the radii of its coefficients and of its offset.
+        """
+        known = self._cost.get(tensor)
+        if known is not None:
+            return known
+        arithmetic, node = self.arithmetic, self.network.nodes[tensor]
+        vector = arithmetic.rounding(self.magnitude(tensor))
+        flat = arithmetic.rounding_scalar(self.magnitude(tensor))
+        if isinstance(node, Linear):
+            for term in node.terms:
+                extra, scalar = arithmetic.adjoint_cost(term.map, self.magnitude(term.source))
+                vector, flat = arithmetic.add_up(vector, extra), arithmetic.add_up(flat, scalar)
+            offset = arithmetic.offset(node.offset)
+            if offset is not None:
+                vector = arithmetic.add_up(vector, offset[1])
+        self._cost[tensor] = (vector, flat)
+        return vector, flat
+
+    def box_columns(self, tensor: int) -> slice:
+        """Where the entries of an input tensor stand among all inputs."""
+        start = self._input_start[tensor]
+        return slice(start, start + self.network.sizes[tensor])
+
+
+@dataclass(eq=False)
+class Batch:
+    """Bounds of ``B`` domains.
+
+    Attributes:
+        lower, upper: the boxes, ``(B, input_size)``, floats in both arithmetics.
+        bounds: of each pre-activation tensor, ``(B, n)`` below and above.
+        empty: domains whose bounds contradict each other.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    bounds: dict[int, Interval]
+    empty: npt.NDArray[np.bool_]
+
+    def pick(self, owner: IndexArray) -> Batch:
+        """The batch whose ``k``-th domain is domain ``owner[k]`` of this one."""
+        bounds = {t: (low[owner], high[owner]) for t, (low, high) in self.bounds.items()}
+        return Batch(self.lower[owner], self.upper[owner], bounds, self.empty[owner])
+
+    def cut(self, places: IndexArray, lower: FloatArray, upper: FloatArray) -> None:
+        """Intersect the boxes of some domains with others, ``(P, input_size)``."""
+        self.lower, self.upper = self.lower.copy(), self.upper.copy()
+        self.lower[places] = np.maximum(self.lower[places], lower)
+        self.upper[places] = np.minimum(self.upper[places], upper)
+        self.empty = self.empty | (self.lower > self.upper).any(axis=1)
+
+    def improve(self, tensor: int, lower: Numbers, upper: Numbers) -> None:
+        """Intersect the stored bounds of a tensor with others that hold as well."""
+        known = self.bounds.get(tensor)
+        if known is not None:
+            lower = np.where(lower > known[0], lower, known[0])
+            upper = np.where(upper < known[1], upper, known[1])
+        self.bounds[tensor] = (lower, upper)
+        self.empty = self.empty | np.asarray(lower > upper, dtype=bool).any(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """``R`` linear functions of tensor entries, to be bounded from below.
+
+    Attributes:
+        owner: the domain of each row.
+        constant: numbers, at most the constant parts.
+        entries: by tensor: rows, entries and coefficients; each (row, entry) once.
+    """
+
+    owner: IndexArray
+    constant: Numbers
+    entries: Mapping[int, tuple[IndexArray, IndexArray, Numbers]]
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Rows ``start`` to ``stop``."""
+        parts = {}
+        for tensor, (row, entry, value) in self.entries.items():
+            kept = (row >= start) & (row < stop)
+            if kept.any():
+                parts[tensor] = (row[kept] - start, entry[kept], value[kept])
+        return Rows(self.owner[start:stop], self.constant[start:stop], parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """Linear functions of the input, ``matrix @ x + constant``.
+
+    Attributes:
+        matrix: ``(R, input_size)`` exact coefficients.
+        constant: ``(R,)``.
+    """
+
+    matrix: Numbers
+    constant: Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """Two lines that enclose a univariate node on each domain's bounds, ``(B, n)`` each."""
+
+    below: Numbers
+    floor: Numbers
+    above: Numbers
+    ceiling: Numbers
+
+
+@dataclass(eq=False)
+class Relaxations:
+    """The lines of every univariate node, made when first asked for."""
+
+    frame: Frame
+    batch: Batch
+    hints: Hints = field(default_factory=dict)
+    _made: dict[int, Lines] = field(default_factory=dict)
+
+    def lines(self, tensor: int) -> Lines:
+        """Lines for the univariate node that defines ``tensor``."""
+        if tensor not in self._made:
+            self._made[tensor] = self._lines(tensor)
+        return self._made[tensor]
+
+    def _lines(self, tensor: int) -> Lines:
+        arithmetic, node = self.frame.arithmetic, self.frame.network.nodes[tensor]
+        if not isinstance(node, Univariate):
+            raise EvidenceError("lines are asked for of a node that is not univariate")
+        rule = function(node.function)
+        lower, upper = self.batch.bounds[node.source]
+        slopes = rule.default_slopes(arithmetic.floats_down(lower), arithmetic.floats_up(upper))
+        used = []
+        for side, default in zip(Side, slopes, strict=True):
+            hint = self.hints.get((tensor, side))
+            chosen = default if hint is None else np.where(np.isnan(hint), default, hint)
+            used.append(arithmetic.lift_down(usable_slopes(chosen)))
+        floor, ceiling = rule.intercepts(arithmetic, used[0], used[1], lower, upper)
+        return Lines(used[0], floor, used[1], ceiling)
+
+
+def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool_]:
+    """Entries of a pre-activation that some reader is not linear on, ``(B, n)``."""
+    mask = np.zeros(bounds[0].shape, dtype=bool)
+    for reader in frame.network.univariates:
+        node = frame.network.nodes[reader]
+        if isinstance(node, Univariate) and node.source == tensor:
+            mask |= np.asarray(function(node.function).unstable(*bounds), dtype=bool)
+    return mask
+
+
+def _starts(sizes: list[int]) -> Iterator[int]:
+    start = 0
+    for size in sizes:
+        yield start
+        start += size
+
+
+def _work(network: Network, tensor: int) -> int:
+    """Entries of the largest array that one row makes when it passes a node."""
+    node, size = network.nodes[tensor], network.sizes[tensor]
+    if isinstance(node, Linear):
+        for term in node.terms:
+            taps = math.prod(term.map.weight.shape[2:]) if isinstance(term.map, Conv) else 1
+            size = max(size, taps * max(term.map.source_size, term.map.target_size))
+            if isinstance(term.map, Sparse):
+                size = max(size, term.map.weight.value.size)
+    return size

@@ -1,0 +1,218 @@
+"""The rules Bound and Relax: substituting linear functions back to the input.
+
+Side conditions (``soundness.md``) are named where they are obeyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from proofs.arithmetic import Interval, Numbers
+from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows
+from proofs.functions import function
+from specs.errors import EvidenceError
+from specs.network import Input, Linear, Univariate
+
+
+def substitute(
+    frame: Frame,
+    batch: Batch,
+    relaxations: Relaxations,
+    rows: Rows,
+    stop: int | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Numbers:
+    """Lower bounds of linear functions over the owners' domains, ``(R,)``.
+
+    Substitutes each node by its definition or its lines, in reverse order, until only
+    inputs (or the tensor ``stop``) are left.  A node with several readers is visited once
+    all their coefficients are added up.
+
+    Args:
+        frame, batch, relaxations: of the domains.
+        rows: the functions.
+        stop: a pre-activation or univariate tensor at which stored bounds are used.
+        tick: called between chunks of rows; may raise to stop at a deadline.
+    """
+    count = rows.owner.size
+    size = max(1, frame.arithmetic.entry_budget // frame.work)
+    parts = [np.asarray(rows.constant[:0])]
+    for start in range(0, count, size):
+        tick()
+        chunk = rows.slice(start, min(count, start + size))
+        parts.append(_Substitution(frame, batch, relaxations, chunk).run(stop))
+    return np.concatenate(parts)
+
+
+def linearize(
+    frame: Frame,
+    batch: Batch,
+    relaxations: Relaxations,
+    rows: Rows,
+    tick: Callable[[], None] = lambda: None,
+) -> Affine:
+    """Linear functions of the input that bound rows from below over the owners' domains."""
+    size = max(1, frame.arithmetic.entry_budget // frame.work)
+    columns = sum(frame.network.sizes[i] for i in frame.network.inputs)
+    matrices, constants = [frame.arithmetic.zeros((0, columns))], [np.asarray(rows.constant[:0])]
+    for start in range(0, rows.owner.size, size):
+        tick()
+        chunk = rows.slice(start, min(rows.owner.size, start + size))
+        work = _Substitution(frame, batch, relaxations, chunk)
+        affine = work.linear()
+        matrices.append(affine.matrix)
+        constants.append(affine.constant)
+    return Affine(np.concatenate(matrices), np.concatenate(constants))
+
+
+class _Substitution:
+    """Coefficients on their way back, for one chunk of rows."""
+
+    def __init__(self, frame: Frame, batch: Batch, relaxations: Relaxations, rows: Rows) -> None:
+        self._frame, self._batch, self._relaxations = frame, batch, relaxations
+        self._arithmetic = frame.arithmetic
+        self._rows = rows
+        self._constant = rows.constant.copy()
+        self._coefficients: dict[int, Numbers] = {}
+        self._count = rows.owner.size
+        self._at_inputs: dict[int, Numbers] | None = None
+        domains = len(batch.lower)
+        self._shared = domains == 1
+        self._aligned = domains == self._count and bool(
+            np.array_equal(rows.owner, np.arange(domains))
+        )
+
+    def linear(self) -> Affine:
+        """The rows as functions of the input."""
+        network = self._frame.network
+        found: dict[int, Numbers] = {}
+        self._at_inputs = found
+        self.run(None)
+        zeros = self._arithmetic.zeros
+        missing = {i: zeros((self._count, network.sizes[i])) for i in network.inputs}
+        columns = [found.get(i, missing[i]) for i in network.inputs]
+        return Affine(np.concatenate(columns, axis=1), self._constant)
+
+    def run(self, stop: int | None) -> Numbers:
+        """Substitute back to the inputs or to ``stop``, and insert the bounds there."""
+        start = max([*self._rows.entries, 0])
+        for tensor in range(start, -1, -1):
+            given = self._rows.entries.get(tensor)
+            if given is not None and tensor not in self._coefficients:
+                if tensor != stop and self._select(tensor, given):
+                    continue
+                shape = (self._count, self._frame.network.sizes[tensor])
+                self._coefficients[tensor] = self._arithmetic.zeros(shape)
+            rows = self._coefficients.pop(tensor, None)
+            if rows is None:
+                continue
+            if given is not None:
+                rows = self._add_entries(tensor, rows, given)
+            self._visit(tensor, rows, stop)
+        return self._constant
+
+    def _visit(self, tensor: int, rows: Numbers, stop: int | None) -> None:
+        arithmetic, node = self._arithmetic, self._frame.network.nodes[tensor]
+        vector, flat = self._frame.cost(tensor)
+        self._charge(arithmetic.add_up(arithmetic.cost(rows, vector), flat))
+        if tensor == stop:
+            lower, upper = self._stored(tensor)
+            self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
+        elif isinstance(node, Input) and self._at_inputs is not None:
+            self._at_inputs[tensor] = rows
+        elif isinstance(node, Input):
+            columns = self._frame.box_columns(tensor)
+            lower = arithmetic.lift_down(self._batch.lower[:, columns])
+            upper = arithmetic.lift_up(self._batch.upper[:, columns])
+            self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
+        elif isinstance(node, Linear):
+            offset = arithmetic.offset(node.offset)
+            if offset is not None:
+                self._gain(arithmetic.dot_down(rows, offset[0]))
+            for term in node.terms:
+                self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
+        else:
+            lines = self._relaxations.lines(tensor)
+            positive = np.asarray(rows > 0, dtype=bool)
+            slope = np.where(positive, self._own(lines.below), self._own(lines.above))
+            intercept = np.where(positive, self._own(lines.floor), self._own(lines.ceiling))
+            self._gain(arithmetic.dot_down(rows, intercept))
+            self._accumulate(node.source, arithmetic.scale(rows, slope))
+
+    def _select(self, tensor: int, given: tuple[IndexArray, IndexArray, Numbers]) -> bool:
+        """Pass a dense layer by looking up its rows, when each row starts as one neuron."""
+        arithmetic, node = self._arithmetic, self._frame.network.nodes[tensor]
+        row, entry, value = given
+        if not isinstance(node, Linear) or len(node.terms) != 1 or row.size != self._count:
+            return False
+        unit = arithmetic.lift_down(np.ones(1))[0]
+        if not np.all((value == unit) | (value == -unit)):
+            return False
+        picked = arithmetic.select(node.terms[0].map, entry)
+        if picked is None:
+            return False
+        order = np.argsort(row)
+        if not np.array_equal(row[order], np.arange(self._count)):
+            return False  # some row has several entries, another none
+        negative = np.asarray(value < 0, dtype=bool)[order]
+        rows = np.where(negative[:, None], -picked[order], picked[order])
+        vector, flat = self._frame.cost(tensor)
+        self._charge(arithmetic.add_up(vector[entry][order], flat))
+        offset = arithmetic.offset(node.offset)
+        if offset is not None:  # the radius is part of the cost
+            own = offset[0][entry][order]
+            self._gain(np.where(negative, -own, own))
+        self._accumulate(node.terms[0].source, rows)
+        return True
+
+    def _add_entries(
+        self, tensor: int, rows: Numbers, given: tuple[IndexArray, IndexArray, Numbers]
+    ) -> Numbers:
+        row, entry, value = given
+        arithmetic = self._arithmetic
+        before = rows[row, entry]
+        # What was there may carry a rounding of its own, paid now; the sum's at the visit.
+        unit = arithmetic.rounding(self._frame.magnitude(tensor))[entry]
+        paid = arithmetic.multiply_up(np.abs(before), unit)
+        for place in range(row.size):
+            if paid[place]:
+                self._constant[row[place]] = arithmetic.add_down(
+                    self._constant[row[place]], -paid[place]
+                )
+        self._charge(arithmetic.rounding_scalar(self._frame.magnitude(tensor)))
+        rows = rows.copy()
+        rows[row, entry] = arithmetic.accumulate(before, value)
+        return rows
+
+    def _accumulate(self, tensor: int, rows: Numbers) -> None:
+        known = self._coefficients.get(tensor)
+        if known is None:
+            self._coefficients[tensor] = rows
+            return
+        arithmetic, magnitude = self._arithmetic, self._frame.magnitude(tensor)
+        unit, flat = arithmetic.rounding(magnitude), arithmetic.rounding_scalar(magnitude)
+        for part in (known, rows):  # each may carry a rounding; the sum's is paid later
+            self._charge(arithmetic.add_up(arithmetic.cost(part, unit), flat))
+        self._coefficients[tensor] = arithmetic.accumulate(known, rows)
+
+    def _stored(self, tensor: int) -> Interval:
+        node = self._frame.network.nodes[tensor]
+        if tensor in self._batch.bounds:
+            return self._batch.bounds[tensor]
+        if isinstance(node, Univariate):
+            bounds = self._batch.bounds[node.source]
+            return function(node.function).image(self._arithmetic, *bounds)
+        raise EvidenceError(f"substitution cannot stop at '{node.name}': no bounds are stored")
+
+    def _own(self, values: Numbers) -> Numbers:
+        if self._shared or self._aligned:
+            return values
+        return values[self._rows.owner]
+
+    def _gain(self, amount: Numbers) -> None:
+        self._constant = self._arithmetic.add_down(self._constant, amount)
+
+    def _charge(self, amount: Numbers) -> None:
+        self._constant = self._arithmetic.add_down(self._constant, -amount)
