@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
 from specs.linear import LinearMap
 from specs.network import Linear
@@ -129,6 +130,18 @@ class Arithmetic(Protocol):
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
         """Coefficients of the map's source; what they are off by is in ``adjoint_cost``."""
+        ...
+
+    def entries_adjoint(self, term: LinearMap, entries: Entries) -> Entries | None:
+        """``adjoint`` of rows kept as entries; ``None`` where the map has none for it."""
+        ...
+
+    def entries_cost(self, entries: Entries, vector: Numbers, count: int) -> Numbers:
+        """``cost`` of ``count`` rows kept as entries."""
+        ...
+
+    def entries_dot_down(self, entries: Entries, values: Numbers, count: int) -> Numbers:
+        """``dot_down`` of ``count`` rows kept as entries; a value for each entry, ``(E,)``."""
         ...
 
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from proofs import layers
 from proofs.arithmetic import Interval
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, unstable
 from proofs.functions import function
@@ -32,6 +33,7 @@ def propagate(
         last: tensor at which to stop.
     """
     network, arithmetic = frame.network, frame.arithmetic
+    exact = frame.first_layers
     intervals: list[Interval] = []
     for tensor, node in enumerate(network.nodes):
         if isinstance(node, Input):
@@ -46,6 +48,8 @@ def propagate(
             interval = function(node.function).image(arithmetic, *intervals[node.source])
         if record:
             frame.record(tensor, interval)
+        if exact.get(tensor) is False:  # intervals lose what cancels on the way
+            batch.improve(tensor, *layers.interval(frame, tensor, batch))
         if tensor in frame.preactivations:
             batch.improve(tensor, *interval)
             if refine is not None:
@@ -65,6 +69,8 @@ def sweep(
     relaxations = Relaxations(frame, batch)
 
     def refine(tensor: int) -> None:
+        if tensor in frame.first_layers:
+            return
         owner, entry = np.nonzero(
             unstable(frame, tensor, batch.bounds[tensor]) & ~batch.empty[:, None]
         )

@@ -19,15 +19,12 @@ import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Numbers
 from proofs.domain import Domain
-from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, unstable
+from proofs.frame import Affine, Batch, Frame, IndexArray, unstable
+from proofs.layers import affine
 from proofs.substitution import linearize
 from proofs.tables import Substitution
 from proofs.unsafe import Group, Unsafe
 from specs.enclosure import FloatArray
-from specs.network import Input, Linear
-
-FIRST_LAYER_ENTRIES = 1 << 22
-"""Coefficients of a first layer's entries at the inputs; wider layers are not clipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +59,13 @@ class Clipper:
         width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
         for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
             self._tick()
-            affine = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
+            cuts = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
             hull = _Hull.of(group, domains)
             if not hull.places.size:
                 continue
-            box = hull.around(*self._box(group, affine))
+            box = hull.around(*self._box(group, cuts))
             found = {
-                tensor: hull.around(*self._layer(group, affine, tensor, layer))
+                tensor: hull.around(*self._layer(group, cuts, tensor, layer))
                 for tensor, layer in self._first_layers().items()
             }
             batch.cut(hull.places, *box)
@@ -81,45 +78,45 @@ class Clipper:
         """How many rows with bounds of their own fit into a temporary array."""
         return max(1, 4 * self._arithmetic.entry_budget // width)
 
-    def _box(self, group: Group, affine: Affine) -> tuple[FloatArray, FloatArray]:
+    def _box(self, group: Group, cuts: Affine) -> tuple[FloatArray, FloatArray]:
         """Ends of the box under each cut, ``(R, input_size)``."""
         arithmetic, owner = self._arithmetic, group.rows.owner
         lower, upper = group.batch.lower[owner], group.batch.upper[owner]
         low, high = arithmetic.lift_down(lower), arithmetic.lift_up(upper)
-        positive = np.asarray(affine.matrix > 0, dtype=bool)
-        least = arithmetic.multiply_up(affine.matrix, np.where(positive, low, high))
+        positive = np.asarray(cuts.matrix > 0, dtype=bool)
+        least = arithmetic.multiply_up(cuts.matrix, np.where(positive, low, high))
         # a_i x_i is at most -c - sum of the least values of the other terms
-        total = arithmetic.add_down(affine.constant, arithmetic.box_down(affine.matrix, low, high))
+        total = arithmetic.add_down(cuts.constant, arithmetic.box_down(cuts.matrix, low, high))
         most = arithmetic.add_up(-total[:, None], least)
-        size = np.abs(affine.matrix)
-        used = np.asarray(size > 0, dtype=bool) & self._finite(affine)[:, None]
+        size = np.abs(cuts.matrix)
+        used = np.asarray(size > 0, dtype=bool) & self._finite(cuts)[:, None]
         ratio = arithmetic.divide_up(most, np.where(used, size, arithmetic.lift_up(np.ones(1))))
         end = arithmetic.floats_up(ratio)
         cut_above = used & positive & (end < upper)
         cut_below = used & ~positive & (-end > lower)
         return np.where(cut_below, -end, lower), np.where(cut_above, end, upper)
 
-    def _finite(self, affine: Affine) -> npt.NDArray[np.bool_]:
+    def _finite(self, cuts: Affine) -> npt.NDArray[np.bool_]:
         """Rows that say something: a coefficient that overflowed has an infinite price."""
-        return np.asarray(np.isfinite(self._arithmetic.floats_down(affine.constant)), dtype=bool)
+        return np.asarray(np.isfinite(self._arithmetic.floats_down(cuts.constant)), dtype=bool)
 
     def _layer(
-        self, group: Group, affine: Affine, tensor: int, layer: _Layer
+        self, group: Group, cuts: Affine, tensor: int, layer: _Layer
     ) -> tuple[Numbers, Numbers]:
         """Bounds of a first layer's unstable entries under each cut, ``(R, n)``."""
         arithmetic, owner = self._arithmetic, group.rows.owner
         bounds = group.batch.bounds[tensor]
         lower, upper = bounds[0][owner], bounds[1][owner]
-        open_ = unstable(self._frame, tensor, (lower, upper)) & self._finite(affine)[:, None]
-        outside = self._corners(group, affine, layer) > 0
+        open_ = unstable(self._frame, tensor, (lower, upper)) & self._finite(cuts)[:, None]
+        outside = self._corners(group, cuts, layer) > 0
         count = lower.shape[1]
-        size = max(1, arithmetic.entry_budget // max(1, affine.matrix.shape[1]))
+        size = max(1, arithmetic.entry_budget // max(1, cuts.matrix.shape[1]))
         for first in (0, count):
             row, entry = np.nonzero(open_ & outside[:, first : first + count])
             for start in range(0, row.size, size):
                 self._tick()
                 rows, entries = row[start : start + size], entry[start : start + size]
-                found = self._entries(group, affine, layer, rows, entries + first)
+                found = self._entries(group, cuts, layer, rows, entries + first)
                 if first == 0:
                     held = lower[rows, entries]
                     lower[rows, entries] = np.where(found > held, found, held)
@@ -128,7 +125,7 @@ class Clipper:
                     upper[rows, entries] = np.where(-found < held, -found, held)
         return lower, upper
 
-    def _corners(self, group: Group, affine: Affine, layer: _Layer) -> FloatArray:
+    def _corners(self, group: Group, cuts: Affine, layer: _Layer) -> FloatArray:
         """The cut's value where an entry is least in the box, ``(R, 2 n)``.
 
         Where it is not positive the entry's minimum lies on this side of the cut, and no
@@ -136,14 +133,14 @@ class Clipper:
         """
         owner, arithmetic = group.rows.owner, self._arithmetic
         lower, upper = group.batch.lower[owner], group.batch.upper[owner]
-        cut = arithmetic.floats_down(affine.matrix)
-        middle = arithmetic.floats_down(affine.constant)
+        cut = arithmetic.floats_down(cuts.matrix)
+        middle = arithmetic.floats_down(cuts.constant)
         middle = middle + (cut * (0.5 * lower + 0.5 * upper)).sum(axis=1)
         swing = cut * (0.5 * upper - 0.5 * lower)
         return np.asarray(middle[:, None] - swing @ np.sign(layer.floats).T)
 
     def _entries(
-        self, group: Group, affine: Affine, layer: _Layer, row: IndexArray, entry: IndexArray
+        self, group: Group, cuts: Affine, layer: _Layer, row: IndexArray, entry: IndexArray
     ) -> Numbers:
         """At most the least of entries ``(P,)`` over their row's box and half-space."""
         arithmetic, owner = self._arithmetic, group.rows.owner[row]
@@ -151,17 +148,17 @@ class Clipper:
         multiple = arithmetic.lift_down(
             best_multiple(
                 layer.floats[entry],
-                arithmetic.floats_down(affine.matrix)[row],
-                arithmetic.floats_down(affine.constant)[row],
+                arithmetic.floats_down(cuts.matrix)[row],
+                arithmetic.floats_down(cuts.constant)[row],
                 lower,
                 upper,
             )
         )
-        scaled = arithmetic.scale(affine.matrix[row], multiple[:, None])
+        scaled = arithmetic.scale(cuts.matrix[row], multiple[:, None])
         total = arithmetic.accumulate(layer.affine.matrix[entry], scaled)
         constant = arithmetic.add_down(
             layer.affine.constant[entry],
-            arithmetic.multiply_down(multiple, affine.constant[row]),
+            arithmetic.multiply_down(multiple, cuts.constant[row]),
         )
         for part in (scaled, total):
             constant = arithmetic.add_down(constant, -self._price(part))
@@ -177,27 +174,11 @@ class Clipper:
 
     def _first_layers(self) -> dict[int, _Layer]:
         if self._layers is None:
-            network, self._layers = self._frame.network, {}
-            width = sum(network.sizes[i] for i in network.inputs)
-            for tensor in self._frame.preactivations:
-                node = network.nodes[tensor]
-                small = network.sizes[tensor] * width <= FIRST_LAYER_ENTRIES
-                linear = isinstance(node, Linear) and all(
-                    isinstance(network.nodes[t.source], Input) for t in node.terms
-                )
-                if linear and small:
-                    self._layers[tensor] = self._made(tensor, width)
+            self._layers = {}
+            for tensor in self._frame.first_layers:
+                found = affine(self._frame, tensor)
+                self._layers[tensor] = _Layer(found, self._arithmetic.floats_down(found.matrix))
         return self._layers
-
-    def _made(self, tensor: int, width: int) -> _Layer:
-        """Entries and their negatives as functions of the input, the same on every path."""
-        count, arithmetic = self._frame.network.sizes[tensor], self._arithmetic
-        anywhere = Batch(np.zeros((1, width)), np.zeros((1, width)), {}, np.zeros(1, dtype=bool))
-        row, sign = np.arange(2 * count), np.repeat([1.0, -1.0], count)
-        place = (row, row % count, arithmetic.lift_down(sign))
-        rows = Rows(np.zeros_like(row), arithmetic.zeros((2 * count,)), {tensor: place})
-        affine = linearize(self._frame, anywhere, Relaxations(self._frame, anywhere), rows)
-        return _Layer(affine, arithmetic.floats_down(affine.matrix))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from flint import fmpz_mat
 
 from proofs.arithmetic import Interval, Numbers
+from proofs.entries import Entries
 from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
@@ -94,6 +95,25 @@ class Exact:
         weight, exponent = self._weight(term, "value")
         result = term.adjoint(rows, weight, self._product)
         return result >> exponent if exponent else result
+
+    def entries_adjoint(self, term: LinearMap, entries: Entries) -> Entries | None:
+        found = term.entries(entries.entry)
+        if found is None:
+            return None
+        which, source, place = found
+        weight, exponent = self._weight(term, "value")
+        value = entries.value[which]
+        if place is not None and weight is not None:
+            value = value * weight[place]
+        result = Entries(entries.row[which], source, value).combined(term.source_size)
+        return result._replace(value=result.value >> exponent) if exponent else result
+
+    def entries_cost(self, entries: Entries, vector: Numbers, count: int) -> Numbers:
+        terms = np.abs(entries.value) * vector[entries.entry]
+        return _ceil_shift(entries.sums(terms, count), BITS)
+
+    def entries_dot_down(self, entries: Entries, values: Numbers, count: int) -> Numbers:
+        return entries.sums(entries.value * values, count) >> BITS
 
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
         if isinstance(term, MatMul) and term.rows == 1:

@@ -7,8 +7,9 @@ domain, its owner, and is relaxed with that domain's bounds only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,15 @@ from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.linear import Conv, Sparse
-from specs.network import Linear, Network, Univariate
+from specs.network import Input, Linear, Network, Univariate
 
 IndexArray = npt.NDArray[np.int64]
 Hints = Mapping[tuple[int, Side], FloatArray]
 """Slopes by univariate tensor and side, ``(B, n)``; NaN where the default is to be taken."""
+
+
+FIRST_LAYER = 1 << 22
+"""Coefficients of a first layer at the inputs; larger ones are not kept."""
 
 
 class Frame:
@@ -49,7 +54,15 @@ class Frame:
         self._input_start = dict(
             zip(network.inputs, _starts([network.sizes[i] for i in network.inputs]), strict=True)
         )
-        self.work = max(1, *(_work(network, i) for i in range(len(network.nodes))))
+        self.first_layers = _first_layers(network, self.preactivations)
+        self.affine: dict[int, Affine] = {}
+        works = [max(1, _work(network, i)) for i in range(len(network.nodes))]
+        self._work = list(accumulate(works, max))
+        self.work = self._work[-1]
+
+    def work_from(self, tensors: Iterable[int]) -> int:
+        """Entries of the largest array that one row makes on its way back from tensors."""
+        return self._work[max(tensors, default=0)]
 
     def record(self, tensor: int, interval: Interval) -> None:
         """Take a new magnitude for a tensor from an interval that holds over the case."""
@@ -178,6 +191,17 @@ class Lines:
     above: Numbers
     ceiling: Numbers
 
+    def chosen(
+        self, positive: npt.NDArray[np.bool_], owner: IndexArray, entry: IndexArray
+    ) -> tuple[Numbers, Numbers]:
+        """Slopes and intercepts for coefficients ``(E,)``: the line below where positive."""
+        place = (owner, entry)
+        positive = np.asarray(positive, dtype=bool)
+        return (
+            np.where(positive, self.below[place], self.above[place]),
+            np.where(positive, self.floor[place], self.ceiling[place]),
+        )
+
 
 @dataclass(eq=False)
 class Relaxations:
@@ -218,6 +242,25 @@ def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool
         if isinstance(node, Univariate) and node.source == tensor:
             mask |= np.asarray(function(node.function).unstable(*bounds), dtype=bool)
     return mask
+
+
+def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int, bool]:
+    """Pre-activations, other than inputs, between which and the inputs all is linear.
+
+    With each of them whether its intervals are exact: it reads each input at most once,
+    and nothing else.
+    """
+    width = sum(network.sizes[i] for i in network.inputs)
+    straight: list[bool] = []
+    found = {}
+    for tensor, node in enumerate(network.nodes):
+        sources = [term.source for term in node.terms] if isinstance(node, Linear) else []
+        linear = isinstance(node, Linear) and all(straight[s] for s in sources)
+        straight.append(isinstance(node, Input) or linear)
+        if linear and tensor in preactivations and network.sizes[tensor] * width <= FIRST_LAYER:
+            inputs = all(isinstance(network.nodes[s], Input) for s in sources)
+            found[tensor] = inputs and len(set(sources)) == len(sources)
+    return found
 
 
 def _starts(sizes: list[int]) -> Iterator[int]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import MAGNITUDE_LIMIT, Interval, Numbers
+from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError, FarkasError
 from specs.linear import LinearMap, MatMul, Sparse
@@ -114,6 +115,27 @@ class Outward:
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
         weight = None if term.weight is None else term.weight.value
         return term.adjoint(rows, weight, _product)
+
+    def entries_adjoint(self, term: LinearMap, entries: Entries) -> Entries | None:
+        found = term.entries(entries.entry)
+        if found is None:
+            return None
+        which, source, place = found
+        value = entries.value[which]
+        if place is not None and term.weight is not None:
+            value = value * term.weight.value[place]
+        return Entries(entries.row[which], source, value).combined(term.source_size)
+
+    def entries_cost(self, entries: Entries, vector: Numbers, count: int) -> Numbers:
+        _check_length(entries.longest)
+        return entries.sums(np.abs(entries.value) * vector[entries.entry], count) * SLACK + TINY
+
+    def entries_dot_down(self, entries: Entries, values: Numbers, count: int) -> Numbers:
+        longest = entries.longest
+        _check_length(longest)
+        terms = entries.value * values
+        size = entries.sums(np.abs(terms), count) * ((longest + 4) * UNIT) + TINY
+        return self.add_down(entries.sums(terms, count), -size)
 
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
         if isinstance(term, MatMul) and term.rows == 1:

@@ -5,13 +5,15 @@ Side conditions (``soundness.md``) are named where they are obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
+from proofs.entries import Entries
 from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows
 from proofs.functions import function
+from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
 from specs.network import Input, Linear, Univariate
 
@@ -36,14 +38,29 @@ def substitute(
         stop: a pre-activation or univariate tensor at which stored bounds are used.
         tick: called between chunks of rows; may raise to stop at a deadline.
     """
-    count = rows.owner.size
-    size = max(1, frame.arithmetic.entry_budget // frame.work)
     parts = [np.asarray(rows.constant[:0])]
-    for start in range(0, count, size):
-        tick()
-        chunk = rows.slice(start, min(count, start + size))
+    for chunk in _chunks(frame, batch, relaxations, rows, stop, tick):
         parts.append(_Substitution(frame, batch, relaxations, chunk).run(stop))
     return np.concatenate(parts)
+
+
+def _chunks(
+    frame: Frame,
+    batch: Batch,
+    relaxations: Relaxations,
+    rows: Rows,
+    stop: int | None,
+    tick: Callable[[], None],
+) -> Iterator[Rows]:
+    """Rows passed back while they are sparse, a few at a time, in their order."""
+    for first in range(0, rows.owner.size, ROWS):
+        tick()
+        some = rows.slice(first, min(rows.owner.size, first + ROWS))
+        some = pass_back(frame, batch, relaxations, some, stop)
+        size = max(1, frame.arithmetic.entry_budget // frame.work_from(some.entries))
+        for start in range(0, some.owner.size, size):
+            tick()
+            yield some.slice(start, min(some.owner.size, start + size))
 
 
 def linearize(
@@ -54,14 +71,10 @@ def linearize(
     tick: Callable[[], None] = lambda: None,
 ) -> Affine:
     """Linear functions of the input that bound rows from below over the owners' domains."""
-    size = max(1, frame.arithmetic.entry_budget // frame.work)
     columns = sum(frame.network.sizes[i] for i in frame.network.inputs)
     matrices, constants = [frame.arithmetic.zeros((0, columns))], [np.asarray(rows.constant[:0])]
-    for start in range(0, rows.owner.size, size):
-        tick()
-        chunk = rows.slice(start, min(rows.owner.size, start + size))
-        work = _Substitution(frame, batch, relaxations, chunk)
-        affine = work.linear()
+    for chunk in _chunks(frame, batch, relaxations, rows, None, tick):
+        affine = _Substitution(frame, batch, relaxations, chunk).linear()
         matrices.append(affine.matrix)
         constants.append(affine.constant)
     return Affine(np.concatenate(matrices), np.concatenate(constants))
@@ -174,13 +187,9 @@ class _Substitution:
         arithmetic = self._arithmetic
         before = rows[row, entry]
         # What was there may carry a rounding of its own, paid now; the sum's at the visit.
-        unit = arithmetic.rounding(self._frame.magnitude(tensor))[entry]
-        paid = arithmetic.multiply_up(np.abs(before), unit)
-        for place in range(row.size):
-            if paid[place]:
-                self._constant[row[place]] = arithmetic.add_down(
-                    self._constant[row[place]], -paid[place]
-                )
+        unit = arithmetic.rounding(self._frame.magnitude(tensor))
+        held = Entries(row, entry, before).combined(rows.shape[1])
+        self._charge(arithmetic.entries_cost(held, unit, self._count))
         self._charge(arithmetic.rounding_scalar(self._frame.magnitude(tensor)))
         rows = rows.copy()
         rows[row, entry] = arithmetic.accumulate(before, value)

@@ -28,6 +28,8 @@ _ROUNDS = 64
 MatrixProduct = Callable[[Array, Array], Array]
 """Product of two matrices, ``(r, k), (k, c) -> (r, c)``."""
 
+Coefficients = tuple[IndexArray, IndexArray, IndexArray | None]
+
 
 class LinearMap(Protocol):
     """A linear map between flat tensors.
@@ -59,6 +61,16 @@ class LinearMap(Protocol):
         """``(batch, target_size) -> (batch, source_size)``."""
         ...
 
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        """The coefficients of some rows of the map's matrix, where they are few.
+
+        Returns:
+            For each of ``K`` coefficients the position in ``targets`` of its row, its
+            source, and its flat position in ``weight`` (``None``: all are 1); a place may
+            occur several times and means the sum.  ``None`` where rows are dense.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Identity:
@@ -82,6 +94,9 @@ class Identity:
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return rows
+
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        return np.arange(targets.size), targets, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +136,11 @@ class Gather:
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return self._sums.add_up(rows)
 
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        source = self.index[targets]
+        kept = np.flatnonzero(source >= 0)
+        return kept, source[kept], None
+
 
 @dataclass(frozen=True, eq=False)
 class Scatter:
@@ -158,6 +178,10 @@ class Scatter:
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return _take(rows, self.index)
 
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        which, source = self._sums.entries_of(targets)
+        return which, source, None
+
 
 @dataclass(frozen=True, eq=False)
 class Scale:
@@ -180,6 +204,9 @@ class Scale:
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return rows * _given(weight)
+
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        return np.arange(targets.size), targets, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +241,9 @@ class MatMul:
         matrix = _given(weight)
         flat = rows.reshape(len(rows) * self.rows, matrix.shape[1])
         return product(flat, matrix.T).reshape(len(rows), self.source_size)
+
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,18 +285,15 @@ class Sparse:
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         return self._by_source.add_up(rows, self.target, _given(weight))
 
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        which, place = self._by_target.entries_of(targets)
+        return which, self.source[place], place
+
     def rows(self, targets: IndexArray, weight: Array) -> Array:
         """Rows of the matrix, ``(len(targets), source_size)``, with the given coefficients."""
-        order = np.argsort(self.target, kind="stable")
-        starts = np.searchsorted(self.target[order], targets, side="left")
-        ends = np.searchsorted(self.target[order], targets, side="right")
-        row = np.repeat(np.arange(len(targets)), ends - starts)
-        step = np.arange(len(row)) - np.repeat(
-            np.cumsum(ends - starts) - (ends - starts), ends - starts
-        )
-        chosen = order[starts[row] + step]
+        row, place = self._by_target.entries_of(targets)
         out = np.zeros((len(targets), self.source_size), dtype=weight.dtype)
-        np.add.at(out, (row, self.source[chosen]), weight[chosen])
+        np.add.at(out, (row, self.source[place]), weight[place])
         return out
 
 
@@ -340,6 +367,9 @@ class Conv:
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
         apply = self._correlate if self.transposed else self._correlate_adjoint
         return apply(rows, _given(weight), product)
+
+    def entries(self, targets: IndexArray) -> Coefficients | None:
+        return None
 
     def _windows(self) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
         """Per kernel offset: its number, and the slices of image and result it joins."""
@@ -451,6 +481,14 @@ class _Sums:
         kept = np.flatnonzero(index >= 0)
         order = kept[np.argsort(index[kept], kind="stable")]
         return _Sums(size, order, index[order], _largest_multiplicity(index))
+
+    def entries_of(self, results: IndexArray) -> tuple[IndexArray, IndexArray]:
+        """Entries that add up to some results: the position of the result, and the entry."""
+        starts = np.searchsorted(self.targets, results, side="left")
+        counts = np.searchsorted(self.targets, results, side="right") - starts
+        which = np.repeat(np.arange(results.size), counts)
+        step = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        return which, self.order[starts[which] + step]
 
     @cached_property
     def _rounds(self) -> list[tuple[IndexArray, IndexArray]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from proofs.clip import FIRST_LAYER_ENTRIES
+from proofs.frame import FIRST_LAYER
 from verifier.bounds import Domains, Lines, TorchNetwork, neuron_rows, substitute
 
 PAIRS = 1 << 18
@@ -41,7 +41,7 @@ def first_layers(net: TorchNetwork) -> FirstLayers:
     parts = {}
     for tensor, where in net.neurons.items():
         count = where.stop - where.start
-        if net.nodes[tensor] is None or count * net.input_size > FIRST_LAYER_ENTRIES:
+        if net.nodes[tensor] is None or count * net.input_size > FIRST_LAYER:
             continue
         if tensor not in net.exact:
             continue

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs.check import check_proof
-from specs.enclosure import Enclosure
+from specs.enclosure import Enclosure, zeros
 from specs.linear import Identity, MatMul
 from specs.network import Input, Linear, Network, Term, Univariate
 from specs.property import Case, Property, constraint
@@ -184,3 +184,68 @@ def test_a_deadline_ends_a_sweep_and_leaves_its_domains_open() -> None:
     assert search.run() == "timeout"
     assert check_proof(asked, search.proof()).verdict == "incomplete"
     assert check_proof(asked, None).valid
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_chain_of_linear_nodes_is_one_map_of_the_input(seed: int) -> None:
+    """Its interval bounds are then the values at corners, and nothing else changes."""
+    random = np.random.default_rng(seed)
+    chain = [random.normal(size=shape) for shape in ((2, 9), (9, 7))]
+    nodes: list = [Input("x", (2,))]
+    for depth, weight in enumerate(chain):
+        offset = Enclosure(random.normal(size=weight.shape[1]))
+        term = Term(depth, MatMul(Enclosure(weight)))
+        nodes.append(Linear(f"z{depth}", (weight.shape[1],), (term,), offset))
+    nodes.append(Univariate("h", (7,), 2, "relu"))
+    net = compile_network(Network(tuple(nodes), (3,)))
+    assert net.exact == {2}
+    assert [t for t, _ in net.nodes[2].terms] == [0]  # type: ignore[union-attr]
+    low, high = boxes(seed, 3, 2)
+    state = sweep(net, fresh(net, low, high)).domains
+    corners = torch.stack(
+        [
+            torch.where(torch.tensor(c), low, high)
+            for c in itertools.product((True, False), repeat=2)
+        ]
+    )
+    middle = corners.numpy() @ chain[0] + nodes[1].offset.value
+    values = torch.tensor(middle @ chain[1] + nodes[2].offset.value)
+    assert torch.allclose(state.lower, values.amin(0))
+    assert torch.allclose(state.upper, values.amax(0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_rows_passed_back_by_entries_have_the_same_bounds(seed: int) -> None:
+    """Sparse layers with several readers, entry by entry and dense."""
+    from specs.linear import Gather, Scale, Sparse
+    from verifier import bounds_sparse, bounds_sweep
+
+    random = np.random.default_rng(seed)
+
+    def lattice(source: int, target: int) -> Sparse:
+        places = (random.integers(0, size, size=2 * target) for size in (source, target))
+        return Sparse(Enclosure(random.normal(size=2 * target)), *places, source, target)
+
+    nodes: list = [Input("x", (3,)), Linear("z", (8,), (Term(0, lattice(3, 8)),), zeros(8))]
+    for depth in range(2):
+        nodes.append(Univariate(f"h{depth}", (8,), len(nodes) - 1, "relu"))
+        last = len(nodes) - 1
+        terms = (
+            Term(last, lattice(8, 8)),
+            Term(last, Gather(random.integers(-1, 8, size=8), 8)),
+            Term(last - 1, Scale(Enclosure(random.normal(size=8)))),
+        )
+        nodes.append(Linear(f"z{depth + 1}", (8,), terms, Enclosure(random.normal(size=8))))
+    nodes.append(Univariate("h", (8,), len(nodes) - 1, "relu"))
+    net = compile_network(Network(tuple(nodes), (len(nodes) - 1,)))
+    low, high = boxes(seed, 4, 3)
+    found = []
+    for filled in (0.0, 1e9):
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (bounds_sparse, bounds_sweep):
+                patch.setattr(module, "FILLED", filled)
+            found.append(sweep(net, fresh(net, low, high)).domains)
+    assert torch.allclose(found[0].lower, found[1].lower)
+    assert torch.allclose(found[0].upper, found[1].upper)

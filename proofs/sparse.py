@@ -1,0 +1,104 @@
+"""Passing rows back entry by entry while they have few coefficients.
+
+The same rule and the same prices as for dense rows (``proofs/substitution.py``): each
+coefficient may carry one rounding when its tensor is visited, and pays for it there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from proofs.arithmetic import Numbers
+from proofs.entries import Entries
+from proofs.frame import Batch, Frame, Relaxations, Rows
+from specs.network import Linear, Univariate
+
+FILLED = 0.05
+"""Share of a tensor's entries from which on rows are dense."""
+
+LARGEST = 1 << 22
+"""Coefficients made at once."""
+
+ROWS = 1 << 12
+"""Rows passed back at once."""
+
+
+def pass_back(
+    frame: Frame, batch: Batch, relaxations: Relaxations, rows: Rows, stop: int | None
+) -> Rows:
+    """Rows over earlier tensors that bound the given ones from below.
+
+    Goes on until a tensor is reached that is an input, is ``stop``, or at which the rows
+    would have many coefficients.
+    """
+    network, count = frame.network, rows.owner.size
+    if not count:
+        return rows
+    work = {t: Entries(*given).combined(network.sizes[t]) for t, given in rows.entries.items()}
+    constant = rows.constant
+    while work:
+        tensor = max(work)
+        node, here = network.nodes[tensor], work[tensor]
+        few = len(here.row) <= FILLED * count * network.sizes[tensor]
+        if tensor == stop or not few or not isinstance(node, Linear | Univariate):
+            break
+        if isinstance(node, Linear):
+            found = _through_linear(frame, node, here, count)
+        else:
+            found = _through_univariate(frame, relaxations, tensor, node, here, rows)
+        if found is None:
+            break
+        passed, gain = found
+        del work[tensor]
+        vector, flat = frame.cost(tensor)
+        price = frame.arithmetic.add_up(frame.arithmetic.entries_cost(here, vector, count), flat)
+        constant = frame.arithmetic.add_down(constant, -price)
+        if gain is not None:
+            constant = frame.arithmetic.add_down(constant, gain)
+        for source, part in passed:
+            if source not in work:
+                work[source] = part
+                continue
+            for each in (work[source], part):  # the sum's own rounding is paid later
+                constant = frame.arithmetic.add_down(constant, -_price(frame, source, each, count))
+            work[source] = _united(work[source], part, network.sizes[source])
+    return Rows(rows.owner, constant, work)
+
+
+def _through_linear(
+    frame: Frame, node: Linear, here: Entries, count: int
+) -> tuple[list[tuple[int, Entries]], Numbers | None] | None:
+    arithmetic = frame.arithmetic
+    passed = []
+    for term in node.terms:
+        if len(here.row) * term.map.fan_in > LARGEST:
+            return None
+        part = arithmetic.entries_adjoint(term.map, here)
+        if part is None:
+            return None
+        passed.append((term.source, part))
+    offset = arithmetic.offset(node.offset)
+    if offset is None:
+        return passed, None
+    return passed, arithmetic.entries_dot_down(here, offset[0][here.entry], count)
+
+
+def _through_univariate(
+    frame: Frame, relaxations: Relaxations, tensor: int, node: Univariate, here: Entries, rows: Rows
+) -> tuple[list[tuple[int, Entries]], Numbers | None]:
+    arithmetic, lines = frame.arithmetic, relaxations.lines(tensor)
+    slope, intercept = lines.chosen(here.value > 0, rows.owner[here.row], here.entry)
+    gain = arithmetic.entries_dot_down(here, intercept, rows.owner.size)
+    return [(node.source, here._replace(value=arithmetic.scale(here.value, slope)))], gain
+
+
+def _price(frame: Frame, tensor: int, entries: Entries, count: int) -> Numbers:
+    """What one rounding of each coefficient of a tensor may cost."""
+    arithmetic, magnitude = frame.arithmetic, frame.magnitude(tensor)
+    cost = arithmetic.entries_cost(entries, arithmetic.rounding(magnitude), count)
+    return arithmetic.add_up(cost, arithmetic.rounding_scalar(magnitude))
+
+
+def _united(first: Entries, second: Entries, size: int) -> Entries:
+    pairs = zip(first, second, strict=True)
+    return Entries(*(np.concatenate(pair) for pair in pairs)).combined(size)
