@@ -55,7 +55,7 @@ def combine(parts: Iterable[tuple[Fraction, Form]]) -> Form:
 def of_constraint(network: Network, constraint: Constraint) -> Form:
     """A property's constraint over tensor entries, scaled to integer coefficients."""
     coefficients = [c for _, c in (*constraint.inputs, *constraint.outputs)]
-    scale = Fraction(math.lcm(*(c.denominator for c in coefficients)))
+    scale = math.lcm(*(c.denominator for c in coefficients))
     weights: dict[Place, Fraction] = {}
     for tensors, listed in (
         (network.inputs, constraint.inputs),
@@ -63,7 +63,8 @@ def of_constraint(network: Network, constraint: Constraint) -> Form:
     ):
         for index, coefficient in listed:
             place = _place(network, tensors, index)
-            weights[place] = weights.get(place, Fraction(0)) + coefficient * scale
+            weight = coefficient if scale == 1 else coefficient * scale
+            weights[place] = weights[place] + weight if place in weights else weight
     return Form(weights, constraint.constant * scale, constraint.strict)
 
 

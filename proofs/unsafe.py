@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +52,12 @@ class _Template:
     strict: npt.NDArray[np.bool_]
 
 
+TEMPLATES = 1 << 12
+"""Kept at a time: a property may have many thousand cases."""
+
+_Key = tuple[int, tuple[int, ...]]
+
+
 class Unsafe:
     """Makes rows of the constraints that describe a violation.
 
@@ -78,7 +86,7 @@ class Unsafe:
             most: rows in a group, unless a single domain has more.
         """
         hinted: dict[int | None, list[int]] = {}
-        plain: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        plain: dict[_Key, list[int]] = {}
         for place, (domain, own) in enumerate(zip(domains, hints, strict=True)):
             if batch.empty[place]:
                 continue
@@ -86,11 +94,12 @@ class Unsafe:
                 plain.setdefault((domain.case, domain.disjuncts), []).append(place)
             else:
                 hinted.setdefault(own.stop, []).append(place)
-        for (case, disjuncts), places in plain.items():
-            count = max(1, self._template(case, disjuncts).disjunct.size)
-            size = len(places) if most is None else max(1, most // count)
-            for start in range(0, len(places), size):
-                yield self._plain(case, disjuncts, places[start : start + size], batch)
+        for some in _parcels(
+            [(key, place) for key, places in plain.items() for place in places],
+            [self._template(*key).disjunct.size for key, places in plain.items() for _ in places],
+            most,
+        ):
+            yield self._plain(some, batch)
         for stop, places in hinted.items():
             size = self._facts.at_once([own for p in places if (own := hints[p]) is not None])
             if most is not None:
@@ -99,19 +108,21 @@ class Unsafe:
             for start in range(0, len(places), size):
                 yield self._hinted(places[start : start + size], domains, hints, batch, stop)
 
-    def _plain(
-        self, case: int, disjuncts: tuple[int, ...], places: list[int], batch: Batch
-    ) -> Group:
-        template = self._template(case, disjuncts)
-        times = len(places)
-        chosen = np.array(places, dtype=np.int64)
-        sub = batch if times == len(batch.empty) else batch.pick(chosen)
+    def _plain(self, keyed: list[tuple[_Key, int]], batch: Batch) -> Group:
+        """Each constraint alone, for domains listed with their case and disjuncts."""
+        chosen = np.array([place for _, place in keyed], dtype=np.int64)
+        whole = np.array_equal(chosen, np.arange(len(batch.empty)))
+        sub = batch if whole else batch.pick(chosen)
+        runs = [
+            (self._template(*key), len(list(run))) for key, run in groupby(keyed, itemgetter(0))
+        ]
+        rows = [_repeated(template, times) for template, times in runs]
         return Group(
             chosen,
             sub,
-            _repeated(template, times),
-            np.tile(template.disjunct, times),
-            np.tile(template.strict, times),
+            _stacked(rows, [times for _, times in runs]),
+            np.concatenate([np.tile(t.disjunct, times) for t, times in runs]),
+            np.concatenate([np.tile(t.strict, times) for t, times in runs]),
             Relaxations(self._frame, sub),
             None,
         )
@@ -152,6 +163,8 @@ class Unsafe:
     def _template(self, case: int, disjuncts: tuple[int, ...]) -> _Template:
         key = (case, disjuncts)
         if key not in self._templates:
+            if len(self._templates) >= TEMPLATES:
+                self._templates.clear()
             numbered = [(d, form) for d in disjuncts for form in self._facts.constraints(case, d)]
             forms = [form for _, form in numbered]
             rows = self._facts.rows(forms, np.zeros(len(forms), dtype=np.int64))
@@ -220,9 +233,46 @@ class Closer:
         return -worst, "its bound does not exclude the unsafe set"
 
 
+def _parcels(
+    listed: list[tuple[_Key, int]], sizes: list[int], most: int | None
+) -> Iterator[list[tuple[_Key, int]]]:
+    """Consecutive parts of a list whose sizes add up to at most ``most``, or are single."""
+    start, total = 0, 0
+    for end, size in enumerate(sizes):
+        if most is not None and end > start and total + size > most:
+            yield listed[start:end]
+            start, total = end, 0
+        total += size
+    if listed[start:]:
+        yield listed[start:]
+
+
+def _stacked(parts: Sequence[Rows], domains: Sequence[int]) -> Rows:
+    """Rows of different domains one after the other; ``domains``: how many each part has."""
+    if len(parts) == 1:
+        return parts[0]
+    row = np.cumsum([0, *(part.owner.size for part in parts)])
+    owner = np.cumsum([0, *domains])
+    entries = {}
+    for tensor in sorted({t for part in parts for t in part.entries}):
+        held = [(k, part.entries[tensor]) for k, part in enumerate(parts) if tensor in part.entries]
+        entries[tensor] = (
+            np.concatenate([place[0] + row[k] for k, place in held]),
+            np.concatenate([place[1] for _, place in held]),
+            np.concatenate([place[2] for _, place in held]),
+        )
+    return Rows(
+        np.concatenate([part.owner + owner[k] for k, part in enumerate(parts)]),
+        np.concatenate([part.constant for part in parts]),
+        entries,
+    )
+
+
 def _repeated(template: _Template, times: int) -> Rows:
     """The template's rows for each of several domains."""
     count = template.disjunct.size
+    if times == 1:
+        return Rows(np.zeros(count, dtype=np.int64), template.constant, template.entries)
     entries = {}
     for tensor, (row, entry, value) in template.entries.items():
         shift = np.repeat(np.arange(times) * count, row.size)

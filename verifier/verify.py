@@ -38,6 +38,8 @@ LATER_METHODS = ("star", "smt")
 DEVICES = ("cpu", "cuda")
 
 _KERNEL_SHARE = 0.15
+_MANY_CASES = 1000
+_KERNEL_SHARE_MANY_CASES = 0.6
 _ATTACK_SHARE = 0.15
 _SEARCH_SHARE = 0.75
 _SLOW_CHECK_SEARCH_SHARE = 0.5
@@ -239,8 +241,10 @@ class _Run:
 
     def _kernel(self) -> tuple[Verdict | None, list[int] | None]:
         """The empty proof; if it is not valid, also the cases it leaves open, if known."""
+        many = len(self.query.property.cases) > _MANY_CASES  # and most of them small and easy
+        deadline = self._share(_KERNEL_SHARE_MANY_CASES if many else _KERNEL_SHARE)
         with self._stage("kernel") as result:
-            checked = check_proof(self.query, None, deadline=_finite(self._share(_KERNEL_SHARE)))
+            checked = check_proof(self.query, None, deadline=_finite(deadline))
             result.append(checked.verdict)
         if checked.verdict == "valid unsat":
             return self._proved(ProofBuilder(self.query).finish(), checked), None
