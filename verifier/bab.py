@@ -15,7 +15,7 @@ from specs.property import Case
 from specs.query import Query
 from verifier.bab_input import InputSearch
 from verifier.bab_neuron import NeuronSearch
-from verifier.bab_root import Nets
+from verifier.bab_root import Nets, Parts
 from verifier.bab_settings import Candidates, OnCandidate, Settings
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
@@ -77,16 +77,10 @@ class Search:
         table = build_table(chosen, net, query.property.output_size)
         candidates = Candidates(net, table, on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
-        self._engine: InputSearch | NeuronSearch
         nets = Nets(net, compile_network(query.network, device, torch.float32))
-        if self._splits_inputs(chosen):
-            self._engine = InputSearch(
-                nets, table, chosen, numbers, self._tree, self._settings, candidates
-            )
-        else:
-            self._engine = NeuronSearch(
-                nets, table, chosen, numbers, self._tree, self._settings, candidates
-            )
+        parts = Parts(nets, table, chosen, numbers, self._tree, self._settings, candidates)
+        self._engine: InputSearch | NeuronSearch
+        self._engine = InputSearch(parts) if self._splits_inputs(chosen) else NeuronSearch(parts)
         self._begun = time.monotonic()
 
     def _splits_inputs(self, cases: Sequence[Case]) -> bool:

@@ -14,12 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specs.property import Case
 from verifier.bab_leaf import attempt
 from verifier.bab_pool import Pool
-from verifier.bab_root import Nets
-from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import Kind, LeafHint, Tree
+from verifier.bab_root import Parts
+from verifier.bab_tree import Kind, LeafHint
 from verifier.bounds import (
     Domains,
     TorchNetwork,
@@ -93,21 +91,12 @@ def evaluate_boxes(
 class InputSearch:
     """Branch and bound on inputs for all given cases at once."""
 
-    def __init__(
-        self,
-        nets: Nets,
-        table: Table,
-        cases: Sequence[Case],
-        numbers: Sequence[int],
-        tree: Tree,
-        settings: Settings,
-        candidates: Candidates,
-    ) -> None:
-        self._nets, self._table, self._tree = nets, table, tree
-        self._net = nets.sure
-        self._cases, self._numbers = cases, numbers
-        self._settings, self._candidates = settings, candidates
-        self._pool = Pool(settings.pool_bytes)
+    def __init__(self, parts: Parts) -> None:
+        self._nets, self._table, self._tree = parts.nets, parts.table, parts.tree
+        self._net = parts.nets.sure
+        self._cases, self._numbers = parts.cases, parts.numbers
+        self._settings, self._candidates = parts.settings, parts.candidates
+        self._pool = Pool(parts.settings.pool_bytes)
         self._stuck: list[int] = []
         self._batch = 16
         self._begun = False

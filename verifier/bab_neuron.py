@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from specs.property import Case
 from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab_pool import Pool
-from verifier.bab_root import Nets, Stated, fast_problem, leaf_hints, refine
-from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import Kind, LeafHint, Tree
+from verifier.bab_root import Parts, Stated, fast_problem, leaf_hints, refine
+from verifier.bab_tree import Kind, LeafHint
 from verifier.bounds import Domains, Rows
-from verifier.bounds_spec import Table, whole_goal
+from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
 from verifier.clip import FirstLayers, clip, first_layers
@@ -80,25 +78,15 @@ class _Leaves:
 class NeuronSearch:
     """Branch and bound on neurons for the given cases, one after the other."""
 
-    def __init__(
-        self,
-        nets: Nets,
-        table: Table,
-        cases: Sequence[Case],
-        numbers: Sequence[int],
-        tree: Tree,
-        settings: Settings,
-        candidates: Candidates,
-    ) -> None:
-        self._nets, self._table, self._tree = nets, table, tree
-        self._cases, self._numbers = cases, numbers
-        self._settings, self._candidates = settings, candidates
-        self._waiting = list(range(len(numbers)))[::-1]
-        self._root: _Root | None = None
+    def __init__(self, parts: Parts) -> None:
+        self._nets, self._table, self._tree = parts.nets, parts.table, parts.tree
+        self._cases, self._numbers = parts.cases, parts.numbers
+        self._settings, self._candidates = parts.settings, parts.candidates
+        self._waiting = list(range(len(parts.numbers)))[::-1]
         self._roots: dict[int, _Root] = {}
         self._pools: dict[int, Pool] = {}
         self._stuck: list[int] = []
-        self._batch = settings.neuron_batch
+        self._batch = parts.settings.neuron_batch
         self._first: FirstLayers | None = None
         self.evaluated = 0
 

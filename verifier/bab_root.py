@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from proofs.proof import Side
+from specs.property import Case
 from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, optimise
-from verifier.bab_tree import BoundStep, LeafHint
+from verifier.bab_settings import Candidates, Settings
+from verifier.bab_tree import BoundStep, LeafHint, Tree
 from verifier.bounds import Domains, Rows, TorchNetwork, UnivariateNode, neuron_rows
 from verifier.bounds_spec import Table
 
@@ -30,6 +32,26 @@ class Nets:
 
     sure: TorchNetwork
     fast: TorchNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a branch and bound works on.
+
+    Attributes:
+        nets, table: the network, and the unsafe constraints of the cases.
+        cases, numbers: the cases to search, and their numbers in the property.
+        tree: receives what is found.
+        candidates: takes points that may violate.
+    """
+
+    nets: Nets
+    table: Table
+    cases: Sequence[Case]
+    numbers: Sequence[int]
+    tree: Tree
+    settings: Settings
+    candidates: Candidates
 
 
 def fast_problem(nets: Nets, problem: Problem) -> Problem:
