@@ -247,19 +247,25 @@ def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool
 def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int, bool]:
     """Pre-activations, other than inputs, between which and the inputs all is linear.
 
-    With each of them whether its intervals are exact: it reads each input at most once,
-    and nothing else.
+    With each of them whether its intervals are exact, as far as that is easily seen.
     """
     width = sum(network.sizes[i] for i in network.inputs)
-    straight: list[bool] = []
+    straight: list[bool] = []  # linear in the inputs
+    exact: list[bool] = []  # intervals lose nothing
+    stem: list[int | None] = []  # the input whose entries it has, each at most once
     found = {}
     for tensor, node in enumerate(network.nodes):
-        sources = [term.source for term in node.terms] if isinstance(node, Linear) else []
-        linear = isinstance(node, Linear) and all(straight[s] for s in sources)
+        terms = node.terms if isinstance(node, Linear) else ()
+        stems = [stem[term.source] for term in terms]
+        single = len(terms) == 1 and terms[0].map.fan_in <= 1
+        apart = None not in stems and len(set(stems)) == len(stems)
+        linear = isinstance(node, Linear) and all(straight[term.source] for term in terms)
         straight.append(isinstance(node, Input) or linear)
+        exact.append(isinstance(node, Input) or apart or (single and exact[terms[0].source]))
+        copied = single and terms[0].map.fan_out <= 1
+        stem.append(tensor if isinstance(node, Input) else stems[0] if copied else None)
         if linear and tensor in preactivations and network.sizes[tensor] * width <= FIRST_LAYER:
-            inputs = all(isinstance(network.nodes[s], Input) for s in sources)
-            found[tensor] = inputs and len(set(sources)) == len(sources)
+            found[tensor] = exact[tensor]
     return found
 
 

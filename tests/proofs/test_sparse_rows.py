@@ -15,7 +15,6 @@ from proofs.frame import Batch, Frame, Relaxations, Rows
 from proofs.substitution import substitute
 from specs.enclosure import Enclosure
 from specs.linear import Gather, Identity, MatMul, Scale, Scatter, Sparse
-from specs.network import Univariate
 from tests.proofs.contracts import watched
 from tests.proofs.helpers import (
     BOTH,
@@ -288,14 +287,27 @@ def test_a_mutant_is_noticed(mutant, arithmetic, monkeypatch):
     notice(mutant, arithmetic, monkeypatch)
 
 
-def test_univariate_nodes_stand_between_layers():
-    """A first layer ends where a function begins."""
+def test_layers_whose_intervals_are_exact_are_known():
+    """Shifts, scalings and reorderings of the input lose nothing; readers of both do."""
+    net = Net(3)
+    scaled = net.linear((0, Scale(Enclosure(np.array([2.0, -1.0, 0.5])))), offset=np.ones(3))
+    turned = net.linear((scaled, Gather(np.array([2, 0, 1]), 3)))
+    twice = net.linear((scaled, Gather(np.array([0, 0, 1]), 3)))
+    plain, doubled = (net.dense(t, np.ones((2, 3))) for t in (turned, twice))
+    shifted = net.linear((plain, Identity(2)), offset=np.ones(2))
+    both = net.linear((plain, Identity(2)), (doubled, Identity(2)))
+    same = net.linear((0, Identity(3)), (scaled, Identity(3)))
+    layers_ = (turned, plain, doubled, shifted, both, same)
+    for tensor in layers_:
+        net.relu(tensor)
+    state = Frame(net.done(), ARITHMETICS["outward"]())
+    wanted = (True, True, False, True, False, False)
+    assert state.first_layers == dict(zip(layers_, wanted, strict=True))
+
+
+def test_functions_end_first_layers():
     net = Net(2)
-    first = net.dense(0, np.ones((2, 2)))
-    chain = net.dense(first, np.ones((2, 2)))
-    second = net.dense(net.relu(chain), np.ones((2, 2)))
-    net.relu(second)
+    chain = net.dense(net.dense(0, np.ones((2, 2))), np.ones((2, 2)))
+    net.relu(net.dense(net.relu(chain), np.ones((2, 2))))
     network = net.done()
-    state = Frame(network, ARITHMETICS["outward"]())
-    assert state.first_layers == {chain: False}
-    assert isinstance(network.nodes[-1], Univariate)
+    assert set(Frame(network, ARITHMETICS["outward"]()).first_layers) == {chain}
