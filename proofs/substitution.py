@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
-from proofs.entries import Entries
 from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows
 from proofs.functions import function
 from proofs.sparse import ROWS, pass_back
@@ -113,16 +112,17 @@ class _Substitution:
         start = max([*self._rows.entries, 0])
         for tensor in range(start, -1, -1):
             given = self._rows.entries.get(tensor)
-            if given is not None and tensor not in self._coefficients:
-                if tensor != stop and self._select(tensor, given):
+            if given is not None:
+                alone = tensor not in self._coefficients
+                if alone and tensor != stop and self._select(tensor, given):
                     continue
-                shape = (self._count, self._frame.network.sizes[tensor])
-                self._coefficients[tensor] = self._arithmetic.zeros(shape)
+                row, entry, value = given
+                part = self._arithmetic.zeros((self._count, self._frame.network.sizes[tensor]))
+                part[row, entry] = value
+                self._accumulate(tensor, part)
             rows = self._coefficients.pop(tensor, None)
             if rows is None:
                 continue
-            if given is not None:
-                rows = self._add_entries(tensor, rows, given)
             self._visit(tensor, rows, stop)
         return self._constant
 
@@ -179,21 +179,6 @@ class _Substitution:
             self._gain(np.where(negative, -own, own))
         self._accumulate(node.terms[0].source, rows)
         return True
-
-    def _add_entries(
-        self, tensor: int, rows: Numbers, given: tuple[IndexArray, IndexArray, Numbers]
-    ) -> Numbers:
-        row, entry, value = given
-        arithmetic = self._arithmetic
-        before = rows[row, entry]
-        # What was there may carry a rounding of its own, paid now; the sum's at the visit.
-        unit = arithmetic.rounding(self._frame.magnitude(tensor))
-        held = Entries(row, entry, before).combined(rows.shape[1])
-        self._charge(arithmetic.entries_cost(held, unit, self._count))
-        self._charge(arithmetic.rounding_scalar(self._frame.magnitude(tensor)))
-        rows = rows.copy()
-        rows[row, entry] = arithmetic.accumulate(before, value)
-        return rows
 
     def _accumulate(self, tensor: int, rows: Numbers) -> None:
         known = self._coefficients.get(tensor)

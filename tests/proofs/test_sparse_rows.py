@@ -7,11 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from proofs import entries, frame, layers, outward, sparse
+from proofs import entries, frame, layers, outward, sparse, substitution
 from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
 from proofs.check import ARITHMETICS, check_proof
 from proofs.frame import Batch, Frame, Relaxations, Rows
+from proofs.proof import Side
 from proofs.substitution import substitute
 from specs.enclosure import Enclosure
 from specs.linear import Gather, Identity, MatMul, Scale, Scatter, Sparse
@@ -157,6 +158,31 @@ def rounding_is_paid_by_entries(arithmetic: str) -> None:
             assert bound >= least - Fraction(1, 1 << 30)
 
 
+def entries_that_meet_dense_rows_pay(arithmetic: str) -> None:
+    """A scaled entry meets a dense row that cancels it, so that only its rounding is left."""
+    numbers = ARITHMETICS[arithmetic]()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        factor, slope = (float(v) for v in rng.uniform(0.5, 1.0, size=2))
+        slope = float(np.rint(slope * 2.0**40) / 2.0**40)
+        net = Net(1)
+        dense = net.linear((0, MatMul(Enclosure(np.array([[-factor * slope]])))))
+        bent = net.relu(0)  # after the dense layer, so that its row is passed on first
+        net.linear((bent, Scale(Enclosure(np.array([factor])))), (dense, Identity(1)))
+        network = net.done()
+        state = Frame(network, numbers)
+        batch = Batch(-np.ones((1, 1)), np.ones((1, 1)), {}, np.zeros(1, dtype=bool))
+        propagate(state, batch, record=True)
+        hints = {(bent, Side.LOWER): np.array([[slope]])}
+        one = (np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
+        rows = Rows(one[0], numbers.zeros((1,)), {3: (*one, numbers.lift_down(np.ones(1)))})
+        found = substitute(state, batch, Relaxations(state, batch, hints), rows)[0]
+        # The line below is slope x, so that in rational numbers this much of x is left.
+        exact = -abs(Fraction(factor) * Fraction(slope) - Fraction(factor * slope))
+        assert numbers.fraction(found) <= exact
+        assert numbers.fraction(found) >= exact - Fraction(1, 1 << 40)
+
+
 def chains_are_bounded_as_one(arithmetic: str) -> None:
     """Two linear layers that cancel: each interval loses, the chain's bounds are the values."""
     numbers = ARITHMETICS[arithmetic]()
@@ -191,6 +217,7 @@ PROBES = (
     domains_are_kept_apart,
     rounding_is_paid,
     rounding_is_paid_by_entries,
+    entries_that_meet_dense_rows_pay,
     chains_are_bounded_as_one,
 )
 
@@ -256,6 +283,14 @@ def no_cost(original):
     return lambda self, *args: original(self, *args) * 0
 
 
+def meeting_for_free(original):
+    def accumulate(self, tensor, rows):
+        known = self._coefficients.get(tensor)
+        self._coefficients[tensor] = rows if known is None else known + rows
+
+    return accumulate
+
+
 def upper_from_lower(original):
     def interval(*args):
         lower, upper = original(*args)
@@ -276,6 +311,14 @@ MUTANTS = (
         outward.Outward,
         "entries_cost",
         no_cost,
+        ("outward",),
+    ),
+    Mutant(
+        "meets for free",
+        entries_that_meet_dense_rows_pay,
+        substitution._Substitution,
+        "_accumulate",
+        meeting_for_free,
         ("outward",),
     ),
     Mutant("chain too tight", chains_are_bounded_as_one, layers, "interval", upper_from_lower),
