@@ -246,4 +246,6 @@ def integers(weight: Enclosure | None, part: str) -> tuple[Numbers | None, int]:
     integers = [n << (exponent + 1 - d.bit_length()) for n, d in ratios]
     if part == "magnitude":
         integers = [abs(v) for v in integers]
-    return _objects(integers, values.shape), exponent
+    out = np.empty_like(values, dtype=object)  # laid out in memory like them
+    out[...] = _objects(integers, values.shape)
+    return out, exponent

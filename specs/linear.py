@@ -334,6 +334,8 @@ class Conv:
             raise ModelError(f"convolution weight {shape} does not fit channels {channels}")
         if self.in_shape[0] != self.out_shape[0] or min(self.strides + self.dilations) < 1:
             raise ModelError("a convolution's batch, strides or dilations are invalid")
+        if not np.moveaxis(self.weight.value, 1, -1).flags.c_contiguous:
+            object.__setattr__(self, "weight", _laid(self.weight))
 
     @property
     def source_size(self) -> int:
@@ -392,42 +394,56 @@ class Conv:
 
     def _correlate(self, values: Array, weight: Array, product: MatrixProduct) -> Array:
         batch = len(values) * self.in_shape[0]
-        image = values.reshape(batch, *self.in_shape[1:])
+        image = np.moveaxis(values.reshape(batch, *self.in_shape[1:]), 1, -1)
         spatial = self.out_shape[2:]
-        taps = math.prod(weight.shape[2:])
         per_in = self.in_shape[1] // self.groups
-        per_out = self.out_shape[1] // self.groups
         results = []
-        for group in range(self.groups):
-            part = image[:, group * per_in : (group + 1) * per_in]
-            columns = np.zeros((batch, *spatial, per_in, taps), dtype=values.dtype)
+        for group, kernel in enumerate(self._kernels(weight)):
+            part = image[..., group * per_in : (group + 1) * per_in]
+            columns = np.zeros((batch, *spatial, len(kernel) // per_in, per_in), values.dtype)
             for number, source, target in self._windows():
-                window = np.moveaxis(part[:, :, *source], 1, -1)
-                columns[:, *target, :, number] = window
-            kernel = weight[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
-            flat = product(columns.reshape(-1, per_in * taps), kernel.T)
-            results.append(np.moveaxis(flat.reshape(batch, *spatial, per_out), -1, 1))
-        joined = results[0] if self.groups == 1 else np.concatenate(results, axis=1)
-        return np.ascontiguousarray(joined).reshape(len(values), math.prod(self.out_shape))
+                columns[:, *target, number] = part[:, *source]
+            flat = product(columns.reshape(-1, len(kernel)), kernel)
+            results.append(flat.reshape(batch, *spatial, -1))
+        joined = results[0] if self.groups == 1 else np.concatenate(results, axis=-1)
+        flat = np.ascontiguousarray(np.moveaxis(joined, -1, 1))
+        return flat.reshape(len(values), math.prod(self.out_shape))
 
     def _correlate_adjoint(self, rows: Array, weight: Array, product: MatrixProduct) -> Array:
         batch = len(rows) * self.out_shape[0]
         spatial = self.out_shape[2:]
-        image = rows.reshape(batch, *self.out_shape[1:])
-        taps = math.prod(weight.shape[2:])
+        image = np.moveaxis(rows.reshape(batch, *self.out_shape[1:]), 1, -1)
         per_in = self.in_shape[1] // self.groups
         per_out = self.out_shape[1] // self.groups
-        result = np.zeros((batch, *self.in_shape[1:]), dtype=rows.dtype)
-        for group in range(self.groups):
-            part = np.moveaxis(image[:, group * per_out : (group + 1) * per_out], 1, -1)
-            kernel = weight[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
-            flat = product(np.ascontiguousarray(part).reshape(-1, per_out), kernel)
-            columns = flat.reshape(batch, *spatial, per_in, taps)
-            into = result[:, group * per_in : (group + 1) * per_in]
+        result = np.zeros((batch, *self.in_shape[2:], self.in_shape[1]), dtype=rows.dtype)
+        for group, kernel in enumerate(self._kernels(weight)):
+            part = np.ascontiguousarray(image[..., group * per_out : (group + 1) * per_out])
+            flat = product(part.reshape(-1, per_out), kernel.T)
+            columns = flat.reshape(batch, *spatial, -1, per_in)
+            into = result[..., group * per_in : (group + 1) * per_in]
             for number, source, target in self._windows():
-                window = columns[:, *target, :, number]
-                into[:, :, *source] += np.moveaxis(window, -1, 1)
-        return result.reshape(len(rows), math.prod(self.in_shape))
+                into[:, *source] += columns[:, *target, number]
+        flat = np.ascontiguousarray(np.moveaxis(result, -1, 1))
+        return flat.reshape(len(rows), math.prod(self.in_shape))
+
+    def _kernels(self, weight: Array) -> Iterator[Array]:
+        """By group, the coefficients ``(taps * per_in, per_out)``; a view, see ``_laid``."""
+        per_out = self.out_shape[1] // self.groups
+        for group in range(self.groups):
+            part = np.moveaxis(weight[group * per_out : (group + 1) * per_out], 1, -1)
+            yield part.reshape(per_out, -1).T
+
+
+def _laid(weight: Enclosure) -> Enclosure:
+    """The same coefficients, those of one tap and result next to each other in memory."""
+
+    def laid(values: Array) -> Array:
+        out = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1)
+        out.flags.writeable = False
+        return out
+
+    radius = None if weight.radius is None else laid(weight.radius)
+    return Enclosure(laid(weight.value), radius)
 
 
 def _given(weight: Array | None) -> Array:

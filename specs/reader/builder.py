@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,6 +266,14 @@ class Builder:
         source = self.tensor(operand)
         return self._append(Univariate("", operand.shape, source, "relu"), operand.kind)
 
+    def before_relu(self, operand: Operand) -> Variable | None:
+        """What ``operand`` is the Relu of, where it is the whole of such a node."""
+        number = operand.affine.tensor if isinstance(operand, Variable) else None
+        node = None if number is None else self.nodes[number]
+        if not isinstance(node, Univariate) or node.function != "relu":
+            return None
+        return Variable(operand.shape, operand.kind, self._plain(node.source))
+
     def concat(self, operands: Sequence[Operand], axis: int) -> Operand:
         """The operands one after the other along an axis."""
         extents = [operand.shape[axis] for operand in operands]
@@ -315,14 +323,27 @@ class Builder:
         return self.tensor(part), None
 
     def network(self, outputs: Sequence[Variable]) -> Network:
-        """The finished network."""
-        numbers = tuple(self.tensor(output) for output in outputs)
+        """The finished network, without the nodes that a rewrite left unread."""
+        results = [self.tensor(output) for output in outputs]
+        place: dict[int, int] = {}
         nodes, aliases = [], {}
-        for number, (node, labels) in enumerate(zip(self.nodes, self._labels, strict=True)):
-            names = labels or [node.name]
-            nodes.append(dataclasses.replace(node, name=names[0]))
-            aliases.update({name: number for name in names[1:]})
-        return Network(tuple(nodes), numbers, aliases)
+        for number in sorted(self._read(results)):
+            node, names = self.nodes[number], self._labels[number] or [self.nodes[number].name]
+            place[number] = len(nodes)
+            nodes.append(_renumbered(dataclasses.replace(node, name=names[0]), place))
+            aliases.update({name: place[number] for name in names[1:]})
+        return Network(tuple(nodes), tuple(place[number] for number in results), aliases)
+
+    def _read(self, results: Sequence[int]) -> set[int]:
+        """The inputs, and the nodes that results depend on."""
+        reached = {n for n, node in enumerate(self.nodes) if isinstance(node, Input)}
+        front = list(results)
+        while front:
+            number = front.pop()
+            if number not in reached:
+                reached.add(number)
+                front += _sources(self.nodes[number])
+        return reached
 
     def _claim_map(self, linear: LinearMap, folded: bool) -> None:
         """Account for a map's coefficients, and for the work where it is folded at once."""
@@ -361,6 +382,22 @@ class Builder:
                 return dataclasses.replace(variable, affine=Affine(affine.terms, total))
             affine = self.finished(variable).affine
         return dataclasses.replace(variable, affine=Affine(affine.terms, constant))
+
+
+def _sources(node: Node) -> list[int]:
+    if isinstance(node, Univariate):
+        return [node.source]
+    return [term.source for term in node.terms] if isinstance(node, Linear) else []
+
+
+def _renumbered(node: Node, place: Mapping[int, int]) -> Node:
+    """A node whose sources have the numbers that ``place`` gives them."""
+    if isinstance(node, Univariate):
+        return dataclasses.replace(node, source=place[node.source])
+    if isinstance(node, Linear):
+        terms = (dataclasses.replace(term, source=place[term.source]) for term in node.terms)
+        return dataclasses.replace(node, terms=tuple(terms))
+    return node
 
 
 def common_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:

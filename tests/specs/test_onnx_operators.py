@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnxruntime.capi.onnxruntime_pybind11_state import (
     Fail,
     InvalidArgument,
@@ -418,3 +418,31 @@ def test_any_window_means_what_onnxruntime_says(
     ours = evaluate(network, x)
     assert theirs.shape == ours.shape
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * (1 + np.abs(ours).max()))
+
+
+def relu_then_pool(shared: bool) -> bytes:
+    """MaxPool after Relu; with ``shared`` something else reads the Relu as well."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["h"]),
+        helper.make_node("MaxPool", ["h"], ["y"], kernel_shape=[2, 2], strides=[1, 2]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    if shared:
+        nodes.append(helper.make_node("Neg", ["h"], ["z"]))
+        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, X)
+    graph = helper.make_graph(nodes, "g", [x], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=8)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_maximum_of_relus_is_the_relu_of_a_maximum(shared: bool) -> None:
+    content = relu_then_pool(shared)
+    network = read_model_bytes(content, None, "m")
+    points = np.random.default_rng(3).normal(size=(50, 60)).astype(np.float32)
+    expected = onnxruntime_outputs(content, points)
+    assert np.array_equal(evaluate(network, points), expected)
+    # The whole Relu has 60 neurons; the pool's three differences and Relu have 24 each.
+    assert network.neurons == 4 * 24 + (60 if shared else 0)
+    assert ("h" in network.tensors) == shared

@@ -7,10 +7,6 @@ from torch import Tensor
 
 from verifier.relaxations import Lines, Relaxation
 
-TINY = 1e-300
-"""Keeps a quotient finite where it is not used."""
-
-
 def default(lower: Tensor, upper: Tensor) -> Lines:
     """The kernel's own lines on ``[lower, upper]``.
 
@@ -24,8 +20,9 @@ def default(lower: Tensor, upper: Tensor) -> Lines:
 def hinted(lower: Tensor, upper: Tensor, slope: Tensor) -> Lines:
     """Lines with the given lower slopes in [0, 1] where the neuron is unstable."""
     active = (lower >= 0).to(lower.dtype)
+    tiny = torch.finfo(lower.dtype).tiny  # the width may be 0 where neurons are stable
     unstable = ((lower < 0) & (upper > 0)).to(lower.dtype)
-    chord = unstable * (upper / (upper - lower).clamp(min=TINY))
+    chord = unstable * upper / (upper - lower).clamp(min=tiny)
     return Lines(active + unstable * slope, None, active + chord, -chord * lower)
 
 

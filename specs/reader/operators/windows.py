@@ -154,9 +154,11 @@ def max_pool(call: Call) -> Operand:
             raise ModelError("a window lies in the padding altogether")
         first = positions[np.arange(len(positions)), np.argmax(inside, axis=1)]
         taps.append(np.where(inside, positions, first[:, None]))
+    # The maximum of Relus is the Relu of the maximum, whose bounds are tighter.
+    below = builder.before_relu(x)
     if isinstance(x, Variable):
         x = builder.finished(x)
-    whole = x
+    whole = x if below is None else below
 
     def tap(offsets: tuple[int, ...]) -> Operand:
         places = np.ix_(*(taps[axis][:, offset] for axis, offset in enumerate(offsets)))
@@ -166,7 +168,8 @@ def max_pool(call: Call) -> Operand:
     offsets = itertools.product(*map(range, windows.kernel))
     builder.claim((math.prod(windows.kernel), PART_COST))
     builder.claim((*x.shape[:2], *windows.counts, math.prod(windows.kernel)))
-    return tree(functools.partial(larger, builder), [tap(offset) for offset in offsets])
+    largest = tree(functools.partial(larger, builder), [tap(offset) for offset in offsets])
+    return largest if below is None else builder.relu(largest)
 
 
 def _biased(call: Call, result: Operand) -> Operand:
