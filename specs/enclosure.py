@@ -60,9 +60,9 @@ def zeros(size: int) -> Enclosure:
 
 def _frozen(array: Any) -> FloatArray:
     """A read-only copy; an array that is read-only already stays as it lies in memory."""
-    if isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim:
-        if not array.flags.writeable:
-            return array
+    kept = isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim > 0
+    if kept and not array.flags.writeable:
+        return np.asarray(array)
     out = np.ascontiguousarray(array, dtype=np.float64)
     if out.flags.writeable:
         out = out.copy() if out is array or out.base is not None else out

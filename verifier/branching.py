@@ -47,7 +47,7 @@ def neuron_scores(
     given = torch.zeros_like(found.values)
     height = torch.zeros_like(found.values)
     unstable = ((lower < 0) & (upper > 0)).to(given.dtype)
-    chord = upper / (upper - lower).clamp(min=1e-30)
+    chord = upper.clamp(min=0) / (upper - lower).clamp(min=1e-30)
     for number, matrix in found.trace.items():
         node = net.nodes[number]
         if not isinstance(node, UnivariateNode):

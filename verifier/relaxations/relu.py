@@ -7,6 +7,7 @@ from torch import Tensor
 
 from verifier.relaxations import Lines, Relaxation
 
+
 def default(lower: Tensor, upper: Tensor) -> Lines:
     """The kernel's own lines on ``[lower, upper]``.
 
