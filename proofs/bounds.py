@@ -8,6 +8,7 @@ import numpy as np
 
 from proofs import layers
 from proofs.arithmetic import Interval
+from proofs.fields import parts
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, unstable
 from proofs.functions import function
 from proofs.proof import Side
@@ -95,16 +96,17 @@ def bound_neurons(
         return
     arithmetic = frame.arithmetic
     lower, upper = (part.copy() for part in batch.bounds[tensor])
-    for side in sides:
-        sign = 1.0 if side is Side.LOWER else -1.0
-        values = arithmetic.lift_down(np.full(owner.size, sign))
-        place = (np.arange(owner.size), entry, values)
-        rows = Rows(owner, arithmetic.zeros((owner.size,)), {tensor: place})
-        found = substitute(frame, batch, relaxations, rows, stop, tick)
-        if side is Side.LOWER:
-            lower[owner, entry] = found
-        else:
-            upper[owner, entry] = -found
+    for field, lines, place, inside in parts(frame, relaxations, tensor, entry, stop):
+        own, count = owner[place], place.size
+        for side in sides:
+            sign = 1.0 if side is Side.LOWER else -1.0
+            start = (np.arange(count), inside, arithmetic.lift_down(np.full(count, sign)))
+            rows = Rows(own, arithmetic.zeros((count,)), {tensor: start})
+            found = substitute(field, batch, lines, rows, stop, tick)
+            if side is Side.LOWER:
+                lower[own, entry[place]] = found
+            else:
+                upper[own, entry[place]] = -found
     batch.improve(tensor, lower, upper)
 
 

@@ -136,7 +136,7 @@ def assume(frame: Frame, domain: Domain, literal: Literal) -> Domain:
         return domain
     (tensor, index), _ = literal.weights[0]
     if isinstance(frame.network.nodes[tensor], Input):
-        domain = _cut_box(domain, frame.box_columns(tensor).start + index, literal)
+        domain = _cut_box(domain, int(frame.box_columns(tensor)[index]), literal)
     if tensor in domain.bounds:
         domain = _cut_bounds(frame, domain, tensor, index, literal)
     return domain

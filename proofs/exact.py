@@ -34,7 +34,7 @@ class Exact:
     entry_budget = 1 << 19
 
     def __init__(self) -> None:
-        self._weights: dict[tuple[int, str], tuple[LinearMap, Numbers | None, int]] = {}
+        self._weights: dict[tuple[int, str], tuple[Enclosure | None, Numbers | None, int]] = {}
         self._matrices: dict[Any, tuple[Numbers, Any]] = {}
 
     def fraction(self, number: Any) -> Fraction:
@@ -174,10 +174,10 @@ class Exact:
         return lower, upper
 
     def _weight(self, term: LinearMap, part: str) -> tuple[Numbers | None, int]:
-        known = self._weights.get((id(term), part))
-        if known is None:  # the map is kept too, so that its id stays its own
-            known = (term, *integers(term.weight, part))
-            self._weights[id(term), part] = known
+        known = self._weights.get((id(term.weight), part))
+        if known is None:  # the weight is kept too, so that its id stays its own
+            known = (term.weight, *integers(term.weight, part))
+            self._weights[id(term.weight), part] = known
         return known[1], known[2]
 
     def _product(self, a: Numbers, b: Numbers) -> Numbers:

@@ -56,7 +56,12 @@ class Frame:
         )
         self.first_layers = _first_layers(network, self.preactivations)
         self.affine: dict[int, Affine] = {}
-        works = [max(1, _work(network, i)) for i in range(len(network.nodes))]
+        self.fields: dict[Any, Any] = {}
+        """Receptive fields by what they are of; see ``proofs/fields.py``."""
+        self._count_work()
+
+    def _count_work(self) -> None:
+        works = [max(1, _work(self.network, i)) for i in range(len(self.network.nodes))]
         self._work = list(accumulate(works, max))
         self.work = self._work[-1]
 
@@ -102,10 +107,14 @@ class Frame:
         self._cost[tensor] = (vector, flat)
         return vector, flat
 
-    def box_columns(self, tensor: int) -> slice:
+    @property
+    def input_size(self) -> int:
+        """Entries of all inputs."""
+        return self.network.input_size
+
+    def box_columns(self, tensor: int) -> IndexArray:
         """Where the entries of an input tensor stand among all inputs."""
-        start = self._input_start[tensor]
-        return slice(start, start + self.network.sizes[tensor])
+        return np.arange(self.network.sizes[tensor]) + self._input_start[tensor]
 
 
 @dataclass(eq=False)

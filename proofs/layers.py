@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
+from proofs.fields import parts
 from proofs.frame import Affine, Batch, Frame, Relaxations, Rows
 from proofs.substitution import linearize
 
@@ -13,12 +14,19 @@ def affine(frame: Frame, tensor: int) -> Affine:
     """Entries of a first layer, then their negatives, from below, over the whole case."""
     if tensor not in frame.affine:
         count, arithmetic = frame.network.sizes[tensor], frame.arithmetic
-        width = sum(frame.network.sizes[i] for i in frame.network.inputs)
+        width = frame.input_size
         anywhere = Batch(np.zeros((1, width)), np.zeros((1, width)), {}, np.zeros(1, dtype=bool))
-        row, sign = np.arange(2 * count), np.repeat([1.0, -1.0], count)
-        place = (row, row % count, arithmetic.lift_down(sign))
-        rows = Rows(np.zeros_like(row), arithmetic.zeros((2 * count,)), {tensor: place})
-        frame.affine[tensor] = linearize(frame, anywhere, Relaxations(frame, anywhere), rows)
+        matrix = arithmetic.zeros((2 * count, width))
+        constant = arithmetic.zeros((2 * count,))
+        nothing = Relaxations(frame, anywhere)
+        for field, lines, place, inside in parts(frame, nothing, tensor, np.arange(count)):
+            row, sign = np.arange(2 * place.size), np.repeat([1.0, -1.0], place.size)
+            start = (row, np.tile(inside, 2), arithmetic.lift_down(sign))
+            rows = Rows(np.zeros_like(row), arithmetic.zeros((row.size,)), {tensor: start})
+            found = linearize(field, anywhere, lines, rows)
+            both = np.concatenate([place, place + count])
+            matrix[both], constant[both] = found.matrix, found.constant
+        frame.affine[tensor] = Affine(matrix, constant)
     return frame.affine[tensor]
 
 

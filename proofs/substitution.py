@@ -70,8 +70,8 @@ def linearize(
     tick: Callable[[], None] = lambda: None,
 ) -> Affine:
     """Linear functions of the input that bound rows from below over the owners' domains."""
-    columns = sum(frame.network.sizes[i] for i in frame.network.inputs)
-    matrices, constants = [frame.arithmetic.zeros((0, columns))], [np.asarray(rows.constant[:0])]
+    matrices = [frame.arithmetic.zeros((0, frame.input_size))]
+    constants = [np.asarray(rows.constant[:0])]
     for chunk in _chunks(frame, batch, relaxations, rows, None, tick):
         affine = _Substitution(frame, batch, relaxations, chunk).linear()
         matrices.append(affine.matrix)
@@ -98,14 +98,13 @@ class _Substitution:
 
     def linear(self) -> Affine:
         """The rows as functions of the input."""
-        network = self._frame.network
         found: dict[int, Numbers] = {}
         self._at_inputs = found
         self.run(None)
-        zeros = self._arithmetic.zeros
-        missing = {i: zeros((self._count, network.sizes[i])) for i in network.inputs}
-        columns = [found.get(i, missing[i]) for i in network.inputs]
-        return Affine(np.concatenate(columns, axis=1), self._constant)
+        matrix = self._arithmetic.zeros((self._count, self._frame.input_size))
+        for tensor, rows in found.items():
+            matrix[:, self._frame.box_columns(tensor)] = rows
+        return Affine(matrix, self._constant)
 
     def run(self, stop: int | None) -> Numbers:
         """Substitute back to the inputs or to ``stop``, and insert the bounds there."""

@@ -233,10 +233,9 @@ class Walker:
         if kind is NodeKind.SPLIT_NEURON:
             return Literal(((self._tables.neuron(arg), 1.0),), 0.0, Side.LOWER)
         for tensor in self.frame.network.inputs:
-            columns = self.frame.box_columns(tensor)
-            if columns.start <= arg < columns.stop:
-                place = (tensor, arg - columns.start)
-                return Literal(((place, 1.0),), middle(domain, arg), Side.LOWER)
+            index = arg - int(self.frame.box_columns(tensor)[0])
+            if 0 <= index < self.frame.network.sizes[tensor]:
+                return Literal((((tensor, index), 1.0),), middle(domain, arg), Side.LOWER)
         raise EvidenceError("a split of an input that does not exist")
 
     def _citation(self, node: int, tree: int, domain: Domain) -> str | None:

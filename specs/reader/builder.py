@@ -326,7 +326,8 @@ class Builder:
         """The finished network, without the nodes that a rewrite left unread."""
         results = [self.tensor(output) for output in outputs]
         place: dict[int, int] = {}
-        nodes, aliases = [], {}
+        nodes: list[Node] = []
+        aliases: dict[str, int] = {}
         for number in sorted(self._read(results)):
             node, names = self.nodes[number], self._labels[number] or [self.nodes[number].name]
             place[number] = len(nodes)

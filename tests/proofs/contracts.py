@@ -10,6 +10,7 @@ import pytest
 
 from proofs import bounds, check, clip, steps, substitution, tree, unsafe
 from proofs.domain import Domain
+from proofs.fields import Field
 from proofs.frame import Batch, Frame, Rows
 from specs.network import Univariate
 from specs.query import Query
@@ -28,6 +29,8 @@ class Watch:
 
     def inside(self, frame: Frame, batch: Batch, domain: int, sample: Tensors) -> bool:
         """Whether a point lies in a domain's box and within its stored bounds."""
+        if isinstance(frame, Field):
+            frame = frame._whole
         for tensor in self.network.inputs:
             columns = frame.box_columns(tensor)
             low, high = batch.lower[domain, columns], batch.upper[domain, columns]
@@ -72,7 +75,7 @@ class Watch:
                     value = number(rows.constant[place])
                     for tensor, (row, entry, weight) in rows.entries.items():
                         for k in (row == place).nonzero()[0]:
-                            value += number(weight[k]) * sample[tensor][entry[k]]
+                            value += number(weight[k]) * _here(frame, sample, tensor)[entry[k]]
                     assert number(found[place]) <= value, "a lower bound exceeds a value"
             self._relaxations(frame, batch, relaxations, members)
             return found
@@ -120,7 +123,11 @@ class Watch:
             for domain, samples in members.items():
                 for sample in samples:
                     for i, (x, y) in enumerate(
-                        zip(sample[node.source], sample[tensor], strict=True)
+                        zip(
+                            _here(frame, sample, node.source),
+                            _here(frame, sample, tensor),
+                            strict=True,
+                        )
                     ):
                         below = number(lines.below[domain][i]) * x + number(lines.floor[domain][i])
                         above = number(lines.above[domain][i]) * x
@@ -134,6 +141,12 @@ class Watch:
             for sample in self.samples
             if self.inside(frame, batch, domain, sample)
         ]
+
+
+def _here(frame: Frame, sample: Tensors, tensor: int) -> list[Fraction]:
+    """A tensor's values where a frame cut to a field has them."""
+    index = frame._index[tensor] if isinstance(frame, Field) else None
+    return sample[tensor] if index is None else [sample[tensor][i] for i in index]
 
 
 @contextmanager
