@@ -163,7 +163,7 @@ def plot(names: Sequence[str], seeds: int, target: Path) -> None:
         axes.set(xlabel=name, xscale="log", yscale="log", xticks=values, xticklabels=values)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(title="cost, exponent", fontsize="small")
+        axes.legend(title="cost, exponent", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     panels[0].set_ylabel("CPU seconds")
     figure.savefig(target)
 
