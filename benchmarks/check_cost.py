@@ -17,23 +17,18 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import argparse
-import itertools
 import statistics
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.generated import above, dense
 from proofs.check import check_proof
 from proofs.proof import Proof, ProofBuilder
-from specs.enclosure import Enclosure
-from specs.linear import MatMul
-from specs.network import Input, Linear, Network, Term, Univariate
-from specs.property import Case, Constraint, Property
-from specs.query import ModelFile, Query
+from specs.query import Query
 from specs.question import load_question
 from verifier.bab_input import evaluate_boxes, halves
 from verifier.bounds import Domains, TorchNetwork, compile_network
@@ -45,25 +40,6 @@ REAL = (
     ("rl_benchmarks", "lunarlander", "lunarlander_case_safe_57"),
     ("reach_prob_density", "robot", "robot_6"),
 )
-
-
-def generated(sizes: tuple[int, ...], seed: int = 0) -> Query:
-    """A random dense network with a box of radius 0.1 and one unsafe half-space."""
-    rng = np.random.default_rng(seed)
-    nodes: list[Input | Linear | Univariate] = [Input("x", (sizes[0],))]
-    for layer, (rows, columns) in enumerate(itertools.pairwise(sizes)):
-        weight = (rng.normal(size=(rows, columns)) * (2 / rows) ** 0.5).astype(np.float32)
-        offset = (0.3 * rng.normal(size=columns)).astype(np.float32)
-        term = Term(len(nodes) - 1, MatMul(Enclosure(weight)))
-        nodes.append(Linear(f"l{layer}", (columns,), (term,), Enclosure(offset)))
-        if layer < len(sizes) - 2:
-            nodes.append(Univariate(f"r{layer}", (columns,), len(nodes) - 1, "relu"))
-    network = Network(tuple(nodes), (len(nodes) - 1,))
-    unsafe = Constraint((), ((0, Fraction(-1)),), Fraction(1))
-    radius = [Fraction(1, 10)] * sizes[0]
-    case = Case([-r for r in radius], radius, ((unsafe,),))
-    content = Property(sizes[0], sizes[-1], [case])
-    return Query(network, content, (ModelFile(None, b"", "0"),), "generated")
 
 
 def proof_of(query: Query, order: list[int]) -> Proof:
@@ -130,7 +106,8 @@ def main() -> None:
     print("| network | neurons | leaves | kernel ms/leaf | plain ms/leaf | ratio |")
     print("|---|---|---|---|---|---|")
     for sizes in ((5, 50, 50, 50, 50, 50, 50, 5), (8, 128, 128, 4), (16, 256, 256, 256, 10)):
-        measure("x".join(map(str, sizes)), generated(sizes), args.depth, args.runs)
+        query = above(dense(sizes), [0.0] * sizes[0], 0.1, 0.0)
+        measure("x".join(map(str, sizes)), query, args.depth, args.runs)
     for folder, model, stated in REAL if args.folder else ():
         base = args.folder / folder
         query = load_question(base / "onnx" / f"{model}.onnx", base / "vnnlib" / f"{stated}.vnnlib")
