@@ -8,7 +8,7 @@ import torch
 from specs.network import Input, Linear, Network, Univariate
 from verifier import relaxations
 from verifier.attack_forward import FloatArray, Pullback
-from verifier.bounds_maps import TorchMap, compile_map
+from verifier.bounds_maps import TorchMap, Weights, compile_map
 
 _DTYPE = torch.float32
 
@@ -30,12 +30,13 @@ class TorchEvaluator:
         self._device = device
         self._terms: dict[int, list[tuple[int, TorchMap]]] = {}
         self._offsets: dict[int, torch.Tensor] = {}
+        weights = Weights(device, _DTYPE)
         for number, node in enumerate(network.nodes):
             if isinstance(node, Linear):
                 self._terms[number] = [
-                    (term.source, compile_map(term.map, device, _DTYPE)) for term in node.terms
+                    (term.source, compile_map(term.map, weights)) for term in node.terms
                 ]
-                self._offsets[number] = torch.tensor(node.offset.value, device=device, dtype=_DTYPE)
+                self._offsets[number] = weights.moved(node.offset.value)
         functions = {node.function for node in network.nodes if isinstance(node, Univariate)}
         self._functions = {name: relaxations.find(name).value for name in functions}
 

@@ -13,8 +13,9 @@ negated row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from specs import network as normal
 from specs.enclosure import Enclosure
 from specs.errors import UnsupportedOperatorError
 from specs.linear import Identity, MatMul
-from verifier.bounds_maps import TorchMap, compile_map
+from verifier.bounds_maps import TorchMap, Weights, compile_map
 from verifier.relaxations import Lines, Relaxation, find
 
 
@@ -54,6 +55,8 @@ class TorchNetwork:
         inputs, outputs: tensors, in order.
         neurons: per pre-activation tensor its slice of the ``N`` neurons, ascending.
         exact: pre-activation tensors whose interval bounds are exact over a box.
+        source: what was compiled; ``weights``: the coefficients, shared by what is cut from it.
+        fields: receptive fields by what they are of; see ``bounds_field``.
     """
 
     nodes: tuple[LinearNode | UnivariateNode | None, ...]
@@ -65,6 +68,9 @@ class TorchNetwork:
     exact: frozenset[int]
     device: str
     dtype: torch.dtype
+    source: normal.Network
+    weights: Weights
+    fields: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def input_size(self) -> int:
@@ -120,13 +126,19 @@ LineSource = Callable[[int], Lines]
 
 
 def compile_network(
-    source: normal.Network, device: str = "cpu", dtype: torch.dtype = torch.float64
+    source: normal.Network,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    weights: Weights | None = None,
 ) -> TorchNetwork:
     """The torch form of a network; tensors keep their numbers.
+
+    ``weights`` holds coefficients that are on the device already.
 
     Raises:
         UnsupportedOperatorError: a function or map without a form for the search.
     """
+    weights = Weights(device, dtype) if weights is None else weights
     readers = [0] * len(source.nodes)
     for node in source.nodes:
         for term in node.terms if isinstance(node, normal.Linear) else ():
@@ -144,8 +156,8 @@ def compile_network(
             nodes.append(UnivariateNode(node.source, find(node.function)))
             pre.add(node.source)
         elif isinstance(node, normal.Linear):
-            compiled = _linear(node, nodes, readers, device, dtype)
-            compiled = _straight(number, compiled, nodes, source, device, dtype)
+            compiled = _linear(node, nodes, readers, weights)
+            compiled = _straight(number, compiled, nodes, source, weights)
             nodes.append(compiled)
             sources = [t for t, _ in compiled.terms]
             if len(set(sources)) == len(sources) and all(nodes[t] is None for t in sources):
@@ -166,6 +178,8 @@ def compile_network(
         exact=frozenset(exact & pre) | frozenset(pre & set(source.inputs)),
         device=device,
         dtype=dtype,
+        source=source,
+        weights=weights,
     )
 
 
@@ -173,11 +187,10 @@ def _linear(
     node: normal.Linear,
     nodes: list[LinearNode | UnivariateNode | None],
     readers: list[int],
-    device: str,
-    dtype: torch.dtype,
+    weights: Weights,
 ) -> LinearNode:
     """Compile a linear node; the tensor it merely shifts is folded in if nobody reads it."""
-    offset = torch.tensor(node.offset.value, device=device, dtype=dtype)
+    offset = weights.moved(node.offset.value)
     shift = offset if bool(offset.any()) else None
     if len(node.terms) == 1 and isinstance(node.terms[0].map, Identity):
         before = node.terms[0].source
@@ -186,7 +199,7 @@ def _linear(
             if shift is not None and folded.offset is not None:
                 shift = folded.offset + shift
             return LinearNode(folded.terms, folded.offset if shift is None else shift)
-    terms = [(t.source, compile_map(t.map, device, dtype)) for t in node.terms]
+    terms = [(t.source, compile_map(t.map, weights)) for t in node.terms]
     return LinearNode(tuple(terms), shift)
 
 
@@ -195,8 +208,7 @@ def _straight(
     node: LinearNode,
     nodes: list[LinearNode | UnivariateNode | None],
     source: normal.Network,
-    device: str,
-    dtype: torch.dtype,
+    weights: Weights,
 ) -> LinearNode:
     """A chain of linear nodes as one map of the input, where that has fewer coefficients.
 
@@ -215,15 +227,15 @@ def _straight(
     )
     if width * source.sizes[number] > cost:
         return node
-    values = {source.inputs[0]: torch.eye(width + 1, width, device=device, dtype=dtype)}
+    eye = torch.eye(width + 1, width, device=weights.device, dtype=weights.dtype)
+    values = {source.inputs[0]: eye}
     for tensor in chain:
         before = nodes[tensor]
         if isinstance(before, LinearNode):
             values[tensor] = _forward(before, values)
     rows = _forward(node, values)  # the last one is at the input 0
-    matrix = compile_map(
-        MatMul(Enclosure((rows[:-1] - rows[-1]).cpu().double().numpy())), device, dtype
-    )
+    product = Enclosure((rows[:-1] - rows[-1]).cpu().double().numpy())
+    matrix = compile_map(MatMul(product), weights)
     return LinearNode(((source.inputs[0], matrix),), rows[-1])
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from specs import linear
+from specs.enclosure import Enclosure
 from specs.errors import ModelError
 
 FEW = 16
@@ -200,7 +202,7 @@ Operator = Callable[..., Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Conv:
-    """A convolution by torch's own operators; trailing zeros follow from the shapes."""
+    """A convolution by torch's own operators; negative pads cut off instead."""
 
     shape: linear.Conv
     weight: Tensor
@@ -208,7 +210,6 @@ class _Conv:
     correlation: Operator
     transpose: Operator
     pads: tuple[int, ...]
-    crop: tuple[tuple[int, int, int], ...]
 
     def forward(self, values: Tensor) -> Tensor:
         return self._apply(values, self.weight, self.shape.transposed)
@@ -233,11 +234,7 @@ class _Conv:
             out = self.transpose(
                 image, weight, None, shape.strides, 0, 0, shape.groups, shape.dilations
             )
-            for axis, (start, size, missing) in enumerate(self.crop, start=2):
-                out = out.narrow(axis, start, size)
-                if missing:
-                    pad = [0, 0] * (out.dim() - axis - 1) + [0, missing]
-                    out = functional.pad(out, pad)
+            out = functional.pad(out, [-pad for pad in self.pads]) if any(self.pads) else out
         else:
             image = functional.pad(image, self.pads) if any(self.pads) else image
             out = self.correlation(
@@ -246,7 +243,26 @@ class _Conv:
         return out.reshape(*values.shape[:-1], -1)
 
 
-def compile_map(source: linear.LinearMap, device: str, dtype: torch.dtype) -> TorchMap:
+class Weights:
+    """Coefficients on a device, each moved there once, with their absolute values."""
+
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self._known: dict[int, tuple[Enclosure, Tensor, Tensor]] = {}
+
+    def moved(self, values: npt.NDArray[np.float64]) -> Tensor:
+        """A new tensor."""
+        return torch.tensor(values, device=self.device, dtype=self.dtype)
+
+    def of(self, source: Enclosure) -> tuple[Tensor, Tensor]:
+        """Coefficients and their absolute values."""
+        if id(source) not in self._known:  # it is kept too, so that its id stays its own
+            weight = self.moved(source.value)
+            self._known[id(source)] = (source, weight, weight.abs())
+        return self._known[id(source)][1:]
+
+
+def compile_map(source: linear.LinearMap, weights: Weights) -> TorchMap:
     """The torch form of a map.
 
     Raises:
@@ -254,19 +270,20 @@ def compile_map(source: linear.LinearMap, device: str, dtype: torch.dtype) -> To
     """
     if isinstance(source, linear.Identity):
         return _Identity()
+    device = weights.device
     if isinstance(source, linear.Gather):
         return _selection(source.index, source.source_size, False, device)
     if isinstance(source, linear.Scatter):
         return _selection(source.index, source.target_size, True, device)
     if isinstance(source, linear.Scale | linear.MatMul | linear.Conv):
-        weight = torch.tensor(source.weight.value, device=device, dtype=dtype)
+        weight, absolute = weights.of(source.weight)
         if isinstance(source, linear.Scale):
-            return _Scale(weight, weight.abs())
+            return _Scale(weight, absolute)
         if isinstance(source, linear.MatMul):
-            return _MatMul(weight, weight.abs(), weight.T.contiguous(), source.rows)
-        return _conv(source, weight)
+            return _MatMul(weight, absolute, weight.T.contiguous(), source.rows)
+        return _conv(source, weight, absolute)
     if isinstance(source, linear.Sparse):
-        return _sparse(source, device, dtype)
+        return _sparse(source, device, weights.dtype)
     raise ModelError(f"the search has no form of the linear map {type(source).__name__}")
 
 
@@ -312,7 +329,7 @@ def _selection(index: np.ndarray, size: int, transposed: bool, device: str) -> _
     )
 
 
-def _conv(source: linear.Conv, weight: Tensor) -> _Conv:
+def _conv(source: linear.Conv, weight: Tensor, absolute: Tensor) -> _Conv:
     spatial = len(source.strides)
     if spatial > 3:
         raise ModelError(f"the search has no convolution over {spatial} axes")
@@ -323,12 +340,9 @@ def _conv(source: linear.Conv, weight: Tensor) -> _Conv:
         functional.conv_transpose3d,
     )[spatial - 1]
     pads: list[int] = []
-    crop = []
     for axis in range(spatial):
         size, before = source.in_shape[2 + axis], source.pads[axis]
         reach = (source.weight.shape[2 + axis] - 1) * source.dilations[axis] + 1
         covered = (source.out_shape[2 + axis] - 1) * source.strides[axis] + reach
         pads = [before, covered - size - before, *pads]
-        held = min(size, covered - before)
-        crop.append((before, held, size - held))
-    return _Conv(source, weight, weight.abs(), correlation, transpose, tuple(pads), tuple(crop))
+    return _Conv(source, weight, absolute, correlation, transpose, tuple(pads))

@@ -24,6 +24,7 @@ from verifier.bounds import (
     neuron_rows,
     substitute,
 )
+from verifier.bounds_field import parts
 from verifier.bounds_sparse import FILLED, Entries, pass_back
 from verifier.relaxations import Lines
 
@@ -128,18 +129,25 @@ def _substitute_unstable(
     lower, upper = state.lower[:, where], state.upper[:, where]
     owners, indices = ((lower < 0) & (upper > 0)).nonzero(as_tuple=True)
     sparse = _starts_sparse(net, tensor)
-    size = SPARSE_ROWS if sparse else chunk_rows(net)
-    for start in range(0, len(owners), size):
-        tick()
-        owner, index = owners[start : start + size], indices[start : start + size]
-        if sparse:
-            bound = _bound_sparse(net, tensor, index, owner, state, lines)
-        else:
-            rows = both_sides(neuron_rows(net, tensor, index))
-            bound = _bound(net, rows, torch.cat([owner, owner]), state, lines)
-        below, above = bound[: len(owner)], -bound[len(owner) :]
-        lower[owner, index] = torch.maximum(lower[owner, index], below)
-        upper[owner, index] = torch.minimum(upper[owner, index], above)
+    for field, place, inside in parts(net, tensor, indices):
+        used, known, given = net, state, lines
+        if field is not None:
+            used, known = field.net, field.domains(state)
+            given = {n: field.lines(n, lines[n]) for n in lines if n in field.index}
+        size = SPARSE_ROWS if sparse else chunk_rows(used)
+        for start in range(0, len(place), size):
+            tick()
+            some = slice(start, start + size)
+            owner, entry = owners[place[some]], inside[some]
+            if sparse:
+                bound = _bound_sparse(used, tensor, entry, owner, known, given)
+            else:
+                rows = both_sides(neuron_rows(used, tensor, entry))
+                bound = _bound(used, rows, torch.cat([owner, owner]), known, given)
+            index = indices[place[some]]
+            below, above = bound[: len(owner)], -bound[len(owner) :]
+            lower[owner, index] = torch.maximum(lower[owner, index], below)
+            upper[owner, index] = torch.minimum(upper[owner, index], above)
     return 2 * len(owners)
 
 
