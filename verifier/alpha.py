@@ -296,7 +296,7 @@ class _Adam:
         if alpha is not None:
             current.alpha.add_(alpha, alpha=effort.rate * decay).clamp_(0.0, 1.0)
         if current.beta is not None and beta is not None:
-            largest = [m.abs().amax(-1) for m in found.trace.values()]
+            largest = [m.abs().amax(-1) for m in found.trace.values() if m.shape[-1]]
             scale = torch.stack(largest).mean(0)[:, None] if largest else 1.0
             current.beta.add_(beta * scale, alpha=effort.beta_rate * decay).clamp_(min=0.0)
         if current.weights is not None and weights is not None:
@@ -349,18 +349,21 @@ def _respond(
     neurons = points.new_zeros(len(points), net.neuron_count)
     for tensor in net.inputs:
         if tensor in net.neurons:
-            neurons[:, net.neurons[tensor]] = values[tensor]
+            neurons[:, net.neurons[tensor]] = net.pick(tensor, values[tensor])
     for number in net.needed:
         node = net.nodes[number]
         if isinstance(node, UnivariateNode):
-            z = values[node.source]
+            whole = values[node.source]
             if number not in trace:
-                values[number] = torch.zeros_like(z)
+                values[number] = torch.zeros_like(whole)
                 continue
-            lines = used[number]
+            lines, z = used[number], net.pick(node.source, whole)
             negative = (trace[number] < 0).to(z.dtype)
             slope = lines.lower_slope + negative * (lines.upper_slope - lines.lower_slope)
-            values[number] = torch.addcmul(negative * lines.upper_intercept, slope, z)
+            part = torch.addcmul(negative * lines.upper_intercept, slope, z)
+            if node.focus is not None:
+                part = (whole * node.focus.slope).index_copy_(-1, node.focus.index, part)
+            values[number] = part
         elif node is not None:
             total: Tensor | None = None
             for tensor, linear in node.terms:
@@ -370,7 +373,7 @@ def _respond(
                 total = points.new_zeros(len(points), net.sizes[number])
             values[number] = total if node.offset is None else total + node.offset
         if number in net.neurons:
-            neurons[:, net.neurons[number]] = values[number]
+            neurons[:, net.neurons[number]] = net.pick(number, values[number])
     outputs = problem.forms.constant.clone()
     for tensor, matrix in problem.forms.coefficients.items():
         outputs = outputs + (matrix * values[tensor][:, None, :]).sum(-1)

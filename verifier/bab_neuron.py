@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from verifier.bab_pool import Pool
 from verifier.bab_root import Parts, Stated, fast_problem, leaf_hints, refine
 from verifier.bab_tree import Kind, LeafHint
 from verifier.bounds import Domains, Rows
+from verifier.bounds_focus import Focused, focused
 from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
@@ -34,6 +37,7 @@ class _Root:
 
     Attributes:
         case: position among the cases searched; ``number``: in the property.
+        nets: focused on the root: a neuron here is one that is unstable there.
         state: a single domain.
         forms: by disjunct ``(D, k, n)``; shorter disjuncts repeat their last constraint.
         exponents: of the forms; see ``bounds_spec``.
@@ -43,11 +47,26 @@ class _Root:
 
     case: int
     number: int
+    nets: Focused
     state: Domains
     forms: Rows
     exponents: Tensor
     lengths: Sequence[int]
     first: FirstLayers | None = None
+
+    def signs(self, count: int) -> Tensor:
+        """No splits, for ``count`` leaves."""
+        fast = self.nets.fast
+        return torch.zeros(count, fast.neuron_count, device=fast.device, dtype=fast.dtype)
+
+    @cached_property
+    def indices(self) -> dict[int, npt.NDArray[np.int64]]:
+        """By univariate tensor the entries that leaves have slopes for."""
+        return {number: index.cpu().numpy() for number, index in self.nets.entries.items()}
+
+    def place(self, neuron: int) -> int:
+        """The number here of one of the whole network's neurons."""
+        return int(torch.searchsorted(self.nets.columns, neuron))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +92,16 @@ class _Leaves:
             self.multipliers.take(index),
             self.node[index.cpu()],
         )
+
+
+def _moved(leaves: _Leaves, before: _Root, after: _Root) -> _Leaves:
+    """Leaves without splits under the bounds of a better root."""
+    place = torch.searchsorted(before.nets.columns, after.nets.columns)
+    old = leaves.multipliers
+    beta = None if old.beta is None else old.beta[:, place]
+    multipliers = replace(old, alpha=old.alpha[:, place], beta=beta)
+    signs = after.signs(len(leaves.node))
+    return replace(leaves, state=after.state, signs=signs, multipliers=multipliers)
 
 
 class NeuronSearch:
@@ -130,14 +159,12 @@ class NeuronSearch:
             self._waiting.append(case)
             return
         root = self._roots[case]
-        net = self._nets.fast
-        signs = torch.zeros(1, net.neuron_count, device=net.device, dtype=net.dtype)
-        disjunct = 0
+        net, signs, disjunct = root.nets.fast, root.signs(1), 0
         for above, side in self._tree.path(node):
             if self._tree.kind[above] == Kind.DISJUNCT:
                 disjunct = side
             else:
-                signs[0, self._tree.arg[above]] = -1.0 if side else 1.0
+                signs[0, root.place(self._tree.arg[above])] = -1.0 if side else 1.0
         leaves = _Leaves(
             root.state,
             torch.tensor([disjunct], device=net.device),
@@ -161,59 +188,65 @@ class NeuronSearch:
             for side in self._cases[case].box()
         )
         swept = sweep(net, fresh(net, low, high), until(deadline))
-        state = swept.domains
         self.evaluated += 1
         node = self._tree.roots[number]
-        root = self._forms(case, number, state)
+        root = self._root(case, swept.domains)
         count = len(root.lengths)
         disjuncts = torch.arange(count, device=net.device)
-        signs = torch.zeros(count, net.neuron_count, device=net.device, dtype=self._nets.fast.dtype)
         if bool(swept.contradictory(self._settings.margin)[0]) or not count:
             self._tree.close(node)
             return True
         if min(root.lengths) == 0:
             self._stuck.append(node)
             return True
-        start = self._plain(root, disjuncts, signs)
-        leaves = _Leaves(state, disjuncts, signs, start, torch.zeros(count))
-        whole, closed, points = self._attempt(root, leaves, 0, deadline)
+        whole = self._unsplit(root)
+        whole, closed, points = self._attempt(root, whole, 0, deadline)
         if bool(closed.all()) and all(length == 1 for length in root.lengths):
             self._tree.close(node)  # the empty proof does it
             return True
         if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
             return False
-        whole, closed, _ = self._attempt(root, leaves, self._settings.root_steps, deadline)
+        whole, closed, _ = self._attempt(root, whole, self._settings.root_steps, deadline)
         if not bool(closed.all()):
             share = time.monotonic() + self._settings.root_share * (deadline - time.monotonic())
-            state, steps = refine(self._nets, state, self._settings.refine_steps, share)
-            root = self._forms(case, number, state)
+            state, steps = refine(self._nets, swept.domains, self._settings.refine_steps, share)
             if steps:
                 self._tree.preludes[number] = steps
+                before, root = root, self._root(case, state)
+                whole = _moved(whole, before, root)
                 whole, closed, points = self._attempt(
-                    root, replace(whole, state=state), self._settings.root_steps, deadline
+                    root, whole, self._settings.root_steps, deadline
                 )
                 if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
                     return False
         first = self._tree.split(node, Kind.DISJUNCT, count, count) if count > 1 else node
-        whole = _Leaves(state, disjuncts, signs, whole.multipliers, first + torch.arange(count))
+        whole = replace(whole, node=first + torch.arange(count))
         self._roots[case] = root
         self._pools[case] = Pool(self._settings.pool_bytes)
         self._settle(root, self._pools[case], whole, closed, deadline)
         return True
 
-    def _plain(self, root: _Root, disjuncts: Tensor, signs: Tensor) -> Multipliers:
+    def _unsplit(self, root: _Root) -> _Leaves:
+        """A case's disjuncts before any split."""
+        count = len(root.lengths)
+        signs, disjuncts = root.signs(count), torch.arange(count, device=root.state.low.device)
         placeholder = Multipliers(torch.zeros_like(signs))
-        leaves = _Leaves(root.state, disjuncts, signs, placeholder, torch.zeros(len(signs)))
-        return initial(self._problem(root, leaves))
+        leaves = _Leaves(root.state, disjuncts, signs, placeholder, torch.zeros(count))
+        return replace(leaves, multipliers=initial(self._problem(root, leaves)))
 
-    def _forms(self, case: int, number: int, state: Domains) -> _Root:
-        net = self._nets.sure
-        goal = whole_goal(self._table, torch.tensor([case], device=net.device))
+    def _root(self, case: int, whole: Domains) -> _Root:
+        """A case's root from the bounds of all neurons."""
+        nets = focused(self._nets.sure, self._nets.fast, whole)
+        number, state = self._numbers[case], nets.domains(whole)
+        goal = whole_goal(self._table, torch.tensor([case], device=whole.low.device))
         lengths = torch.bincount(goal.slot, minlength=len(goal.slot_owner)).tolist()
         if not lengths or min(lengths) == 0:
-            return _Root(case, number, state, Rows({}, state.low[:0]), goal.slot[:0], lengths)
-        forms, _, exponents = self._table.forms(net, goal.slot_disjunct)
-        return _Root(case, number, state, forms, exponents, lengths, self._clipped())
+            return _Root(case, number, nets, state, Rows({}, state.low[:0]), goal.slot[:0], lengths)
+        forms, _, exponents = self._table.forms(nets.sure, goal.slot_disjunct)
+        first = self._clipped()
+        if first is not None:
+            first = first.focused(nets.columns)
+        return _Root(case, number, nets, state, forms, exponents, lengths, first)
 
     def _clipped(self) -> FirstLayers | None:
         """What clipping can tighten; boxes alone are not worth a second look at a leaf."""
@@ -229,7 +262,7 @@ class NeuronSearch:
         state = leaves.state
         signs = leaves.signs.to(state.lower.dtype)
         return Problem(
-            self._nets.sure,
+            root.nets.sure,
             Rows(forms, root.forms.constant[chosen]),
             state.low,
             state.high,
@@ -245,7 +278,7 @@ class NeuronSearch:
         """Optimise a batch; which leaves close, and where their rows are least."""
         self.evaluated += len(leaves.node)
         problem = self._problem(root, leaves)
-        quick = fast_problem(self._nets, problem)
+        quick = fast_problem(root.nets, problem)
         start = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         settings = self._settings
         effort = Effort(steps, enough=settings.fast_margin, deadline=deadline)
@@ -267,15 +300,14 @@ class NeuronSearch:
     def _round(self, root: _Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
         _, taken = pool.take(self._batch)
+        split = root.nets.columns[taken["neuron"]].tolist()
         node = torch.tensor(
             [
                 self._tree.split(parent, Kind.NEURON, neuron)
-                for parent, neuron in zip(
-                    taken["node"].tolist(), taken["neuron"].tolist(), strict=True
-                )
+                for parent, neuron in zip(taken["node"].tolist(), split, strict=True)
             ]
         )
-        signs = taken["signs"].to(self._nets.fast.dtype).repeat_interleave(2, 0)
+        signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
         at = torch.arange(len(signs), device=signs.device)
         side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
         signs[at, taken["neuron"].repeat_interleave(2)] = side
@@ -295,7 +327,7 @@ class NeuronSearch:
         self._settle(root, pool, leaves, closed, deadline)
         spent = time.monotonic() - begun
         factor = min(2.0, max(0.5, self._settings.neuron_seconds / max(spent, 1e-3)))
-        self._batch = int(min(self._limit(), max(4, self._batch * factor)))
+        self._batch = int(min(self._limit(root), max(4, self._batch * factor)))
         return True
 
     def _settle(
@@ -327,7 +359,7 @@ class NeuronSearch:
             problem.lower,
             problem.upper,
         )
-        state = clip(self._nets.sure, root.first, row.matrix, row.constant, before)
+        state = clip(root.first, row.matrix, row.constant, before)
         margin = self._settings.margin
         empty = (state.lower > state.upper + margin).any(-1)
         empty |= (state.low > state.high + margin).any(-1)
@@ -347,8 +379,8 @@ class NeuronSearch:
         names = ("low", "high", "lower", "upper")
         return Domains(*(taken[name].repeat_interleave(2, 0) for name in names))
 
-    def _limit(self) -> int:
-        net = self._nets.fast
+    def _limit(self, root: _Root) -> int:
+        net = root.nets.fast
         per_domain = 4 * 20 * (net.neuron_count + net.width)
         return int(
             max(1, min(self._settings.neuron_limit, self._settings.work_bytes // per_domain))
@@ -368,18 +400,19 @@ class NeuronSearch:
         splits = []
         for node in leaves.node.tolist():
             path = [n for n, _ in self._tree.path(int(node))]
-            splits.append([self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON])
+            split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
+            splits.append([root.place(neuron) for neuron in split])
         lengths = torch.tensor(root.lengths, device=problem.low.device)[leaves.disjunct]
         case = torch.full_like(leaves.disjunct, root.case)
         stated = Stated.of(self._table, case, lengths, root.exponents[leaves.disjunct])
-        return leaf_hints(problem, stored, stated, range(len(splits)), splits)
+        return leaf_hints(problem, stored, stated, range(len(splits)), splits, root.indices)
 
     def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""
-        quick = fast_problem(self._nets, self._problem(root, leaves))
+        quick = fast_problem(root.nets, self._problem(root, leaves))
         own = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         found = bounded(quick, own, gradient=True)
-        given, height = neuron_scores(self._nets.fast, found, quick.lower, quick.upper, own.alpha)
+        given, height = neuron_scores(root.nets.fast, found, quick.lower, quick.upper, own.alpha)
         neuron, possible = self._choose(root, leaves, own, given, height)
         if not bool(possible.all()):  # a linear program: its dual only needs more steps
             late = leaves.take((~possible).nonzero()[:, 0])
@@ -407,6 +440,9 @@ class NeuronSearch:
         self, root: _Root, leaves: _Leaves, own: Multipliers, given: Tensor, height: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The neuron to split in every leaf, by trying both sides of the best candidates."""
+        if not height.shape[1]:
+            nothing = torch.zeros(len(height), dtype=torch.long, device=height.device)
+            return nothing, nothing > 0
         possible = height.amax(1) > 0
         each = max(1, self._settings.neuron_lookahead // 2)
         each = min(each, given.shape[1])
@@ -423,7 +459,7 @@ class NeuronSearch:
             signs = tried.signs.clone()
             signs[at, picks[both, rank]] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
             problem = self._problem(root, replace(tried, signs=signs))
-            bound = bounded(fast_problem(self._nets, problem), tried.multipliers).bound
+            bound = bounded(fast_problem(root.nets, problem), tried.multipliers).bound
             pair = bound.clamp(max=0.0).reshape(-1, 2)
             merit = pair.sum(1) + pair.amin(1)
             stable = height.gather(1, picks[:, rank : rank + 1])[:, 0] <= 0

@@ -7,10 +7,12 @@ recomputes it once and every leaf below profits.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,6 +36,15 @@ class Nets:
     fast: TorchNetwork
 
 
+class Pair(Protocol):
+    """A network in two precisions, whole or focused."""
+
+    @property
+    def sure(self) -> TorchNetwork: ...
+    @property
+    def fast(self) -> TorchNetwork: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
     """What a branch and bound works on.
@@ -54,7 +65,7 @@ class Parts:
     candidates: Candidates
 
 
-def fast_problem(nets: Nets, problem: Problem) -> Problem:
+def fast_problem(nets: Pair, problem: Problem) -> Problem:
     """A problem in the searching precision."""
     dtype = nets.fast.dtype
     forms = {t: m.to(dtype) for t, m in problem.forms.coefficients.items()}
@@ -213,6 +224,7 @@ def leaf_hints(
     stated: Stated,
     places: Sequence[int],
     splits: Sequence[Sequence[int]] | None = None,
+    indices: Mapping[int, npt.NDArray[np.int64]] | None = None,
 ) -> list[LeafHint]:
     """The hints of some rows of a problem, as leaves of the proof take them.
 
@@ -220,8 +232,10 @@ def leaf_hints(
         stored: rounded multipliers.
         places: the rows.
         splits: by row, the neurons split on the path, from the root down.
+        indices: by univariate tensor the entries that the slopes belong to, where not all.
     """
     net = problem.net
+    indices = {} if indices is None else indices
     rows = torch.tensor(list(places), dtype=torch.long, device=net.device)
     lower, upper = (
         side[rows] if len(side) > 1 else side for side in (problem.lower, problem.upper)
@@ -242,8 +256,10 @@ def leaf_hints(
             own[-1] += sum(weights[k][length:])
         path = [] if splits is None else splits[k]
         held = [] if beta is None else beta[k, path]
-        slopes = {n: grid[k, where].copy() for n, where in columns.items()}
-        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own, region[k]))
+        slopes = {
+            n: grid[k, where].copy() for n, where in columns.items() if where.stop > where.start
+        }
+        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own, region[k], indices))
     return hints
 
 

@@ -36,12 +36,14 @@ class LeafHint:
         beta: multipliers of the neuron splits on the path, from the root down; float32.
         weights: of the disjunct's constraints; empty: each constraint alone.
         region: multipliers of the constraints of the case's region.
+        indices: the entries of the tensors that the slopes belong to, where not all.
     """
 
     slopes: Mapping[int, Array]
     beta: Array
     weights: Sequence[float] = ()
     region: Sequence[float] = ()
+    indices: Mapping[int, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,4 +220,5 @@ def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
         (Fact.REGION, index, value) for index, value in enumerate(hint.region) if value > 0
     ]
     slopes = {tensor: values * 2.0**-7 for tensor, values in hint.slopes.items()}
-    return builder.substitution(_slope_hints(slopes, {}), multipliers, hint.weights)
+    hints = _slope_hints(slopes, hint.indices)
+    return builder.substitution(hints, multipliers, hint.weights)

@@ -37,11 +37,25 @@ class LinearNode:
 
 
 @dataclass(frozen=True, eq=False)
+class Focus:
+    """Where a function is relaxed; elsewhere it is linear.
+
+    Attributes:
+        index: ``(u,)`` the entries.
+        slope: ``(n,)`` the function's factor elsewhere; 0 at the entries.
+    """
+
+    index: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class UnivariateNode:
     """A function applied to every entry of tensor ``source``."""
 
     source: int
     relaxation: Relaxation
+    focus: Focus | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +71,8 @@ class TorchNetwork:
         exact: pre-activation tensors whose interval bounds are exact over a box.
         source: what was compiled; ``weights``: the coefficients, shared by what is cut from it.
         fields: receptive fields by what they are of; see ``bounds_field``.
+        focus: by pre-activation the entries that are neurons, where not all; see
+            ``bounds_focus``.
     """
 
     nodes: tuple[LinearNode | UnivariateNode | None, ...]
@@ -71,6 +87,7 @@ class TorchNetwork:
     source: normal.Network
     weights: Weights
     fields: dict[Any, Any] = field(default_factory=dict)
+    focus: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def input_size(self) -> int:
@@ -84,6 +101,18 @@ class TorchNetwork:
     def width(self) -> int:
         """Entries of the largest tensor."""
         return max(self.sizes)
+
+    def pick(self, tensor: int, values: Tensor) -> Tensor:
+        """The columns ``(R, n)`` of a pre-activation that are neurons."""
+        index = self.focus.get(tensor)
+        return values if index is None else values.index_select(-1, index)
+
+    def spread(self, tensor: int, values: Tensor) -> Tensor:
+        """The other way: values at neurons, 0 elsewhere."""
+        index = self.focus.get(tensor)
+        if index is None:
+            return values
+        return values.new_zeros(len(values), self.sizes[tensor]).index_copy_(-1, index, values)
 
     def split(self, values: Tensor, tensors: tuple[int, ...]) -> dict[int, Tensor]:
         """The columns of ``values`` by tensor."""
@@ -327,8 +356,9 @@ def substitute(
 
     Args:
         lines: relaxations, broadcastable to ``(R, n)``.
-        extra: ``(R, n)`` coefficients added at pre-activation tensors (split multipliers).
-        trace: receives the coefficients ``(R, n)`` that reach each univariate tensor.
+        extra: ``(R, n)`` coefficients added at the neurons of pre-activation tensors (split
+            multipliers).
+        trace: receives the coefficients ``(R, n)`` that reach each univariate tensor's neurons.
 
     Returns:
         Coefficients ``(R, I)`` and constants ``(R,)``.  Differentiable in everything.
@@ -338,14 +368,18 @@ def substitute(
     for number in reversed(net.needed):
         node = net.nodes[number]
         if extra is not None and number in extra:
-            work[number] = work[number] + extra[number] if number in work else extra[number]
+            _accumulate(work, number, net.spread(number, extra[number]))
         if number not in work or node is None:
             continue
         matrix = work.pop(number)
         if isinstance(node, UnivariateNode):
+            part = matrix if node.focus is None else matrix.index_select(-1, node.focus.index)
             if trace is not None:
-                trace[number] = matrix
-            below, constant = relax(matrix, constant, lines(number))
+                trace[number] = part
+            below, constant = relax(part, constant, lines(number))
+            if node.focus is not None:
+                whole = matrix * node.focus.slope
+                below = whole.index_copy_(-1, node.focus.index, below)
             _accumulate(work, node.source, below)
             continue
         if node.offset is not None:

@@ -165,6 +165,22 @@ class _MatMul:
         return (parts @ matrix).reshape(*values.shape[:-1], self.rows * matrix.shape[1])
 
 
+def is_dense(linear: TorchMap) -> bool:
+    """Whether a map is a matrix that :func:`cut_dense` can cut."""
+    return isinstance(linear, _MatMul) and linear.rows == 1
+
+
+def cut_dense(linear: TorchMap, source: Tensor | None, target: Tensor | None) -> TorchMap:
+    """A map between chosen entries of its source and target; ``None``: all of them."""
+    if source is None and target is None:
+        return linear
+    if not isinstance(linear, _MatMul):
+        raise ModelError(f"a {type(linear).__name__} cannot be cut")
+    weight = linear.weight if source is None else linear.weight[source]
+    weight = (weight if target is None else weight[:, target]).contiguous()
+    return _MatMul(weight, weight.abs(), weight.T.contiguous(), 1)
+
+
 @dataclass(frozen=True, eq=False)
 class _Sparse:
     """Rows of ``matrix`` are targets; ``entries`` and ``values`` are its rows, padded."""

@@ -31,6 +31,16 @@ class FirstLayers:
 
     parts: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
 
+    def focused(self, columns: Tensor) -> FirstLayers | None:
+        """Those of the chosen neurons, ascending, under their new numbers."""
+        found = {}
+        for (start, stop), (matrix, constant) in self.parts.items():
+            first, last = torch.searchsorted(columns, torch.tensor([start, stop])).tolist()
+            if last > first:
+                index = columns[first:last] - start
+                found[first, last] = matrix[index], constant[index]
+        return FirstLayers(found) if found else None
+
 
 def first_layers(net: TorchNetwork) -> FirstLayers:
     """The pre-activations that the kernel clips."""
@@ -50,9 +60,7 @@ def first_layers(net: TorchNetwork) -> FirstLayers:
     return FirstLayers(parts)
 
 
-def clip(
-    net: TorchNetwork, first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains
-) -> Domains:
+def clip(first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains) -> Domains:
     """Boxes and first layers under one cut each, ``cut (B, I)`` and ``constant (B,)``."""
     low, high = clip_boxes(cut, constant, domains.low, domains.high)
     lower, upper = domains.lower.clone(), domains.upper.clone()

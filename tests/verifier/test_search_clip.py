@@ -25,7 +25,7 @@ def clipped(seed: int) -> tuple[Domains, Domains, torch.Tensor, torch.Tensor, to
     cut = torch.tensor(random.normal(size=(4, 3)) * random.choice([0.0, 1.0, 1e3], size=(4, 3)))
     points = samples(low, high, 200)
     constant = -(cut * points[0]).sum(-1)  # at least one point is kept
-    after = clip(net, first_layers(net), cut, constant, before)
+    after = clip(first_layers(net), cut, constant, before)
     kept = (cut * points).sum(-1) + constant <= 0
     return before, after, points, kept, cut
 

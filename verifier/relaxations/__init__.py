@@ -31,11 +31,14 @@ class Relaxation:
         value: the function itself, elementwise.
         default: lines on ``[lower, upper]`` without hints; the kernel's own choice.
         hinted: the same with the given slopes of the lower line where it is free.
+        linear: on ``[lower, upper]``, where the function is a multiple of its argument,
+            and the factors.
     """
 
     value: Callable[[Tensor], Tensor]
     default: Callable[[Tensor, Tensor], Lines]
     hinted: Callable[[Tensor, Tensor, Tensor], Lines]
+    linear: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def find(function: str) -> Relaxation:

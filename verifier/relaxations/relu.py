@@ -27,4 +27,9 @@ def hinted(lower: Tensor, upper: Tensor, slope: Tensor) -> Lines:
     return Lines(active + unstable * slope, None, active + chord, -chord * lower)
 
 
-RELU = Relaxation(value=torch.relu, default=default, hinted=hinted)
+def linear(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Stable neurons, and 1 where they are active."""
+    return (lower >= 0) | (upper <= 0), (lower >= 0).to(lower.dtype)
+
+
+RELU = Relaxation(value=torch.relu, default=default, hinted=hinted, linear=linear)
