@@ -1,7 +1,7 @@
 """The portfolio: from a question to a verdict with checked evidence.
 
-The kernel with no hints comes first and costs no torch; then attacks, then branch and
-bound, whose proof the kernel checks and whose rejected leaves are opened again.  ``unsat``
+:mod:`verifier.policy` says who runs, for how long and with which settings.  The proof of
+branch and bound is checked by the kernel, and leaves it rejects are opened again.  ``unsat``
 is said only of a proof that the kernel found valid, ``sat`` only of a witness that the
 kernel's exact evaluation and onnxruntime's replay both confirm.
 """
@@ -12,7 +12,7 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,12 @@ from proofs.proof import Proof, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
-from verifier.attack import Attack, Settings
+from verifier.attack import Attack
+from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
-from verifier.attack_forward import NumpyEvaluator, multiplications
+from verifier.attack_forward import NumpyEvaluator
+from verifier.policy import Budget, Features, Policy, Seen
 from verifier.progress import Progress
 from verifier.replay import Replayed
 
@@ -36,20 +38,6 @@ if TYPE_CHECKING:
 METHODS = ("auto", "bounds", "bab", "attack")
 LATER_METHODS = ("star", "smt")
 DEVICES = ("cpu", "cuda")
-
-_KERNEL_SHARE = 0.15
-_MANY_CASES = 1000
-_KERNEL_SHARE_MANY_CASES = 0.6
-_ATTACK_SHARE = 0.15
-_SEARCH_SHARE = 0.75
-_SLOW_CHECK_SEARCH_SHARE = 0.5
-_NEURON_SPARE_SHARE = 0.6
-_MARGIN_SECONDS = 0.15
-_MOST_REOPENINGS = 20
-_CHEAP = Settings(samples=64, rows=128, steps=60, rounds=2, work=4e8)
-_THOROUGH = Settings(samples=128, rows=256, steps=80, rounds=4, work=1e9)
-_CHEAP_SECONDS = 2.0
-_SMALL_MULTIPLICATIONS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ def verify(
     """
     chosen = options or Options()
     began = time.monotonic() if start is None else start
-    deadline = math.inf if chosen.timeout is None else began + chosen.timeout - _MARGIN_SECONDS
+    deadline = math.inf if chosen.timeout is None else began + chosen.timeout
     run = _Run(query, chosen, deadline, progress or Progress(enabled=False))
     try:
         return run.verdict()
@@ -170,56 +158,50 @@ def verify(
 
 
 class _Run:
-    """One run of the portfolio."""
+    """One run of the portfolio: carries out what the policy says."""
 
     def __init__(self, query: Query, options: Options, deadline: float, progress: Progress) -> None:
         self.query = query
         self.options = options
-        self.deadline = deadline
+        self.policy = Policy(Features.of(query), options.method, seed=options.seed)
+        self.deadline = deadline - self.policy.settings.margin_seconds
         self.progress = progress
         self.stages: list[Stage] = []
-        self.confirm = Confirm(query, deadline)
-        self.search_share = _SEARCH_SHARE
+        self.confirm = Confirm(query, self.deadline)
+        self.seen = Seen()
         self.claim: str | None = None
         self._found: Confirmed | None = None
-        self._again = RepeatedAttack(query, self._evaluator, self.confirm, deadline, options.seed)
+        self._again = RepeatedAttack(
+            query,
+            self._evaluator,
+            self.confirm,
+            self.deadline,
+            share=self.policy.settings.repeated_attack_share,
+            after=self.policy.settings.repeated_attack_after,
+            settings=self.policy.attack_settings("repeated"),
+        )
 
     def verdict(self) -> Verdict:
-        method = self.options.method
-        found: Verdict | None = None
-        open_cases: list[int] | None = None
-        if method in ("auto", "attack"):
-            found = self._attack(NumpyEvaluator(self.query.network), sampling=True)
-        if found is None and method in ("auto", "bounds"):
-            found, open_cases = self._kernel()
-        if found is None and method in ("auto", "attack") and self._small:
-            # Starting torch would cost more than this whole attack.
-            numpy_evaluator = NumpyEvaluator(self.query.network)
-            thorough = _THOROUGH if method == "attack" else _CHEAP
-            found = self._attack(numpy_evaluator, sampling=False, settings=thorough)
-        if found is not None:
-            return found
-        if self._left() <= 0:
-            return self._undecided("timeout", "the time limit")
-        if not (self._small and method == "attack"):
-            _need_torch(self.options.device)
-        if method in ("auto", "attack") and not self._small:
-            found = self._torch_attack()
-        if found is None and method in ("auto", "bab", "bounds"):
-            found = self._search(open_cases)
-        if found is not None:
-            return found
-        if self._left() <= 0:
-            return self._undecided("timeout", "the time limit")
+        members = {
+            "look": self._look,
+            "kernel": self._kernel,
+            "attack": self._attack,
+            "search": self._search,
+        }
+        for name in self.policy.members:
+            found = members[name]()
+            if found is not None:
+                return found
+            if self._left() <= 0:
+                return self._undecided("timeout", "the time limit")
         return self._undecided("unknown", "no violation was found, and nothing was proved")
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()
 
-    def _share(self, share: float, most: float = math.inf) -> float:
-        """The deadline of a stage that may use a share of the time left."""
-        now = time.monotonic()
-        return min(self.deadline, now + most, now + share * max(self.deadline - now, 0.0))
+    def _until(self, budget: Budget) -> float:
+        """The deadline of a stage that begins now."""
+        return budget.deadline(time.monotonic(), self.deadline)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[list[str]]:
@@ -239,81 +221,86 @@ class _Run:
                 )
             )
 
-    def _kernel(self) -> tuple[Verdict | None, list[int] | None]:
-        """The empty proof; if it is not valid, also the cases it leaves open, if known."""
-        many = len(self.query.property.cases) > _MANY_CASES  # and most of them small and easy
-        deadline = self._share(_KERNEL_SHARE_MANY_CASES if many else _KERNEL_SHARE)
-        with self._stage("kernel") as result:
-            checked = check_proof(self.query, None, deadline=_finite(deadline))
-            result.append(checked.verdict)
-        if checked.verdict == "valid unsat":
-            return self._proved(ProofBuilder(self.query).finish(), checked), None
-        if checked.verdict == "invalid" and checked.rejected:
-            return None, sorted({r.case for r in checked.rejected})
-        # One pass over the network took the whole share: the check will take longer.
-        self.search_share = _SLOW_CHECK_SEARCH_SHARE
-        return None, None
-
-    def _attack(
-        self, evaluator: Evaluator, *, sampling: bool, settings: Settings = _CHEAP
-    ) -> Verdict | None:
-        share = self._share(_ATTACK_SHARE, _CHEAP_SECONDS if settings is _CHEAP else math.inf)
-        attack = Attack(
-            self.query,
-            evaluator,
-            self.confirm,
-            deadline=share,
-            settings=Settings(**{**vars(settings), "seed": self.options.seed}),
+    def _look(self) -> Verdict | None:
+        """A few sampled points."""
+        attack = self._prepared(
+            NumpyEvaluator(self.query.network),
+            self._until(self.policy.look()),
+            self.policy.attack_settings("look"),
         )
         with self._stage("attack") as result:
-            found = attack.sample() if sampling else attack.descend()
+            found = attack.sample()
             result.append("no violation" if found is None else "violation")
         return None if found is None else self._violated(found)
 
-    @property
-    def _small(self) -> bool:
-        """Whether numpy is quicker than torch on the network."""
-        return multiplications(self.query.network) <= _SMALL_MULTIPLICATIONS
+    def _kernel(self) -> Verdict | None:
+        """The empty proof; if it is not valid, also the cases it leaves open, if known."""
+        with self._stage("kernel") as result:
+            until = _finite(self._until(self.policy.kernel()))
+            began = time.monotonic()
+            checked = check_proof(self.query, None, deadline=until)
+            result.append(checked.verdict)
+        if checked.verdict == "valid unsat":
+            return self._proved(ProofBuilder(self.query).finish(), checked)
+        ended = checked.verdict == "invalid" and bool(checked.rejected)
+        left = tuple(sorted({r.case for r in checked.rejected})) if ended else None
+        self.seen = Seen(ended, time.monotonic() - began, left)
+        return None
+
+    def _attack(self) -> Verdict | None:
+        """Gradient descent from many points."""
+        if not self.policy.small:
+            _need_torch(self.options.device)
+        with self._stage("attack") as result:
+            evaluator = self._evaluator()
+            attack = self._prepared(
+                evaluator,
+                self._until(self.policy.descent()),
+                self.policy.attack_settings("attack"),
+            )
+            found = attack.descend()
+            result.append("no violation" if found is None else "violation")
+            if not self.policy.small:
+                result.append(f"{result[-1]}, with torch")
+        return None if found is None else self._violated(found)
+
+    def _prepared(
+        self, evaluator: Evaluator, deadline: float, settings: AttackSettings
+    ) -> Attack[Confirmed]:
+        return Attack(self.query, evaluator, self.confirm, deadline=deadline, settings=settings)
 
     def _evaluator(self) -> Evaluator:
         """What evaluates the network fastest."""
-        if self._small:
+        if self.policy.small:
             return NumpyEvaluator(self.query.network)
         from verifier.attack_torch import TorchEvaluator
 
         return TorchEvaluator(self.query.network, self.options.device)
 
-    def _torch_attack(self) -> Verdict | None:
-        with self._stage("attack") as result:
-            evaluator = self._evaluator()
-            result.append("start of torch")
-        return self._attack(evaluator, sampling=False, settings=_THOROUGH)
-
-    def _search(self, cases: Sequence[int] | None) -> Verdict | None:
+    def _search(self) -> Verdict | None:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
+        _need_torch(self.options.device)
         with self._stage("search") as result:
             from verifier.bab import Search
             from verifier.bab import Settings as SearchSettings
 
             search = Search(
                 self.query,
-                deadline=self._share(self.search_share),
+                deadline=self._until(self.policy.search(self.seen)),
                 device=self.options.device,
                 settings=SearchSettings(split=self.options.method != "bounds"),
                 on_candidate=self._on_candidate,
                 on_round=self._round_over,
-                cases=cases,
+                cases=self.seen.open_cases,
             )
             result.append("made")
-        # A leaf under neuron splits is one row to the kernel and hundreds of passes to the
-        # search, so that little time need be kept for its check.
-        spare = 0.0 if search.splits_inputs else _NEURON_SPARE_SHARE
-        for _ in range(_MOST_REOPENINGS):
+        spare = self.policy.spare(search.splits_inputs)
+        for _ in range(self.policy.settings.reopenings):
             with self._stage("search") as result:
                 status = search.run()
-                if status == "timeout" and spare:
-                    search.extend(self._share(spare))
-                    spare, status = 0.0, search.run()
+                if status == "timeout" and spare is not None:
+                    search.extend(self._until(spare))
+                    spare, status = None, search.run()
                 result.append(status)
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
@@ -336,8 +323,9 @@ class _Run:
             if not nodes:
                 return self._undecided("unknown", f"the kernel's verdict: {checked.reason}")
             search.reopen(nodes)
-            search.extend(self._share(self.search_share))
-        return self._undecided("unknown", f"leaves still rejected after {_MOST_REOPENINGS} checks")
+            search.extend(self._until(self.policy.search(self.seen)))
+        checks = self.policy.settings.reopenings
+        return self._undecided("unknown", f"leaves still rejected after {checks} checks")
 
     def _round_over(self, far: Far) -> bool:
         """Report; now and then attack with other random numbers."""

@@ -282,7 +282,7 @@ def test_an_easy_question_imports_neither_torch_nor_onnxruntime() -> None:
 
 def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only a later attack finds ends the search; the share of time is kept."""
-    from verifier import attack_again
+    from verifier import attack, attack_again
 
     class Scripted:
         seeds: ClassVar[list[int]] = []
@@ -295,8 +295,15 @@ def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> Non
             return "found" if self.seeds[-1] == 9 else None
 
     monkeypatch.setattr(attack_again, "Attack", Scripted)
-    query = hard()
-    again = attack_again.RepeatedAttack(query, lambda: None, lambda *_: None, 1e18, 7)  # type: ignore[arg-type]
+    again = attack_again.RepeatedAttack(
+        hard(),
+        lambda: None,  # type: ignore[arg-type,return-value]
+        lambda *_: None,
+        1e18,
+        share=0.1,
+        after=1.0,
+        settings=attack.Settings(seed=7),
+    )
     assert again.attack(0.5) is None
     assert Scripted.seeds == []  # too early
     assert again.attack(1.0) is None
