@@ -44,7 +44,7 @@ class RepeatedAttack(Generic[Found]):
 
     def attack(self, elapsed: float) -> Found | None:
         """Attack if the share of ``elapsed`` seconds of search is not used up."""
-        if elapsed < self._after or self._spent > self._share * elapsed:
+        if elapsed < self._after or self._spent >= self._share * elapsed:
             return None
         begun = time.monotonic()
         if self._evaluator is None:

@@ -12,14 +12,16 @@ a benchmark; :mod:`verifier.verify` carries out what it says.  The members in th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from specs.query import Query
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_forward import multiplications
+from verifier.overrides import Count, Share
 
 Name = Literal["look", "kernel", "attack", "search"]
 
@@ -41,38 +43,39 @@ ATTACKS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the policy; shares are parts of the time that is left.
+    """Settings of the policy.  A share is a part of the time left when its member begins.
 
     Attributes:
-        kernel_share: of the kernel without hints.
-        many_cases: more cases than this are mostly small and easy ones.
-        many_cases_kernel_share: of the kernel without hints, when there are so many.
-        attack_share: of the attack before the search.
+        kernel_share: share of the kernel without hints.
+        many_cases: a property with more cases is taken to have mostly easy ones.
+        many_cases_kernel_share: share of the kernel without hints on such a property.
+        attack_share: share of the attack before the search, and of the look before it.
         quick_attack_seconds: most seconds of an attack that needs no torch.
-        repeated_attack_share: of the search's time, for the attacks beside it.
-        repeated_attack_after: seconds of search before the first of these.
-        search_share: of the search, the rest being kept for the check.
+        repeated_attack_share: part of the search's time for the attacks beside it.
+        repeated_attack_after: seconds of search before the first attack beside it.
+        search_share: share of the search; the rest is kept for the check of its proof.
         slow_check_search_share: the same where the kernel did not end in its own share.
-        neuron_spare_share: of what was kept, for a search that splits neurons and is not
-            done: a leaf under neuron splits is one row to the kernel and hundreds of passes
-            to the search.
-        small_multiplications: of one evaluation, up to which numpy is quicker than torch.
-        reopenings: checks after which leaves that stay rejected are given up.
-        margin_seconds: before the time limit, in which everything has ended.
+        neuron_spare_share: share of a search that splits neurons and is not done, out of
+            what was kept for the check.
+        small_multiplications: multiplications of one evaluation up to which numpy is used
+            for attacks, and not torch.
+        reopenings: checks of the proof before leaves that stay rejected are given up.
+        margin_seconds: seconds before the time limit at which everything has to end.
     """
 
-    kernel_share: float = 0.15
+    kernel_share: Share = 0.15
     many_cases: int = 1000
-    many_cases_kernel_share: float = 0.6
-    attack_share: float = 0.15
+    many_cases_kernel_share: Share = 0.6
+    attack_share: Share = 0.15
     quick_attack_seconds: float = 2.0
-    repeated_attack_share: float = 0.1
+    repeated_attack_share: Share = 0.1
     repeated_attack_after: float = 1.0
-    search_share: float = 0.75
-    slow_check_search_share: float = 0.5
-    neuron_spare_share: float = 0.6
+    search_share: Share = 0.75
+    slow_check_search_share: Share = 0.5
+    # A leaf under neuron splits is one row to the kernel, hundreds of passes to the search.
+    neuron_spare_share: Share = 0.6
     small_multiplications: int = 2_000_000
-    reopenings: int = 20
+    reopenings: Count = 20
     margin_seconds: float = 0.15
 
 
@@ -148,20 +151,22 @@ class Policy:
         features: of the question.
         method: see :class:`verifier.verify.Options`.
         settings: shares and thresholds.
-        attack: settings of attacks that replace those chosen here.
+        attack: settings of every attack that replace those chosen here, by field.
         seed: of the attacks' random numbers.
     """
 
     features: Features
     method: str = "auto"
     settings: Settings = Settings()
-    attack: tuple[tuple[str, int | float], ...] = ()
+    attack: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     @property
     def members(self) -> tuple[Name, ...]:
-        """In the order in which they run."""
-        return ORDER[self.method]
+        """In the order in which they run; one whose share is 0 does not."""
+        shares = {"look": self.look().share, "kernel": self.kernel().share}
+        shares |= {"attack": self.descent().share, "search": 1.0}
+        return tuple(name for name in ORDER[self.method] if shares[name] > 0)
 
     @property
     def small(self) -> bool:
@@ -172,7 +177,7 @@ class Policy:
         """How hard an attack tries."""
         quick = kind == "look" or (self.small and self.method != "attack")
         chosen = ATTACKS["repeated" if kind == "repeated" else "quick" if quick else "thorough"]
-        return replace(replace(chosen, seed=self.seed), **dict(self.attack))  # type: ignore[arg-type]
+        return replace(chosen, **{"seed": self.seed, **self.attack})
 
     def look(self) -> Budget:
         """Time for the sampled points."""
@@ -199,3 +204,12 @@ class Policy:
     def spare(self, splits_inputs: bool) -> Budget | None:
         """More time for a search that is not done, where a check needs little of it."""
         return None if splits_inputs else Budget(self.settings.neuron_spare_share)
+
+
+def attack_defaults() -> dict[str, str]:
+    """By name of a setting, the values that it has in the attacks of the portfolio."""
+    found = {}
+    for item in fields(AttackSettings):
+        values = dict.fromkeys(f"{getattr(chosen, item.name):g}" for chosen in ATTACKS.values())
+        found[f"attack.{item.name}"] = " | ".join(values)
+    return found

@@ -12,9 +12,9 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from proofs.check import Checked, check_proof
@@ -22,18 +22,21 @@ from proofs.proof import Proof, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
+from verifier import overrides
 from verifier.attack import Attack
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.policy import Budget, Features, Policy, Seen
+from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
 from verifier.replay import Replayed
 
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
     from verifier.bab import Progress as Far
+    from verifier.overrides import Value
 
 METHODS = ("auto", "bounds", "bab", "attack")
 LATER_METHODS = ("star", "smt")
@@ -51,15 +54,20 @@ class Options:
             without splits; ``"bab"``: branch and bound; ``"attack"``: attacks alone.
         device: where the search runs, ``"cpu"`` or ``"cuda"``.
         seed: of the attacks' random numbers.
+        settings: by name, such as ``"search.batch"``, what replaces a setting of the
+            policy, of every attack or of the search; ``farkas verify --list-settings``
+            names them.  A text is read as on the command line.
 
     Raises:
-        InputError: a value outside these.
+        InputError: a value outside these, or a setting that there is not.
+        MissingExtraError: a setting of the search, and torch is not installed.
     """
 
     timeout: float | None = None
     method: str = "auto"
     device: str = "cpu"
     seed: int = 0
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method in LATER_METHODS:
@@ -72,6 +80,11 @@ class Options:
             raise InputError(f"device '{self.device}': use one of {', '.join(DEVICES)}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise InputError(f"a time limit of {self.timeout} seconds; it must be positive")
+        object.__setattr__(self, "settings", overrides.validated(self.settings))
+
+    def of_group(self, group: str) -> dict[str, Any]:
+        """The settings given of ``"policy"``, ``"attack"`` or ``"search"``, by field."""
+        return overrides.of_group(self.settings, group)
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ class Verdict:
         stages: in the order they ran; a name may occur several times.
         uncertified_claim: an answer that the search gave and the evidence did not bear
             out; ``answer`` is then ``unknown`` or ``timeout``.
+        settings: those that were given, see :class:`Options`.
     """
 
     answer: str
@@ -113,6 +127,7 @@ class Verdict:
     replay: Replayed | None = None
     stages: tuple[Stage, ...] = ()
     uncertified_claim: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def leaves(self) -> int:
@@ -152,7 +167,7 @@ def verify(
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
     run = _Run(query, chosen, deadline, progress or Progress(enabled=False))
     try:
-        return run.verdict()
+        return replace(run.verdict(), settings=chosen.settings)
     finally:
         run.progress.clear()
 
@@ -163,7 +178,13 @@ class _Run:
     def __init__(self, query: Query, options: Options, deadline: float, progress: Progress) -> None:
         self.query = query
         self.options = options
-        self.policy = Policy(Features.of(query), options.method, seed=options.seed)
+        self.policy = Policy(
+            Features.of(query),
+            options.method,
+            PolicySettings(**options.of_group("policy")),
+            attack=options.of_group("attack"),
+            seed=options.seed,
+        )
         self.deadline = deadline - self.policy.settings.margin_seconds
         self.progress = progress
         self.stages: list[Stage] = []
@@ -288,7 +309,9 @@ class _Run:
                 self.query,
                 deadline=self._until(self.policy.search(self.seen)),
                 device=self.options.device,
-                settings=SearchSettings(split=self.options.method != "bounds"),
+                settings=SearchSettings(
+                    **{"split": self.options.method != "bounds", **self.options.of_group("search")}
+                ),
                 on_candidate=self._on_candidate,
                 on_round=self._round_over,
                 cases=self.seen.open_cases,
@@ -399,6 +422,7 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
         "models": [model.digest for model in query.models],
         "uncertified_claim": verdict.uncertified_claim,
         "leaves": verdict.leaves,
+        "settings": dict(verdict.settings),
         "wall_seconds": wall,
         "cpu_seconds": cpu,
         "stages": [vars(stage) for stage in verdict.stages],

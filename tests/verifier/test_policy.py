@@ -93,3 +93,18 @@ def test_a_kernel_that_did_not_end_leaves_more_time_for_the_check() -> None:
 def test_many_cases_are_the_kernel_s() -> None:
     many = changed(cases=Settings().many_cases + 1)
     assert Policy(many).kernel().share > Policy(TINY).kernel().share
+
+
+def test_a_member_without_a_share_does_not_run() -> None:
+    assert Policy(TINY, settings=Settings(kernel_share=0.0)).members == ("look", "attack", "search")
+    assert Policy(TINY, settings=Settings(attack_share=0.0)).members == ("kernel", "search")
+    many = changed(cases=10**6)
+    assert "kernel" in Policy(many, settings=Settings(kernel_share=0.0)).members
+
+
+def test_settings_given_for_attacks_hold_in_all_of_them() -> None:
+    policy = Policy(TINY, attack={"steps": 3, "seed": 2}, seed=1)
+    for kind in ("look", "attack", "repeated"):
+        chosen = policy.attack_settings(kind)
+        assert (chosen.steps, chosen.seed) == (3, 2)
+        assert chosen.rows == Policy(TINY).attack_settings(kind).rows

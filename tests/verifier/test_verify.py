@@ -306,6 +306,17 @@ def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert again.attack(0.5) is None
     assert Scripted.seeds == []  # too early
+    never = attack_again.RepeatedAttack(
+        hard(),
+        lambda: None,  # type: ignore[arg-type,return-value]
+        lambda *_: None,
+        1e18,
+        share=0.0,
+        after=0.0,
+        settings=attack.Settings(),
+    )
+    assert never.attack(5.0) is None
+    assert Scripted.seeds == []
     assert again.attack(1.0) is None
     again._spent = 0.2
     assert again.attack(1.5) is None
