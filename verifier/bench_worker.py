@@ -135,6 +135,8 @@ def _serve(pipe: Connection, early: Sequence[str], task: Callable[[Job], dict[st
 def attempt(job: Job) -> dict[str, Any]:
     """Answer one question; errors become rows."""
     from specs.errors import FarkasError, InputError
+    from verifier.memory import ran_out
+    from verifier.verify import OUT_OF_MEMORY
 
     wall, cpu = time.monotonic(), time.process_time()
     try:
@@ -143,10 +145,10 @@ def attempt(job: Job) -> dict[str, Any]:
         row = {"answer": "refused", "reason": _short(error)}
     except FarkasError as error:
         row = {"answer": "error", "reason": _short(error)}
-    except MemoryError:
-        row = {"answer": "unknown", "reason": "ran out of memory"}
     except Exception as error:
         row = {"answer": "error", "reason": f"{type(error).__name__}: {_short(error)}"}
+        if ran_out(error):
+            row = {"answer": "unknown", "reason": OUT_OF_MEMORY}
     return row | {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
 
 

@@ -28,6 +28,7 @@ from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
+from verifier.memory import ran_out
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 METHODS = ("auto", "bounds", "bab", "attack")
 LATER_METHODS = ("star", "smt")
 DEVICES = ("cpu", "cuda")
+
+OUT_OF_MEMORY = "ran out of memory"
+"""The reason of an answer ``unknown`` that more memory might decide."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,12 @@ class _Run:
             "search": self._search,
         }
         for name in self.policy.members:
-            found = members[name]()
+            try:
+                found = members[name]()
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                return self._undecided("unknown", OUT_OF_MEMORY)
             if found is not None:
                 return found
             if self._left() <= 0:
@@ -329,6 +338,8 @@ class _Run:
                 return self._violated(self._found)
             if status == "timeout":
                 return self._undecided("timeout", "branch and bound reached its time limit")
+            if status == "memory":
+                return self._undecided("unknown", OUT_OF_MEMORY)
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
             if status != "closed":

@@ -265,6 +265,22 @@ def test_errors_become_rows(tmp_path: Path) -> None:
     assert "absent.onnx" in result["reason"]
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPU: can't allocate memory")]
+)
+def test_running_out_of_memory_is_no_error_of_ours(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verifier import bench_worker
+
+    def fail(*_: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(bench_worker, "_answer", fail)
+    result = attempt(job())
+    assert (result["answer"], result["reason"]) == ("unknown", "ran out of memory")
+
+
 def job(limit: float = 60.0) -> Job:
     return Job("a", "b", limit, "c", "cpu")
 

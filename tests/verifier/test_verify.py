@@ -337,3 +337,99 @@ def test_a_violation_found_between_rounds_ends_the_search() -> None:
             on_round=lambda far: far.closed >= 0,
         )
         assert search.run() == "violated"
+
+
+class Stub:
+    """A search that does what a test wants."""
+
+    splits_inputs = True
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def run(self) -> str:
+        return "timeout"
+
+    def extend(self, deadline: float) -> None:
+        pass
+
+    def proof(self) -> Proof:
+        raise AssertionError("nothing was proved")
+
+
+def of_class(name: str, text: str) -> RuntimeError:
+    made: RuntimeError = type(name, (RuntimeError,), {})(text)
+    return made
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    of_class("OutOfMemoryError", "CUDA says no"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("where", ["__init__", "run", "proof"])
+def test_running_out_of_memory_is_unknown(
+    error: Exception, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise error
+
+    class Search(Stub):
+        def run(self) -> str:
+            return "closed"
+
+    setattr(Search, where, fail)
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    verdict = verify(hard(), Options(timeout=20))
+    assert (verdict.answer, verdict.reason) == ("unknown", "ran out of memory")
+    assert verdict.evidence is None
+    assert verdict.stages[-1].name == ("check" if where == "proof" else "search")
+
+
+def test_a_search_that_says_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    class Search(Stub):
+        def run(self) -> str:
+            return "memory"
+
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    verdict = verify(hard(), Options(timeout=20))
+    assert (verdict.answer, verdict.reason) == ("unknown", "ran out of memory")
+
+
+def test_other_errors_of_a_stage_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    class Search(Stub):
+        def run(self) -> str:
+            raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    with pytest.raises(RuntimeError, match="shapes"):
+        verify(hard(), Options(timeout=20))
+
+
+def test_what_torch_raises_is_recognised() -> None:
+    torch = pytest.importorskip("torch")
+    from verifier.memory import ran_out
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 45, dtype=torch.float64)
+    assert ran_out(caught.value)
+    assert ran_out(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(MemoryError) as again:
+        np.empty(1 << 45)
+    assert ran_out(again.value)
+    assert not ran_out(RuntimeError("a size mismatch"))
+    assert not ran_out(ValueError("out of memory"))
