@@ -11,6 +11,12 @@ from specs.query import Query
 from verifier.attack import Attack, Found, Offer, Settings
 from verifier.attack_forward import Evaluator
 
+_LEAST_SECONDS = 0.5
+
+_FIRST_WORK = 1 / 32
+"""Of a batch, doubled every time: the first attacks are short, so that large batches would
+make but a few steps."""
+
 
 class RepeatedAttack(Generic[Found]):
     """Takes a share of a search's time for attacks from new starting points.
@@ -19,7 +25,6 @@ class RepeatedAttack(Generic[Found]):
         query: what to violate.
         evaluator: makes the network in floating point, when it is first needed.
         offer: see :class:`verifier.attack.Attack`.
-        deadline: in ``time.monotonic`` seconds.
         share: of the search's time.
         after: seconds of search after which the first of them begins.
         settings: how hard each tries; the seed is that of the attack before the first.
@@ -30,23 +35,28 @@ class RepeatedAttack(Generic[Found]):
         query: Query,
         evaluator: Callable[[], Evaluator],
         offer: Offer[Found],
-        deadline: float,
         *,
         share: float,
         after: float,
         settings: Settings,
     ) -> None:
         self._query, self._make, self._offer = query, evaluator, offer
-        self._deadline, self._share, self._after = deadline, share, after
+        self._share, self._after = share, after
         self._settings = settings
+        self._work = settings.work * _FIRST_WORK
         self._evaluator: Evaluator | None = None
         self._spent = 0.0
 
-    def attack(self, elapsed: float) -> Found | None:
-        """Attack if the share of ``elapsed`` seconds of search is not used up."""
+    def attack(self, elapsed: float, deadline: float) -> Found | None:
+        """Attack if the share of ``elapsed`` seconds of search is not used up.
+
+        It ends at ``deadline``, in ``time.monotonic`` seconds, and needs some time before.
+        """
         if elapsed < self._after or self._spent >= self._share * elapsed:
             return None
         begun = time.monotonic()
+        if deadline - begun < _LEAST_SECONDS:
+            return None
         if self._evaluator is None:
             self._evaluator = self._make()
         self._settings = replace(self._settings, seed=self._settings.seed + 1)
@@ -54,9 +64,10 @@ class RepeatedAttack(Generic[Found]):
             self._query,
             self._evaluator,
             self._offer,
-            deadline=min(self._deadline, begun + max(0.5, self._share * elapsed)),
-            settings=self._settings,
+            deadline=min(deadline, begun + max(_LEAST_SECONDS, self._share * elapsed)),
+            settings=replace(self._settings, work=min(self._work, self._settings.work)),
         )
+        self._work *= 2
         found = attack.descend()
         self._spent += time.monotonic() - begun
         return found

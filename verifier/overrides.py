@@ -40,6 +40,7 @@ class Range:
 
 Share = Annotated[float, Range(0.0, 1.0)]
 Count = Annotated[int, Range(1)]
+Positive = Annotated[float, Range(1e-9)]
 
 _GROUPS = {
     "policy": "verifier.policy",

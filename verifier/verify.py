@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from proofs.check import Checked, check_proof
-from proofs.proof import Proof, ProofBuilder
+from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
@@ -37,6 +39,7 @@ from verifier.replay import Replayed
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
     from verifier.bab import Progress as Far
+    from verifier.bab import Search
     from verifier.overrides import Value
 
 METHODS = ("auto", "bounds", "bab", "attack")
@@ -193,14 +196,14 @@ class _Run:
         self.progress = progress
         self.stages: list[Stage] = []
         self.confirm = Confirm(query, self.deadline)
-        self.seen = Seen()
+        self.seen: Seen | None = None
         self.claim: str | None = None
         self._found: Confirmed | None = None
+        self._search_began = self._search_deadline = math.inf
         self._again = RepeatedAttack(
             query,
             self._evaluator,
             self.confirm,
-            self.deadline,
             share=self.policy.settings.repeated_attack_share,
             after=self.policy.settings.repeated_attack_after,
             settings=self.policy.attack_settings("repeated"),
@@ -213,7 +216,7 @@ class _Run:
             "attack": self._attack,
             "search": self._search,
         }
-        for name in self.policy.members:
+        for name in self.policy.members(self._left()):
             try:
                 found = members[name]()
             except Exception as error:
@@ -278,19 +281,19 @@ class _Run:
         return None
 
     def _attack(self) -> Verdict | None:
-        """Gradient descent from many points."""
-        if not self.policy.small:
+        """Gradient descent from many points; torch is not started for a quick one."""
+        torch = self.policy.attack_alone and not self.policy.small
+        if torch:
             _need_torch(self.options.device)
         with self._stage("attack") as result:
-            evaluator = self._evaluator()
             attack = self._prepared(
-                evaluator,
+                self._evaluator() if torch else NumpyEvaluator(self.query.network),
                 self._until(self.policy.descent()),
                 self.policy.attack_settings("attack"),
             )
             found = attack.descend()
             result.append("no violation" if found is None else "violation")
-            if not self.policy.small:
+            if torch:
                 result.append(f"{result[-1]}, with torch")
         return None if found is None else self._violated(found)
 
@@ -311,28 +314,24 @@ class _Run:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
         _need_torch(self.options.device)
         with self._stage("search") as result:
-            from verifier.bab import Search
-            from verifier.bab import Settings as SearchSettings
+            from verifier import bab
 
-            search = Search(
+            search = bab.Search(
                 self.query,
-                deadline=self._until(self.policy.search(self.seen)),
+                deadline=self.deadline,
                 device=self.options.device,
-                settings=SearchSettings(
+                settings=bab.Settings(
                     **{"split": self.options.method != "bounds", **self.options.of_group("search")}
                 ),
                 on_candidate=self._on_candidate,
                 on_round=self._round_over,
-                cases=self.seen.open_cases,
+                cases=None if self.seen is None else self.seen.open_cases,
             )
             result.append("made")
-        spare = self.policy.spare(search.splits_inputs)
+        self._search_began = time.monotonic()
         for _ in range(self.policy.settings.reopenings):
             with self._stage("search") as result:
-                status = search.run()
-                if status == "timeout" and spare is not None:
-                    search.extend(self._until(spare))
-                    spare, status = None, search.run()
+                status = self._searched(search)
                 result.append(status)
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
@@ -344,9 +343,18 @@ class _Run:
                 return self._undecided("unknown", "bounds without splits do not decide it")
             if status != "closed":
                 return self._undecided("unknown", f"branch and bound ended: {status}")
-            self.claim = "unsat"
-            with self._stage("check") as result:
+            with self._stage("search") as result:
                 proof = search.proof()
+                result.append("written")
+            # A deadline inside a round may lose what was in work: it is open, not closed.
+            holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
+            if holes:
+                search.reopen(holes)
+                continue
+            self.claim = "unsat"
+            if not self.policy.worth_checking(self.seen, self._left()):
+                return self._undecided("timeout", "too little time was left to check the proof")
+            with self._stage("check") as result:
                 checked = check_proof(self.query, proof, deadline=_finite(self.deadline))
                 result.append(checked.verdict)
             if checked.verdict == "valid unsat":
@@ -357,15 +365,30 @@ class _Run:
             if not nodes:
                 return self._undecided("unknown", f"the kernel's verdict: {checked.reason}")
             search.reopen(nodes)
-            search.extend(self._until(self.policy.search(self.seen)))
         checks = self.policy.settings.reopenings
         return self._undecided("unknown", f"leaves still rejected after {checks} checks")
+
+    def _searched(self, search: Search) -> str:
+        """Search, and go on with what time is left if that is worth while."""
+        budget = self.policy.search(self.seen, self._left(), splits_inputs=search.splits_inputs)
+        self._search_deadline = self._until(budget)
+        search.extend(self._search_deadline)
+        status = search.run()
+        if status == "timeout":
+            overrun = time.monotonic() - self._search_deadline
+            budget = self.policy.more(self.seen, self._left(), overrun)
+            if budget.most > 0:
+                self._search_deadline = self._until(budget)
+                search.extend(self._search_deadline)
+                status = search.run()
+        return status
 
     def _round_over(self, far: Far) -> bool:
         """Report; now and then attack with other random numbers."""
         self.progress.leaves("search", far.open, far.closed, far.worst)
         if self.options.method == "auto" and self._found is None:
-            self._found = self._again.attack(far.elapsed)
+            elapsed = time.monotonic() - self._search_began
+            self._found = self._again.attack(elapsed, self._search_deadline)
         return self._found is not None
 
     def _on_candidate(self, points: FloatArray) -> bool:
