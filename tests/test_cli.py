@@ -119,6 +119,49 @@ def test_options_that_cannot_be_honoured_are_refused(
     assert says in err
 
 
+def test_settings_are_taken_shown_and_recorded(
+    holds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "v.json"
+    given = ["--set", "attack.steps=3", "--set", "policy.attack_share=0"]
+    code, out, _ = run(capsys, "verify", *holds, *given, "--json", report)
+    assert (code, out[0]) == (0, "unsat")
+    assert "settings: attack.steps=3 policy.attack_share=0.0" in out
+    data = json.loads(report.read_text())
+    assert data["settings"] == {"attack.steps": 3, "policy.attack_share": 0.0}
+    assert "attack" not in {stage["name"] for stage in data["stages"]}
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("attack.stps=3", "attack.steps"),
+        ("attack.steps=many", "whole number"),
+        ("policy.attack_share=1.5", "at most 1"),
+        ("attack.steps", "NAME=VALUE"),
+    ],
+)
+def test_settings_that_there_are_not_are_refused_before_any_work(
+    command: str, given: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files do not exist, and that is not what the message says."""
+    pytest.importorskip("torch")
+    files = ["absent.onnx", "absent.vnnlib"][: 2 if command == "verify" else 1]
+    code, out, err = run(capsys, command, *files, "--set", given)
+    assert (code, out) == (3, [])
+    assert says in err
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_settings_are_listed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    code, out, _ = run(capsys, command, "--list-settings")
+    assert code == 0
+    names = {line.split()[0] for line in out}
+    assert {"policy.kernel_share", "attack.steps", "search.batch"} <= names
+
+
 def test_missing_and_malformed_files_are_the_input_s_fault(
     holds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

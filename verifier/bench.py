@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from specs.errors import InputError
 from verifier.bench_table import Row, table
 from verifier.bench_worker import Job, Worker
+from verifier.overrides import Value, in_words
 
 _DEFAULT_LIMIT = 60.0
 _FIELDS = tuple(Row.__dataclass_fields__)
@@ -53,6 +55,7 @@ class Settings:
         out: folder of results, evidence and table.
         memory: gigabytes that one query may take; 0: three quarters of the machine's.
         device: ``"cpu"`` or ``"cuda"``.
+        settings: that replace the verifier's own, see :class:`verifier.verify.Options`.
     """
 
     timeout: float | None
@@ -60,6 +63,7 @@ class Settings:
     out: Path
     memory: float = 0.0
     device: str = "cpu"
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
 
 def read_list(path: Path) -> list[Instance]:
@@ -132,9 +136,11 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
 
     Results are appended to ``results.csv`` as they come, so that an interrupted run goes
     on where it stopped.  Interrupting writes the table of what is there, then raises.
+    The settings that replace the verifier's own are kept in ``settings.json``.
 
     Raises:
-        InputError: the list or the results of an earlier run cannot be read.
+        InputError: the list or the results of an earlier run cannot be read, or that run
+            had other settings.
     """
     chosen = [i for i in read_list(path) if _wanted(i, settings.only)]
     if not chosen:
@@ -145,6 +151,7 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
         raise InputError(f"cannot make the folder {settings.out}: {error.strerror}") from error
     results = settings.out / "results.csv"
     rows = {row.key: row for row in read_results(results)}
+    _keep_settings(settings, resumed=bool(rows))
     todo = [i for i in chosen if i.key not in rows]
     if len(todo) < len(chosen):
         print(f"{len(chosen) - len(todo)} of {len(chosen)} have results already", file=log)
@@ -159,8 +166,32 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
     finally:
         worker.close()
         text = table([rows[i.key] for i in chosen if i.key in rows])
+        if settings.settings:
+            text += f"\nSettings: {in_words(settings.settings)}\n"
         (settings.out / "table.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _keep_settings(settings: Settings, *, resumed: bool) -> None:
+    """Write down the settings, or refuse to add to results that others led to."""
+    file = settings.out / "settings.json"
+    now = dict(settings.settings)
+    if resumed:
+        try:
+            before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {file}: {error}") from error
+        if before != now:
+            raise InputError(
+                f"the results in {settings.out} were made with {_described(before)}, not with "
+                f"{_described(now)}; use another --out, or the same settings"
+            )
+    elif now or file.is_file():
+        file.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+
+
+def _described(settings: Mapping[str, Value]) -> str:
+    return f"--set {in_words(settings)}" if settings else "no --set"
 
 
 def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
@@ -175,6 +206,7 @@ def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
         limit,
         str(evidence),
         settings.device,
+        dict(settings.settings),
     )
     data = worker.run(job)
     file = data.get("evidence", "")

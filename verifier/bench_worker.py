@@ -11,9 +11,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ _RETIRE = 0.25
 
 @dataclass(frozen=True)
 class Job:
-    """One question: files, seconds, where evidence goes (without ending), device."""
+    """One question: files, seconds, where evidence goes (without ending), device, settings."""
 
     onnx: str
     vnnlib: str
     limit: float
     evidence: str
     device: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Worker:
@@ -134,6 +135,8 @@ def _serve(pipe: Connection, early: Sequence[str], task: Callable[[Job], dict[st
 def attempt(job: Job) -> dict[str, Any]:
     """Answer one question; errors become rows."""
     from specs.errors import FarkasError, InputError
+    from verifier.memory import ran_out
+    from verifier.verify import OUT_OF_MEMORY
 
     wall, cpu = time.monotonic(), time.process_time()
     try:
@@ -142,10 +145,10 @@ def attempt(job: Job) -> dict[str, Any]:
         row = {"answer": "refused", "reason": _short(error)}
     except FarkasError as error:
         row = {"answer": "error", "reason": _short(error)}
-    except MemoryError:
-        row = {"answer": "unknown", "reason": "ran out of memory"}
     except Exception as error:
         row = {"answer": "error", "reason": f"{type(error).__name__}: {_short(error)}"}
+        if ran_out(error):
+            row = {"answer": "unknown", "reason": OUT_OF_MEMORY}
     return row | {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
 
 
@@ -157,7 +160,8 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     from verifier.verify import Options, verify
 
     query = load_question(job.onnx, job.vnnlib)
-    verdict = verify(query, Options(timeout=job.limit, device=job.device), start=start)
+    options = Options(timeout=job.limit, device=job.device, settings=job.settings)
+    verdict = verify(query, options, start=start)
     searching = verdict.seconds("kernel", "attack", "search")
     checking = verdict.seconds("check")
     row: dict[str, Any] = {

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specs.errors import InputError
 
 if TYPE_CHECKING:
     from specs.query import Query
+    from verifier.overrides import Value
     from verifier.verify import Verdict
 
 EXIT_CODES = {"unsat": 0, "sat": 1, "unknown": 2, "timeout": 2}
@@ -32,6 +33,43 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")
     return value
+
+
+class _ListSettings(argparse.Action):
+    """Prints all settings and leaves, as ``--help`` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """See :class:`argparse.Action`."""
+        from verifier.overrides import listing
+        from verifier.policy import attack_defaults
+
+        print(listing(attack_defaults()), end="")
+        parser.exit()
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="replace a setting of the policy, the attacks or the search; may be repeated",
+    )
+    parser.add_argument(
+        "--list-settings",
+        action=_ListSettings,
+        help="print the settings for --set, their defaults and meanings, and leave",
+    )
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Value]:
+    """What ``--set`` says, by name."""
+    from verifier.overrides import read_pairs, validated
+
+    return validated(read_pairs(args.set))
 
 
 def _verify_parser() -> argparse.ArgumentParser:
@@ -67,6 +105,7 @@ def _verify_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--reuse", type=Path, metavar="PROOF", help="not there yet")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the attacks")
+    _add_settings(parser)
     return parser
 
 
@@ -75,10 +114,11 @@ def _verify(argv: Sequence[str], start: float) -> int:
     _refuse_later(args)
     _check_folders(args.proof, args.witness, args.json)
     from specs.question import load_question
+    from verifier.overrides import in_words
     from verifier.progress import Progress
     from verifier.verify import Options, verify
 
-    options = Options(args.timeout, args.method, args.device, args.seed)
+    options = Options(args.timeout, args.method, args.device, args.seed, _settings(args))
     progress = Progress()
     progress.stage("reading the question")
     try:
@@ -94,6 +134,8 @@ def _verify(argv: Sequence[str], start: float) -> int:
     print(f"{query.title}: {verdict.reason}")
     for note in query.property.notes:
         print(f"note: {note}")
+    if options.settings:
+        print(f"settings: {in_words(options.settings)}")
     for name, value in written.items():
         print(f"{name.replace('_', ' ')}: {value}")
     wall, cpu = verdict.seconds()
@@ -170,6 +212,7 @@ def _bench_parser() -> argparse.ArgumentParser:
         "--memory", type=float, default=0.0, metavar="GB", help="of one query (default: 3/4 of all)"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    _add_settings(parser)
     return parser
 
 
@@ -179,6 +222,6 @@ def _bench(argv: Sequence[str], start: float) -> int:
 
     only = tuple(part for part in (args.only or "").split(",") if part)
     out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    settings = bench.Settings(args.timeout, only, out, args.memory, args.device)
+    settings = bench.Settings(args.timeout, only, out, args.memory, args.device, _settings(args))
     print(bench.run(args.list, settings, log=sys.stderr), end="")
     return 0

@@ -1,7 +1,7 @@
 """The portfolio: from a question to a verdict with checked evidence.
 
-The kernel with no hints comes first and costs no torch; then attacks, then branch and
-bound, whose proof the kernel checks and whose rejected leaves are opened again.  ``unsat``
+:mod:`verifier.policy` says who runs, for how long and with which settings.  The proof of
+branch and bound is checked by the kernel, and leaves it rejects are opened again.  ``unsat``
 is said only of a proof that the kernel found valid, ``sat`` only of a witness that the
 kernel's exact evaluation and onnxruntime's replay both confirm.
 """
@@ -12,44 +12,42 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from proofs.check import Checked, check_proof
-from proofs.proof import Proof, ProofBuilder
+from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
-from verifier.attack import Attack, Settings
+from verifier import overrides
+from verifier.attack import Attack
+from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
-from verifier.attack_forward import NumpyEvaluator, multiplications
+from verifier.attack_forward import NumpyEvaluator
+from verifier.memory import ran_out
+from verifier.policy import Budget, Features, Policy, Seen
+from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
 from verifier.replay import Replayed
 
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
     from verifier.bab import Progress as Far
+    from verifier.bab import Search
+    from verifier.overrides import Value
 
 METHODS = ("auto", "bounds", "bab", "attack")
 LATER_METHODS = ("star", "smt")
 DEVICES = ("cpu", "cuda")
 
-_KERNEL_SHARE = 0.15
-_MANY_CASES = 1000
-_KERNEL_SHARE_MANY_CASES = 0.6
-_ATTACK_SHARE = 0.15
-_SEARCH_SHARE = 0.75
-_SLOW_CHECK_SEARCH_SHARE = 0.5
-_NEURON_SPARE_SHARE = 0.6
-_MARGIN_SECONDS = 0.15
-_MOST_REOPENINGS = 20
-_CHEAP = Settings(samples=64, rows=128, steps=60, rounds=2, work=4e8)
-_THOROUGH = Settings(samples=128, rows=256, steps=80, rounds=4, work=1e9)
-_CHEAP_SECONDS = 2.0
-_SMALL_MULTIPLICATIONS = 2_000_000
+OUT_OF_MEMORY = "ran out of memory"
+"""The reason of an answer ``unknown`` that more memory might decide."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,20 @@ class Options:
             without splits; ``"bab"``: branch and bound; ``"attack"``: attacks alone.
         device: where the search runs, ``"cpu"`` or ``"cuda"``.
         seed: of the attacks' random numbers.
+        settings: by name, such as ``"search.batch"``, what replaces a setting of the
+            policy, of every attack or of the search; ``farkas verify --list-settings``
+            names them.  A text is read as on the command line.
 
     Raises:
-        InputError: a value outside these.
+        InputError: a value outside these, or a setting that there is not.
+        MissingExtraError: a setting of the search, and torch is not installed.
     """
 
     timeout: float | None = None
     method: str = "auto"
     device: str = "cpu"
     seed: int = 0
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.method in LATER_METHODS:
@@ -84,6 +87,11 @@ class Options:
             raise InputError(f"device '{self.device}': use one of {', '.join(DEVICES)}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise InputError(f"a time limit of {self.timeout} seconds; it must be positive")
+        object.__setattr__(self, "settings", overrides.validated(self.settings))
+
+    def of_group(self, group: str) -> dict[str, Any]:
+        """The settings given of ``"policy"``, ``"attack"`` or ``"search"``, by field."""
+        return overrides.of_group(self.settings, group)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class Verdict:
         stages: in the order they ran; a name may occur several times.
         uncertified_claim: an answer that the search gave and the evidence did not bear
             out; ``answer`` is then ``unknown`` or ``timeout``.
+        settings: those that were given, see :class:`Options`.
     """
 
     answer: str
@@ -125,6 +134,7 @@ class Verdict:
     replay: Replayed | None = None
     stages: tuple[Stage, ...] = ()
     uncertified_claim: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def leaves(self) -> int:
@@ -161,65 +171,70 @@ def verify(
     """
     chosen = options or Options()
     began = time.monotonic() if start is None else start
-    deadline = math.inf if chosen.timeout is None else began + chosen.timeout - _MARGIN_SECONDS
+    deadline = math.inf if chosen.timeout is None else began + chosen.timeout
     run = _Run(query, chosen, deadline, progress or Progress(enabled=False))
     try:
-        return run.verdict()
+        return replace(run.verdict(), settings=chosen.settings)
     finally:
         run.progress.clear()
 
 
 class _Run:
-    """One run of the portfolio."""
+    """One run of the portfolio: carries out what the policy says."""
 
     def __init__(self, query: Query, options: Options, deadline: float, progress: Progress) -> None:
         self.query = query
         self.options = options
-        self.deadline = deadline
+        self.policy = Policy(
+            Features.of(query),
+            options.method,
+            PolicySettings(**options.of_group("policy")),
+            attack=options.of_group("attack"),
+            seed=options.seed,
+        )
+        self.deadline = deadline - self.policy.settings.margin_seconds
         self.progress = progress
         self.stages: list[Stage] = []
-        self.confirm = Confirm(query, deadline)
-        self.search_share = _SEARCH_SHARE
+        self.confirm = Confirm(query, self.deadline)
+        self.seen: Seen | None = None
         self.claim: str | None = None
         self._found: Confirmed | None = None
-        self._again = RepeatedAttack(query, self._evaluator, self.confirm, deadline, options.seed)
+        self._search_began = self._search_deadline = math.inf
+        self._again = RepeatedAttack(
+            query,
+            self._evaluator,
+            self.confirm,
+            share=self.policy.settings.repeated_attack_share,
+            after=self.policy.settings.repeated_attack_after,
+            settings=self.policy.attack_settings("repeated"),
+        )
 
     def verdict(self) -> Verdict:
-        method = self.options.method
-        found: Verdict | None = None
-        open_cases: list[int] | None = None
-        if method in ("auto", "attack"):
-            found = self._attack(NumpyEvaluator(self.query.network), sampling=True)
-        if found is None and method in ("auto", "bounds"):
-            found, open_cases = self._kernel()
-        if found is None and method in ("auto", "attack") and self._small:
-            # Starting torch would cost more than this whole attack.
-            numpy_evaluator = NumpyEvaluator(self.query.network)
-            thorough = _THOROUGH if method == "attack" else _CHEAP
-            found = self._attack(numpy_evaluator, sampling=False, settings=thorough)
-        if found is not None:
-            return found
-        if self._left() <= 0:
-            return self._undecided("timeout", "the time limit")
-        if not (self._small and method == "attack"):
-            _need_torch(self.options.device)
-        if method in ("auto", "attack") and not self._small:
-            found = self._torch_attack()
-        if found is None and method in ("auto", "bab", "bounds"):
-            found = self._search(open_cases)
-        if found is not None:
-            return found
-        if self._left() <= 0:
-            return self._undecided("timeout", "the time limit")
+        members = {
+            "look": self._look,
+            "kernel": self._kernel,
+            "attack": self._attack,
+            "search": self._search,
+        }
+        for name in self.policy.members(self._left()):
+            try:
+                found = members[name]()
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                return self._undecided("unknown", OUT_OF_MEMORY)
+            if found is not None:
+                return found
+            if self._left() <= 0:
+                return self._undecided("timeout", "the time limit")
         return self._undecided("unknown", "no violation was found, and nothing was proved")
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()
 
-    def _share(self, share: float, most: float = math.inf) -> float:
-        """The deadline of a stage that may use a share of the time left."""
-        now = time.monotonic()
-        return min(self.deadline, now + most, now + share * max(self.deadline - now, 0.0))
+    def _until(self, budget: Budget) -> float:
+        """The deadline of a stage that begins now."""
+        return budget.deadline(time.monotonic(), self.deadline)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[list[str]]:
@@ -239,93 +254,107 @@ class _Run:
                 )
             )
 
-    def _kernel(self) -> tuple[Verdict | None, list[int] | None]:
-        """The empty proof; if it is not valid, also the cases it leaves open, if known."""
-        many = len(self.query.property.cases) > _MANY_CASES  # and most of them small and easy
-        deadline = self._share(_KERNEL_SHARE_MANY_CASES if many else _KERNEL_SHARE)
-        with self._stage("kernel") as result:
-            checked = check_proof(self.query, None, deadline=_finite(deadline))
-            result.append(checked.verdict)
-        if checked.verdict == "valid unsat":
-            return self._proved(ProofBuilder(self.query).finish(), checked), None
-        if checked.verdict == "invalid" and checked.rejected:
-            return None, sorted({r.case for r in checked.rejected})
-        # One pass over the network took the whole share: the check will take longer.
-        self.search_share = _SLOW_CHECK_SEARCH_SHARE
-        return None, None
-
-    def _attack(
-        self, evaluator: Evaluator, *, sampling: bool, settings: Settings = _CHEAP
-    ) -> Verdict | None:
-        share = self._share(_ATTACK_SHARE, _CHEAP_SECONDS if settings is _CHEAP else math.inf)
-        attack = Attack(
-            self.query,
-            evaluator,
-            self.confirm,
-            deadline=share,
-            settings=Settings(**{**vars(settings), "seed": self.options.seed}),
+    def _look(self) -> Verdict | None:
+        """A few sampled points."""
+        attack = self._prepared(
+            NumpyEvaluator(self.query.network),
+            self._until(self.policy.look()),
+            self.policy.attack_settings("look"),
         )
         with self._stage("attack") as result:
-            found = attack.sample() if sampling else attack.descend()
+            found = attack.sample()
             result.append("no violation" if found is None else "violation")
         return None if found is None else self._violated(found)
 
-    @property
-    def _small(self) -> bool:
-        """Whether numpy is quicker than torch on the network."""
-        return multiplications(self.query.network) <= _SMALL_MULTIPLICATIONS
+    def _kernel(self) -> Verdict | None:
+        """The empty proof; if it is not valid, also the cases it leaves open, if known."""
+        with self._stage("kernel") as result:
+            until = _finite(self._until(self.policy.kernel()))
+            began = time.monotonic()
+            checked = check_proof(self.query, None, deadline=until)
+            result.append(checked.verdict)
+        if checked.verdict == "valid unsat":
+            return self._proved(ProofBuilder(self.query).finish(), checked)
+        ended = checked.verdict == "invalid" and bool(checked.rejected)
+        left = tuple(sorted({r.case for r in checked.rejected})) if ended else None
+        self.seen = Seen(ended, time.monotonic() - began, left)
+        return None
+
+    def _attack(self) -> Verdict | None:
+        """Gradient descent from many points; torch is not started for a quick one."""
+        torch = self.policy.attack_alone and not self.policy.small
+        if torch:
+            _need_torch(self.options.device)
+        with self._stage("attack") as result:
+            attack = self._prepared(
+                self._evaluator() if torch else NumpyEvaluator(self.query.network),
+                self._until(self.policy.descent()),
+                self.policy.attack_settings("attack"),
+            )
+            found = attack.descend()
+            result.append("no violation" if found is None else "violation")
+            if torch:
+                result.append(f"{result[-1]}, with torch")
+        return None if found is None else self._violated(found)
+
+    def _prepared(
+        self, evaluator: Evaluator, deadline: float, settings: AttackSettings
+    ) -> Attack[Confirmed]:
+        return Attack(self.query, evaluator, self.confirm, deadline=deadline, settings=settings)
 
     def _evaluator(self) -> Evaluator:
         """What evaluates the network fastest."""
-        if self._small:
+        if self.policy.small:
             return NumpyEvaluator(self.query.network)
         from verifier.attack_torch import TorchEvaluator
 
         return TorchEvaluator(self.query.network, self.options.device)
 
-    def _torch_attack(self) -> Verdict | None:
-        with self._stage("attack") as result:
-            evaluator = self._evaluator()
-            result.append("start of torch")
-        return self._attack(evaluator, sampling=False, settings=_THOROUGH)
-
-    def _search(self, cases: Sequence[int] | None) -> Verdict | None:
+    def _search(self) -> Verdict | None:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
+        _need_torch(self.options.device)
         with self._stage("search") as result:
-            from verifier.bab import Search
-            from verifier.bab import Settings as SearchSettings
+            from verifier import bab
 
-            search = Search(
+            search = bab.Search(
                 self.query,
-                deadline=self._share(self.search_share),
+                deadline=self.deadline,
                 device=self.options.device,
-                settings=SearchSettings(split=self.options.method != "bounds"),
+                settings=bab.Settings(
+                    **{"split": self.options.method != "bounds", **self.options.of_group("search")}
+                ),
                 on_candidate=self._on_candidate,
                 on_round=self._round_over,
-                cases=cases,
+                cases=None if self.seen is None else self.seen.open_cases,
             )
             result.append("made")
-        # A leaf under neuron splits is one row to the kernel and hundreds of passes to the
-        # search, so that little time need be kept for its check.
-        spare = 0.0 if search.splits_inputs else _NEURON_SPARE_SHARE
-        for _ in range(_MOST_REOPENINGS):
+        self._search_began = time.monotonic()
+        for _ in range(self.policy.settings.reopenings):
             with self._stage("search") as result:
-                status = search.run()
-                if status == "timeout" and spare:
-                    search.extend(self._share(spare))
-                    spare, status = 0.0, search.run()
+                status = self._searched(search)
                 result.append(status)
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
             if status == "timeout":
                 return self._undecided("timeout", "branch and bound reached its time limit")
+            if status == "memory":
+                return self._undecided("unknown", OUT_OF_MEMORY)
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
             if status != "closed":
                 return self._undecided("unknown", f"branch and bound ended: {status}")
-            self.claim = "unsat"
-            with self._stage("check") as result:
+            with self._stage("search") as result:
                 proof = search.proof()
+                result.append("written")
+            # A deadline inside a round may lose what was in work: it is open, not closed.
+            holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
+            if holes:
+                search.reopen(holes)
+                continue
+            self.claim = "unsat"
+            if not self.policy.worth_checking(self.seen, self._left()):
+                return self._undecided("timeout", "too little time was left to check the proof")
+            with self._stage("check") as result:
                 checked = check_proof(self.query, proof, deadline=_finite(self.deadline))
                 result.append(checked.verdict)
             if checked.verdict == "valid unsat":
@@ -336,14 +365,30 @@ class _Run:
             if not nodes:
                 return self._undecided("unknown", f"the kernel's verdict: {checked.reason}")
             search.reopen(nodes)
-            search.extend(self._share(self.search_share))
-        return self._undecided("unknown", f"leaves still rejected after {_MOST_REOPENINGS} checks")
+        checks = self.policy.settings.reopenings
+        return self._undecided("unknown", f"leaves still rejected after {checks} checks")
+
+    def _searched(self, search: Search) -> str:
+        """Search, and go on with what time is left if that is worth while."""
+        budget = self.policy.search(self.seen, self._left(), splits_inputs=search.splits_inputs)
+        self._search_deadline = self._until(budget)
+        search.extend(self._search_deadline)
+        status = search.run()
+        if status == "timeout":
+            overrun = time.monotonic() - self._search_deadline
+            budget = self.policy.more(self.seen, self._left(), overrun)
+            if budget.most > 0:
+                self._search_deadline = self._until(budget)
+                search.extend(self._search_deadline)
+                status = search.run()
+        return status
 
     def _round_over(self, far: Far) -> bool:
         """Report; now and then attack with other random numbers."""
         self.progress.leaves("search", far.open, far.closed, far.worst)
         if self.options.method == "auto" and self._found is None:
-            self._found = self._again.attack(far.elapsed)
+            elapsed = time.monotonic() - self._search_began
+            self._found = self._again.attack(elapsed, self._search_deadline)
         return self._found is not None
 
     def _on_candidate(self, points: FloatArray) -> bool:
@@ -411,6 +456,7 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
         "models": [model.digest for model in query.models],
         "uncertified_claim": verdict.uncertified_claim,
         "leaves": verdict.leaves,
+        "settings": dict(verdict.settings),
         "wall_seconds": wall,
         "cpu_seconds": cpu,
         "stages": [vars(stage) for stage in verdict.stages],

@@ -207,6 +207,46 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(fake: list[Job], tmp_p
     assert [job.limit for job in fake] == [7.0, 7.0]
 
 
+def test_settings_reach_the_jobs_and_the_table(fake: list[Job], tmp_path: Path) -> None:
+    path = write(tmp_path / "b" / "instances.csv", "a,p\n")
+    given = {"attack.steps": 3, "policy.attack_share": 0.0}
+    text = bench.run(path, Settings(None, (), tmp_path / "out", settings=given), io.StringIO())
+    assert [job.settings for job in fake] == [given]
+    assert text.splitlines()[-1] == "Settings: attack.steps=3 policy.attack_share=0.0"
+    plain = bench.run(path, Settings(None, (), tmp_path / "plain"), io.StringIO())
+    assert "Settings:" not in plain
+
+
+def test_results_of_other_settings_are_not_added_to(fake: list[Job], tmp_path: Path) -> None:
+    path = write(tmp_path / "b" / "instances.csv", "a,p\nstop,p\n")
+
+    def again(given: dict[str, Any]) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            bench.run(path, Settings(None, (), tmp_path / "out", settings=given), io.StringIO())
+
+    again({"attack.steps": 3})
+    again({"attack.steps": 3})
+    for other in ({}, {"attack.steps": 4}, {"attack.steps": 3, "attack.rows": 1}):
+        settings = Settings(None, (), tmp_path / "out", settings=other)
+        with pytest.raises(InputError, match=r"made with --set attack.steps=3, not with"):
+            bench.run(path, settings, io.StringIO())
+    assert [Path(job.onnx).name for job in fake] == ["a"]
+
+
+def test_results_without_a_note_of_settings_had_none(fake: list[Job], tmp_path: Path) -> None:
+    path = write(tmp_path / "b" / "instances.csv", "a,p\n")
+    bench.run(path, Settings(None, (), tmp_path / "out"), io.StringIO())
+    assert not (tmp_path / "out" / "settings.json").exists()
+    settings = Settings(None, (), tmp_path / "out", settings={"attack.steps": 3})
+    with pytest.raises(InputError, match="made with no --set, not with --set attack"):
+        bench.run(path, settings, io.StringIO())
+    (tmp_path / "out" / "results.csv").unlink()  # nothing there to mix with
+    bench.run(path, settings, io.StringIO())
+    (tmp_path / "out" / "settings.json").write_text("{")
+    with pytest.raises(InputError, match="cannot read"):
+        bench.run(path, settings, io.StringIO())
+
+
 def test_only_chooses_benchmarks_or_paths(fake: list[Job], tmp_path: Path) -> None:
     text = "benchmark,onnx,vnnlib\nacas,net1,p\nacas,net2,p\nacas2,net1,p\n"
     path = write(tmp_path / "instances.csv", text)
@@ -223,6 +263,22 @@ def test_errors_become_rows(tmp_path: Path) -> None:
     result = attempt(job)
     assert result["answer"] == "refused"
     assert "absent.onnx" in result["reason"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPU: can't allocate memory")]
+)
+def test_running_out_of_memory_is_no_error_of_ours(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verifier import bench_worker
+
+    def fail(*_: Any) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(bench_worker, "_answer", fail)
+    result = attempt(job())
+    assert (result["answer"], result["reason"]) == ("unknown", "ran out of memory")
 
 
 def job(limit: float = 60.0) -> Job:

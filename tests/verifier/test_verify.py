@@ -282,29 +282,50 @@ def test_an_easy_question_imports_neither_torch_nor_onnxruntime() -> None:
 
 def test_attacks_go_on_beside_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only a later attack finds ends the search; the share of time is kept."""
-    from verifier import attack_again
+    from verifier import attack, attack_again
 
     class Scripted:
         seeds: ClassVar[list[int]] = []
+        work: ClassVar[list[float]] = []
 
         def __init__(self, *_: Any, settings: Any, **__: Any) -> None:
             self.seeds.append(settings.seed)
+            self.work.append(settings.work)
 
         def descend(self) -> str | None:
             time.sleep(0.02)
             return "found" if self.seeds[-1] == 9 else None
 
     monkeypatch.setattr(attack_again, "Attack", Scripted)
-    query = hard()
-    again = attack_again.RepeatedAttack(query, lambda: None, lambda *_: None, 1e18, 7)  # type: ignore[arg-type]
-    assert again.attack(0.5) is None
+    again = attack_again.RepeatedAttack(
+        hard(),
+        lambda: None,  # type: ignore[arg-type,return-value]
+        lambda *_: None,
+        share=0.1,
+        after=1.0,
+        settings=attack.Settings(seed=7, work=100.0),
+    )
+    assert again.attack(0.5, 1e18) is None
     assert Scripted.seeds == []  # too early
-    assert again.attack(1.0) is None
+    never = attack_again.RepeatedAttack(
+        hard(),
+        lambda: None,  # type: ignore[arg-type,return-value]
+        lambda *_: None,
+        share=0.0,
+        after=0.0,
+        settings=attack.Settings(),
+    )
+    assert never.attack(5.0, 1e18) is None
+    assert Scripted.seeds == []
+    assert again.attack(1.0, 1e18) is None
     again._spent = 0.2
-    assert again.attack(1.5) is None
+    assert again.attack(1.5, 1e18) is None
     assert Scripted.seeds == [8]  # the share is used up
-    assert again.attack(9.0) == "found"
+    assert again.attack(9.0, time.monotonic()) is None
+    assert Scripted.seeds == [8]  # no time is left
+    assert again.attack(9.0, 1e18) == "found"
     assert Scripted.seeds == [8, 9]
+    assert Scripted.work == [100.0 / 32, 100.0 / 16]
 
 
 def test_a_violation_found_between_rounds_ends_the_search() -> None:
@@ -319,3 +340,165 @@ def test_a_violation_found_between_rounds_ends_the_search() -> None:
             on_round=lambda far: far.closed >= 0,
         )
         assert search.run() == "violated"
+
+
+class Stub:
+    """A search that does what a test wants."""
+
+    splits_inputs = True
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def run(self) -> str:
+        return "timeout"
+
+    def extend(self, deadline: float) -> None:
+        pass
+
+    def proof(self) -> Proof:
+        raise AssertionError("nothing was proved")
+
+
+def of_class(name: str, text: str) -> RuntimeError:
+    made: RuntimeError = type(name, (RuntimeError,), {})(text)
+    return made
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    of_class("OutOfMemoryError", "CUDA says no"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"
+    ),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("where", ["__init__", "run", "proof"])
+def test_running_out_of_memory_is_unknown(
+    error: Exception, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise error
+
+    class Search(Stub):
+        def run(self) -> str:
+            return "closed"
+
+    setattr(Search, where, fail)
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    verdict = verify(hard(), Options(timeout=20))
+    assert (verdict.answer, verdict.reason) == ("unknown", "ran out of memory")
+    assert verdict.evidence is None
+    assert verdict.stages[-1].name == "search"
+
+
+def test_a_search_that_says_memory_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    class Search(Stub):
+        def run(self) -> str:
+            return "memory"
+
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    verdict = verify(hard(), Options(timeout=20))
+    assert (verdict.answer, verdict.reason) == ("unknown", "ran out of memory")
+
+
+def test_other_errors_of_a_stage_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    class Search(Stub):
+        def run(self) -> str:
+            raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    with pytest.raises(RuntimeError, match="shapes"):
+        verify(hard(), Options(timeout=20))
+
+
+def test_what_torch_raises_is_recognised() -> None:
+    torch = pytest.importorskip("torch")
+    from verifier.memory import ran_out
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 45, dtype=torch.float64)
+    assert ran_out(caught.value)
+    assert ran_out(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(MemoryError) as again:
+        np.empty(1 << 45)
+    assert ran_out(again.value)
+    assert not ran_out(RuntimeError("a size mismatch"))
+    assert not ran_out(ValueError("out of memory"))
+
+
+def test_what_a_deadline_lost_is_opened_again_and_not_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    reopened: list[list[int]] = []
+
+    class Forgetful(verifier.bab.Search):
+        """Says once that all is closed while the root is open."""
+
+        def run(self) -> Any:
+            if not reopened:
+                self._tree.add_root(0)
+                self._engine._begun = True  # type: ignore[union-attr]
+                return "closed"
+            return super().run()
+
+        def reopen(self, nodes: Any) -> None:
+            reopened.append(list(nodes))
+            super().reopen(nodes)
+
+    monkeypatch.setattr(verifier.bab, "Search", Forgetful)
+    verdict = verify(hard(), Options(timeout=30, method="bab"))
+    assert verdict.answer == "unsat"
+    assert reopened[0] == [0]
+    assert [s.name for s in verdict.stages].count("check") == 1
+
+
+def test_a_proof_without_time_for_its_check_is_a_timeout() -> None:
+    pytest.importorskip("torch")
+    given = {"policy.kernel_speed": 1e-6, "policy.kernel_patience": 0.001}
+    verdict = verify(hard(), Options(timeout=20, settings=given))
+    assert (verdict.answer, verdict.uncertified_claim) == ("timeout", "unsat")
+    assert "too little time" in verdict.reason
+    assert {"kernel", "check"} & {s.name for s in verdict.stages} == set()
+
+
+def test_a_search_that_is_not_done_goes_on_with_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stops early enough to end in time, however much it overran the first deadline."""
+    pytest.importorskip("torch")
+    import verifier.bab
+
+    deadlines: list[float] = []
+
+    class Search(Stub):
+        splits_inputs = False
+
+        def extend(self, deadline: float) -> None:
+            deadlines.append(deadline)
+
+        def run(self) -> str:
+            time.sleep(max(0.0, deadlines[-1] - time.monotonic()) + 0.3)
+            return "timeout"
+
+    monkeypatch.setattr(verifier.bab, "Search", Search)
+    began = time.monotonic()
+    verdict = verify(hard(), Options(timeout=4, method="bab"))
+    spent = time.monotonic() - began
+    assert verdict.answer == "timeout"
+    assert len(deadlines) == 2
+    assert 3.3 < spent < 4.0
