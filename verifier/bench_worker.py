@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from verifier import threads
+
 _GRACE = 10.0
 _POLL = 0.05
 _START = 120.0
@@ -119,7 +121,7 @@ def _resident(pid: int) -> float:
 def _serve(pipe: Connection, early: Sequence[str], task: Callable[[Job], dict[str, Any]]) -> None:
     """The worker's main loop: jobs in, rows out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads.settle()
     for name in early:
         with suppress(ImportError):
             importlib.import_module(name)

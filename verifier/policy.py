@@ -73,10 +73,10 @@ class Settings:
         margin_seconds: seconds before the time limit at which everything has to end.
     """
 
-    kernel_share: Share = 0.2
+    kernel_share: Share = 0.4
     many_cases: int = 1000
     many_cases_kernel_share: Share = 0.6
-    kernel_speed: Positive = 2e9
+    kernel_speed: Positive = 1e10
     kernel_patience: float = 3.0
     attack_share: Share = 0.15
     quick_attack_seconds: float = 1.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import FarkasError, InputError, MissingExtraError
 from specs.query import Query
-from verifier import overrides
+from verifier import overrides, threads
 from verifier.attack import Attack
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
@@ -433,9 +432,7 @@ def _need_torch(device: str) -> None:
             "the kernel alone and sampling did not decide this question, and the search "
             'needs torch, which is not installed: pip install ".[verifier]"'
         )
-    # Idle threads that spin cost a hundredfold on a busy machine.  OpenMP reads this when
-    # torch is first imported, and a choice of the user's own stands.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    threads.settle()
     if device == "cuda":
         import torch
 
