@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from proofs import layers
-from proofs.arithmetic import Interval
+from proofs.arithmetic import Interval, Numbers
 from proofs.fields import parts
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, unstable
 from proofs.functions import function
@@ -67,6 +67,7 @@ def sweep(
     frame: Frame, batch: Batch, *, record: bool = False, tick: Callable[[], None] = lambda: None
 ) -> None:
     """Bound every unstable neuron anew, layer by layer, with default slopes."""
+
     relaxations = Relaxations(frame, batch)
 
     def refine(tensor: int) -> None:
@@ -75,39 +76,51 @@ def sweep(
         owner, entry = np.nonzero(
             unstable(frame, tensor, batch.bounds[tensor]) & ~batch.empty[:, None]
         )
-        bound_neurons(frame, batch, relaxations, tensor, owner, entry, tuple(Side), tick=tick)
+        for part in parts(frame, tensor, entry):
+            own, lines = owner[part.place], part.relaxations(relaxations)
+            found = bound_rows(part.frame, lines, tensor, own, part.inside, tick=tick)
+            improve(batch, tensor, own, entry[part.place], found)
 
     propagate(frame, batch, refine=refine, record=record)
 
 
-def bound_neurons(
+def bound_rows(
     frame: Frame,
-    batch: Batch,
     relaxations: Relaxations,
     tensor: int,
     owner: IndexArray,
     entry: IndexArray,
-    sides: tuple[Side, ...],
+    sides: tuple[Side, ...] = tuple(Side),
     stop: int | None = None,
     tick: Callable[[], None] = lambda: None,
+) -> dict[Side, Numbers]:
+    """Bounds of entries of a pre-activation by substituting back, ``(R,)`` by side.
+
+    ``owner`` numbers the domains of the relaxations, ``entry`` the frame's entries.
+    """
+    arithmetic, batch, found = frame.arithmetic, relaxations.batch, {}
+    for side in sides:
+        sign = arithmetic.lift_down(np.full(owner.size, 1.0 if side is Side.LOWER else -1.0))
+        start = (np.arange(owner.size), entry, sign)
+        rows = Rows(owner, arithmetic.zeros((owner.size,)), {tensor: start})
+        least = substitute(frame, batch, relaxations, rows, stop, tick)
+        found[side] = least if side is Side.LOWER else -least
+    return found
+
+
+def improve(
+    batch: Batch,
+    tensor: int,
+    owner: IndexArray,
+    entry: IndexArray,
+    found: Mapping[Side, Numbers],
 ) -> None:
-    """Bound entries of a pre-activation by substituting back, and store what is better."""
-    if not owner.size:
-        return
-    arithmetic = frame.arithmetic
-    lower, upper = (part.copy() for part in batch.bounds[tensor])
-    for field, lines, place, inside in parts(frame, relaxations, tensor, entry, stop):
-        own, count = owner[place], place.size
-        for side in sides:
-            sign = 1.0 if side is Side.LOWER else -1.0
-            start = (np.arange(count), inside, arithmetic.lift_down(np.full(count, sign)))
-            rows = Rows(own, arithmetic.zeros((count,)), {tensor: start})
-            found = substitute(field, batch, lines, rows, stop, tick)
-            if side is Side.LOWER:
-                lower[own, entry[place]] = found
-            else:
-                upper[own, entry[place]] = -found
-    batch.improve(tensor, lower, upper)
+    """Intersect stored bounds with those found for some entries of some domains."""
+    ends = [ends.copy() for ends in batch.bounds[tensor]]
+    for end, side in zip(ends, Side, strict=True):
+        if side in found:
+            end[owner, entry] = found[side]
+    batch.improve(tensor, *ends)
 
 
 def _repeat(interval: Interval, count: int) -> Interval:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from proofs.arithmetic import Numbers
-from proofs.frame import Frame, IndexArray, Lines, Relaxations
+from proofs.frame import Batch, Frame, Hints, IndexArray, Relaxations
 from specs.receptive import Receptive, Window, receptive, tiles
 
 EACH = 48
@@ -48,43 +48,71 @@ class Field(Frame):
         index = self._index[tensor]
         return numbers if index is None else numbers[..., index]
 
+    def batch(self, whole: Batch) -> Batch:
+        """The bounds of a batch where the field has them; boxes stay whole."""
+        bounds = {
+            tensor: (self.cut(tensor, low), self.cut(tensor, high))
+            for tensor, (low, high) in whole.bounds.items()
+            if tensor in self._index
+        }
+        return Batch(whole.lower, whole.upper, bounds, whole.empty)
 
-@dataclass(eq=False)
-class CutRelaxations(Relaxations):
-    """The lines of whole tensors, cut to a field."""
-
-    whole: Relaxations | None = None
-
-    def _lines(self, tensor: int) -> Lines:
-        if self.whole is None or not isinstance(self.frame, Field):
-            raise TypeError("lines are cut without a field")
-        lines, cut = self.whole.lines(tensor), self.frame.cut
-        return Lines(*(cut(tensor, part) for part in vars(lines).values()))
+    def hints(self, whole: Hints) -> Hints:
+        """Slopes where the field has them."""
+        return {
+            (tensor, side): self.cut(tensor, slopes)
+            for (tensor, side), slopes in whole.items()
+            if tensor in self._index
+        }
 
 
-def parts(
-    frame: Frame, relaxations: Relaxations, tensor: int, entry: IndexArray, stop: int | None = None
-) -> Iterator[tuple[Frame, Relaxations, IndexArray, IndexArray]]:
-    """Entries of a tensor by the field that their rows can be passed back in.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Entries of a tensor whose rows can be passed back in one frame.
 
-    Rows that stop at a tensor, at stored bounds, are not worth a field.
-
-    Yields:
-        A frame and its relaxations, positions in ``entry``, and the entries under the
-        frame's own numbering.
+    Attributes:
+        frame: a field's, or the whole one.
+        place: positions among the entries that were asked for.
+        inside: these entries under the frame's own numbering.
     """
-    found = [] if stop is not None else tiles(frame.network.nodes[tensor].shape, entry, EACH)
-    uncut = [np.arange(entry.size)] if not found else []
+
+    frame: Frame
+    place: IndexArray
+    inside: IndexArray
+
+    def batch(self, whole: Batch) -> Batch:
+        """A batch's bounds in this frame."""
+        return self.frame.batch(whole) if isinstance(self.frame, Field) else whole
+
+    def hints(self, whole: Hints) -> Hints:
+        """Slopes in this frame."""
+        return self.frame.hints(whole) if isinstance(self.frame, Field) else whole
+
+    def relaxations(self, whole: Relaxations) -> Relaxations:
+        """The lines of a batch in this frame."""
+        if not isinstance(self.frame, Field):
+            return whole
+        return Relaxations(self.frame, self.batch(whole.batch), self.hints(whole.hints))
+
+
+def whole(frame: Frame, entry: IndexArray) -> Part:
+    """Entries in the frame itself."""
+    return Part(frame, np.arange(entry.size), entry)
+
+
+def parts(frame: Frame, tensor: int, entry: IndexArray) -> Iterator[Part]:
+    """Entries of a tensor by the field that their rows can be passed back in."""
+    found = tiles(frame.network.nodes[tensor].shape, entry, EACH)
+    uncut = [] if found else [np.arange(entry.size)]
     for window, place in found:
         field = _field(frame, tensor, window)
         if field is None:
             uncut.append(place)
-            continue
-        cut = CutRelaxations(field, relaxations.batch, whole=relaxations)
-        yield field, cut, place, np.searchsorted(window.index, entry[place])
+        else:
+            yield Part(field, place, np.searchsorted(window.index, entry[place]))
     if uncut:
         place = np.concatenate(uncut)
-        yield frame, relaxations, place, entry[place]
+        yield Part(frame, place, entry[place])
 
 
 def _field(frame: Frame, tensor: int, window: Window) -> Field | None:
@@ -92,4 +120,5 @@ def _field(frame: Frame, tensor: int, window: Window) -> Field | None:
     if key not in frame.fields:
         found = receptive(frame.network, tensor, window)
         frame.fields[key] = None if found is None else Field(frame, found)
-    return frame.fields[key]
+    known: Field | None = frame.fields[key]
+    return known

@@ -18,13 +18,12 @@ def affine(frame: Frame, tensor: int) -> Affine:
         anywhere = Batch(np.zeros((1, width)), np.zeros((1, width)), {}, np.zeros(1, dtype=bool))
         matrix = arithmetic.zeros((2 * count, width))
         constant = arithmetic.zeros((2 * count,))
-        nothing = Relaxations(frame, anywhere)
-        for field, lines, place, inside in parts(frame, nothing, tensor, np.arange(count)):
-            row, sign = np.arange(2 * place.size), np.repeat([1.0, -1.0], place.size)
-            start = (row, np.tile(inside, 2), arithmetic.lift_down(sign))
+        for part in parts(frame, tensor, np.arange(count)):
+            row, sign = np.arange(2 * part.place.size), np.repeat([1.0, -1.0], part.place.size)
+            start = (row, np.tile(part.inside, 2), arithmetic.lift_down(sign))
             rows = Rows(np.zeros_like(row), arithmetic.zeros((row.size,)), {tensor: start})
-            found = linearize(field, anywhere, lines, rows)
-            both = np.concatenate([place, place + count])
+            found = linearize(part.frame, anywhere, Relaxations(part.frame, anywhere), rows)
+            both = np.concatenate([part.place, part.place + count])
             matrix[both], constant[both] = found.matrix, found.constant
         frame.affine[tensor] = Affine(matrix, constant)
     return frame.affine[tensor]

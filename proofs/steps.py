@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
-from proofs.bounds import bound_neurons, propagate
+from proofs.arithmetic import Numbers
+from proofs.bounds import bound_rows, improve, propagate
 from proofs.domain import Domain
 from proofs.facts import Facts
+from proofs.fields import Part, parts, whole
 from proofs.forms import Form, combine
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, unstable
 from proofs.proof import Side
@@ -38,67 +41,62 @@ class Steps:
         else:
             owner = np.repeat(np.arange(len(domains)), step.rows.size)
             entry = np.tile(step.rows, len(domains))
-        hints = step.substitution
-        per_row = any(len(block.slopes) > 1 for block in hints.blocks)
-        size = max(1, frame.arithmetic.entry_budget // frame.work) if per_row else owner.size
-        size = min(size, self._facts.at_once([hints]))
-        for start in range(0, owner.size, max(1, size)):
-            self._tick()
-            rows = slice(start, start + size)
-            if per_row and step.rows is not None:
-                picked = np.arange(owner.size)[rows] % step.rows.size
-                self._bound_rows(step, domains, batch, owner[rows], entry[rows], picked)
-            else:
-                self._bound_rows(step, domains, batch, owner[rows], entry[rows], None)
+        per_row = any(len(block.slopes) > 1 for block in step.substitution.blocks)
+        apart = step.substitution.stop is None and not step.substitution.multipliers
+        # Facts may be about any entries; what stops at stored bounds is cheap as it is.
+        for part in parts(frame, step.target, entry) if apart else [whole(frame, entry)]:
+            size = max(1, frame.arithmetic.entry_budget // part.frame.work)
+            size = min(size if per_row else entry.size, self._facts.at_once([step.substitution]))
+            for start in range(0, part.place.size, max(1, size)):
+                self._tick()
+                some = slice(start, start + size)
+                rows = replace(part, place=part.place[some], inside=part.inside[some])
+                self._bound_rows(step, domains, batch, rows, owner, entry, per_row)
 
     def _bound_rows(
         self,
         step: Step,
         domains: Sequence[Domain],
         batch: Batch,
+        part: Part,
         owner: IndexArray,
         entry: IndexArray,
-        picked: IndexArray | None,
+        per_row: bool,
     ) -> None:
-        """Rows of a bound step; ``picked`` are their positions where hints are per row."""
-        frame, hints = self._frame, step.substitution
-        used, place = batch, owner
-        if picked is not None:
-            used, place = batch.pick(owner), np.arange(owner.size)
+        """Rows of a bound step, those of ``part`` among all."""
+        hints, own, used = step.substitution, owner[part.place], part.batch(batch)
+        place, picked = own, None
+        if per_row and step.rows is not None:
+            picked = part.place % step.rows.size
+            used, place = used.pick(own), np.arange(own.size)
         slopes = self._facts.slopes([hints] * len(used.lower), picked)
-        relaxations = Relaxations(frame, used, slopes)
-        if not hints.multipliers:
-            bound_neurons(
-                frame,
-                used,
-                relaxations,
+        lines = Relaxations(part.frame, used, part.hints(slopes))
+        chosen = entry[part.place]
+        if hints.multipliers:
+            found = self._bound_with_facts(step, domains, lines, place, own, chosen)
+        else:
+            found = bound_rows(
+                part.frame,
+                lines,
                 step.target,
                 place,
-                entry,
+                part.inside,
                 step.sides,
                 hints.stop,
                 self._tick,
             )
-        else:
-            self._bound_with_facts(step, domains, used, relaxations, place, owner, entry)
-        if picked is not None:
-            lower, upper = (part.copy() for part in batch.bounds[step.target])
-            lower[owner, entry] = used.bounds[step.target][0][place, entry]
-            upper[owner, entry] = used.bounds[step.target][1][place, entry]
-            batch.improve(step.target, lower, upper)
+        improve(batch, step.target, own, chosen, found)
 
     def _bound_with_facts(
         self,
         step: Step,
         domains: Sequence[Domain],
-        batch: Batch,
-        relaxations: Relaxations,
+        lines: Relaxations,
         place: IndexArray,
         owner: IndexArray,
         entry: IndexArray,
-    ) -> None:
-        lower, upper = (part.copy() for part in batch.bounds[step.target])
-        one, hints = Fraction(1), step.substitution
+    ) -> dict[Side, Numbers]:
+        one, hints, found = Fraction(1), step.substitution, {}
         added = {k: self._facts.added(domains[k], hints) for k in np.unique(owner).tolist()}
         for side in step.sides:
             sign = Fraction(1 if side is Side.LOWER else -1)
@@ -107,9 +105,6 @@ class Steps:
                 own = Form({(step.target, index): sign}, Fraction(0))
                 forms.append(combine([(one, own), (one, added[domain_number])]))
             rows = self._facts.rows(forms, place)
-            found = substitute(self._frame, batch, relaxations, rows, hints.stop, self._tick)
-            if side is Side.LOWER:
-                lower[place, entry] = found
-            else:
-                upper[place, entry] = -found
-        batch.improve(step.target, lower, upper)
+            least = substitute(self._frame, lines.batch, lines, rows, hints.stop, self._tick)
+            found[side] = least if side is Side.LOWER else -least
+        return found

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab_pool import Pool
-from verifier.bab_root import Parts, Stated, fast_problem, leaf_hints, refine
+from verifier.bab_refine import refine
+from verifier.bab_root import Parts, Stated, fast_problem, leaf_hints
 from verifier.bab_tree import Kind, LeafHint
 from verifier.bounds import Domains, Rows
 from verifier.bounds_focus import Focused, focused

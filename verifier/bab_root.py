@@ -1,12 +1,7 @@
-"""The root of a case: bounds of all neurons by slopes optimised for each of them.
-
-What is improved here is written into the case's prelude as bound steps, so the kernel
-recomputes it once and every leaf below profits.
-"""
+"""What every branch and bound works on, and the hints of its leaves."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,16 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from proofs.proof import Side
 from specs.property import Case
-from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, optimise
+from verifier.alpha import GRID, Multipliers, Problem
 from verifier.bab_settings import Candidates, Settings
-from verifier.bab_tree import BoundStep, LeafHint, Tree
-from verifier.bounds import Domains, Rows, TorchNetwork, UnivariateNode, neuron_rows
+from verifier.bab_tree import LeafHint, Tree
+from verifier.bounds import Rows, TorchNetwork, UnivariateNode
 from verifier.bounds_spec import Table
-
-HINT_BUDGET = 6_000_000
-"""Slopes stored for one case's prelude at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,120 +72,6 @@ def fast_problem(nets: Pair, problem: Problem) -> Problem:
         signs,
         None if region is None else (region[0].to(dtype), region[1].to(dtype)),
     )
-
-
-def refine(
-    nets: Nets, state: Domains, steps: int, deadline: float
-) -> tuple[Domains, list[BoundStep]]:
-    """Improve the bounds of a single domain's unstable neurons, layer by layer."""
-    lower, upper = state.lower.clone(), state.upper.clone()
-    written: list[BoundStep] = []
-    budget = HINT_BUDGET
-    for tensor, where in nets.sure.neurons.items():
-        if tensor in nets.sure.exact:
-            continue
-        current = Domains(state.low, state.high, lower, upper)
-        below, above = lower[0, where], upper[0, where]
-        for side in (Side.LOWER, Side.UPPER):
-            rows = ((below < 0) & (above > 0)).nonzero()[:, 0]
-            if not len(rows) or time.monotonic() > deadline:
-                continue
-            step = _refine_side(nets, current, tensor, rows, side, steps, deadline)
-            stored = sum(values.numel() for values in step.values())
-            if stored > budget:
-                continue
-            budget -= stored
-            found = _apply(nets.sure, step, tensor, side, below, above)
-            if found is not None:
-                written.append(found)
-    return Domains(state.low, state.high, lower, upper), written
-
-
-def _ancestors(net: TorchNetwork, tensor: int) -> list[int]:
-    """Univariate tensors that a tensor depends on."""
-    reached, front = {tensor}, [tensor]
-    while front:
-        node = net.nodes[front.pop()]
-        if isinstance(node, UnivariateNode):
-            sources = [node.source]
-        else:
-            sources = [] if node is None else [t for t, _ in node.terms]
-        front += [t for t in sources if t not in reached]
-        reached.update(sources)
-    return [t for t in sorted(reached) if isinstance(net.nodes[t], UnivariateNode)]
-
-
-def _refine_side(
-    nets: Nets,
-    state: Domains,
-    tensor: int,
-    rows: Tensor,
-    side: Side,
-    steps: int,
-    deadline: float,
-) -> dict[str, Tensor]:
-    """Optimise one side of some neurons; rows, their bounds and slopes."""
-    size = max(16, (1 << 22) // (nets.fast.width + nets.fast.neuron_count))
-    bounds, slopes = [], []
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        problem = _problem(nets.sure, state, tensor, part, side)
-        quick = fast_problem(nets, problem)
-        effort = Effort(steps=steps, deadline=deadline, enough=0.0)
-        steep = (state.upper.float() > -state.lower.float()).to(quick.lower.dtype)
-        _, best = optimise(quick, Multipliers(steep.expand(len(part), -1).clone()), effort)
-        stored = best.rounded()
-        bounds.append(bounded(problem, stored).bound)
-        slopes.append(stored.alpha)
-    unstable = ((state.lower < 0) & (state.upper > 0))[0]
-    return {
-        "rows": rows,
-        "bounds": torch.cat(bounds),
-        "slopes": torch.cat(slopes)[:, unstable],
-        "columns": unstable.nonzero()[:, 0],
-    }
-
-
-def _problem(net: TorchNetwork, state: Domains, tensor: int, rows: Tensor, side: Side) -> Problem:
-    plain = neuron_rows(net, tensor, rows)
-    sign = 1.0 if side is Side.LOWER else -1.0
-    forms = Rows(
-        {t: (sign * m)[:, None] for t, m in plain.coefficients.items()},
-        (sign * plain.constant)[:, None],
-    )
-    return Problem(net, forms, state.low, state.high, state.lower, state.upper)
-
-
-def _apply(
-    net: TorchNetwork,
-    step: dict[str, Tensor],
-    tensor: int,
-    side: Side,
-    below: Tensor,
-    above: Tensor,
-) -> BoundStep | None:
-    """Store what is better by at least a little, and say how it was found."""
-    rows, bounds = step["rows"], step["bounds"]
-    before = below[rows] if side is Side.LOWER else -above[rows]
-    better = bounds > before + 0.005 * (above[rows] - below[rows])
-    if not bool(better.any()):
-        return None
-    kept = better.nonzero()[:, 0]
-    if side is Side.LOWER:
-        below[rows[kept]] = bounds[kept]
-    else:
-        above[rows[kept]] = -bounds[kept]
-    slopes, indices = {}, {}
-    for number in _ancestors(net, tensor):
-        node = net.nodes[number]
-        if not isinstance(node, UnivariateNode):
-            continue
-        where = net.neurons[node.source]
-        inside = (step["columns"] >= where.start) & (step["columns"] < where.stop)
-        if bool(inside.any()):
-            slopes[number] = step["slopes"][kept][:, inside].cpu().numpy()
-            indices[number] = (step["columns"][inside] - where.start).cpu().numpy()
-    return BoundStep(tensor, rows[kept].cpu().numpy(), side, slopes, indices)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,14 +33,27 @@ class Focused:
     columns: Tensor
     entries: Mapping[int, Tensor]
 
+    @property
+    def places(self) -> dict[int, slice]:
+        """By univariate tensor its neurons' columns."""
+        nodes = self.sure.nodes
+        return {n: self.sure.neurons[nodes[n].source] for n in self.entries}  # type: ignore[union-attr]
+
     def domains(self, whole: Domains) -> Domains:
         """Boxes, and the bounds of the neurons that are left."""
         lower, upper = whole.lower[:, self.columns], whole.upper[:, self.columns]
         return Domains(whole.low, whole.high, lower, upper)
 
 
-def focused(sure: TorchNetwork, fast: TorchNetwork, root: Domains) -> Focused:
-    """Focus a network, compiled twice, on a single domain with bounds of all neurons."""
+def focused(
+    sure: TorchNetwork, fast: TorchNetwork, root: Domains, before: int | None = None
+) -> Focused:
+    """Focus a network, compiled twice, on a single domain with bounds of all neurons.
+
+    With ``before`` the network ends at that tensor.
+    """
+    if before is not None:
+        sure, fast = _until(sure, before), _until(fast, before)
     relaxed, slopes = {}, {}
     for tensor, where in sure.neurons.items():
         lower, upper = root.lower[0, where], root.upper[0, where]
@@ -61,6 +74,13 @@ def focused(sure: TorchNetwork, fast: TorchNetwork, root: Domains) -> Focused:
     return Focused(
         _cut(sure, kept, relaxed, slopes), _cut(fast, kept, relaxed, slopes), columns, entries
     )
+
+
+def _until(net: TorchNetwork, tensor: int) -> TorchNetwork:
+    """The part of a network that a tensor depends on, or might."""
+    needed = tuple(number for number in net.needed if number <= tensor)
+    neurons = {t: where for t, where in net.neurons.items() if t < tensor}
+    return replace(net, needed=needed, outputs=(tensor,), neurons=neurons)
 
 
 def _functions(net: TorchNetwork, tensor: int) -> list[int]:

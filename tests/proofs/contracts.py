@@ -29,16 +29,15 @@ class Watch:
 
     def inside(self, frame: Frame, batch: Batch, domain: int, sample: Tensors) -> bool:
         """Whether a point lies in a domain's box and within its stored bounds."""
-        if isinstance(frame, Field):
-            frame = frame._whole
+        whole = frame._whole if isinstance(frame, Field) else frame
         for tensor in self.network.inputs:
-            columns = frame.box_columns(tensor)
+            columns = whole.box_columns(tensor)
             low, high = batch.lower[domain, columns], batch.upper[domain, columns]
             for a, value, b in zip(low, sample[tensor], high, strict=True):
                 if not float(a) <= value <= float(b):
                     return False
         return all(
-            self.within(frame, bound, domain, sample[tensor])
+            self.within(frame, bound, domain, _here(frame, sample, tensor))
             for tensor, bound in batch.bounds.items()
         )
 
