@@ -218,13 +218,21 @@ Operator = Callable[..., Tensor]
 
 @dataclass(frozen=True, eq=False)
 class _Conv:
-    """A convolution by torch's own operators; negative pads cut off instead."""
+    """A convolution by torch's own operators.
+
+    Attributes:
+        before, missing: zeros on both sides of each axis, and how many fewer are read at its
+            end than that; where ``pads`` is not empty, it says what is added instead, in
+            the order of ``torch.nn.functional.pad``, negative for what is cut off.
+    """
 
     shape: linear.Conv
     weight: Tensor
     absolute: Tensor
     correlation: Operator
     transpose: Operator
+    before: tuple[int, ...]
+    missing: tuple[int, ...]
     pads: tuple[int, ...]
 
     def forward(self, values: Tensor) -> Tensor:
@@ -246,15 +254,16 @@ class _Conv:
         shape = self.shape
         source = shape.out_shape if transposed else shape.in_shape
         image = values.reshape(-1, *source[1:])
+        before, missing, steps = self.before, self.missing, shape.strides
         if transposed:
             out = self.transpose(
-                image, weight, None, shape.strides, 0, 0, shape.groups, shape.dilations
+                image, weight, None, steps, before, missing, shape.groups, shape.dilations
             )
-            out = functional.pad(out, [-pad for pad in self.pads]) if any(self.pads) else out
+            out = functional.pad(out, [-pad for pad in self.pads]) if self.pads else out
         else:
-            image = functional.pad(image, self.pads) if any(self.pads) else image
+            image = functional.pad(image, self.pads) if self.pads else image
             out = self.correlation(
-                image, weight, None, shape.strides, 0, shape.dilations, shape.groups
+                image, weight, None, steps, before, shape.dilations, shape.groups
             )
         return out.reshape(*values.shape[:-1], -1)
 
@@ -355,10 +364,15 @@ def _conv(source: linear.Conv, weight: Tensor, absolute: Tensor) -> _Conv:
         functional.conv_transpose2d,
         functional.conv_transpose3d,
     )[spatial - 1]
-    pads: list[int] = []
+    ends = []
     for axis in range(spatial):
         size, before = source.in_shape[2 + axis], source.pads[axis]
         reach = (source.weight.shape[2 + axis] - 1) * source.dilations[axis] + 1
         covered = (source.out_shape[2 + axis] - 1) * source.strides[axis] + reach
-        pads = [before, covered - size - before, *pads]
-    return _Conv(source, weight, absolute, correlation, transpose, tuple(pads))
+        ends.append((before, covered - size - before))
+    pads: tuple[int, ...] = ()
+    if not all(0 <= a - b < s <= s + b for (a, b), s in zip(ends, source.strides, strict=True)):
+        pads = tuple(end for pair in reversed(ends) for end in pair)
+        ends = [(0, 0)] * spatial
+    before, missing = (tuple(side) for side in zip(*((a, a - b) for a, b in ends), strict=True))
+    return _Conv(source, weight, absolute, correlation, transpose, before, missing, pads)
