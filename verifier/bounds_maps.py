@@ -221,6 +221,8 @@ class _Conv:
     """A convolution by torch's own operators.
 
     Attributes:
+        strided: the weight, for steps of more than one laid out with channels last, with
+            which the transpose takes half the time.
         before, missing: zeros on both sides of each axis, and how many fewer are read at its
             end than that; where ``pads`` is not empty, it says what is added instead, in
             the order of ``torch.nn.functional.pad``, negative for what is cut off.
@@ -229,6 +231,7 @@ class _Conv:
     shape: linear.Conv
     weight: Tensor
     absolute: Tensor
+    strided: Tensor
     correlation: Operator
     transpose: Operator
     before: tuple[int, ...]
@@ -242,7 +245,8 @@ class _Conv:
         return self._apply(values, self.absolute, self.shape.transposed)
 
     def adjoint(self, rows: Tensor) -> Tensor:
-        return self._apply(rows, self.weight, not self.shape.transposed)
+        weight = self.weight if self.shape.transposed else self.strided
+        return self._apply(rows, weight, not self.shape.transposed)
 
     def pick(self, index: Tensor) -> Tensor | None:
         return None
@@ -375,4 +379,7 @@ def _conv(source: linear.Conv, weight: Tensor, absolute: Tensor) -> _Conv:
         pads = tuple(end for pair in reversed(ends) for end in pair)
         ends = [(0, 0)] * spatial
     before, missing = (tuple(side) for side in zip(*((a, a - b) for a, b in ends), strict=True))
-    return _Conv(source, weight, absolute, correlation, transpose, before, missing, pads)
+    strided = weight
+    if spatial == 2 and max(source.strides) > 1:
+        strided = weight.contiguous(memory_format=torch.channels_last)
+    return _Conv(source, weight, absolute, strided, correlation, transpose, before, missing, pads)
