@@ -59,7 +59,7 @@ class Settings:
     neuron_batch: int = 16
     neuron_limit: int = 512
     neuron_seconds: float = 1.0
-    neuron_lookahead: int = 6
+    neuron_lookahead: int = 10
     clips: int = 2
     clip_steps: int = 8
     clip_neurons: int = 8192
