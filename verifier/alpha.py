@@ -119,6 +119,8 @@ class Effort:
             the coefficients that reach the neurons; ``decay``: factor per step.
         enough: rows above this bound are done.
         deadline: ``time.monotonic()`` after which no further step is taken.
+        look: steps between looks at which rows are done, for which a device is waited for;
+            0: every step on a CPU, every fifth elsewhere.
     """
 
     steps: int = 20
@@ -127,6 +129,7 @@ class Effort:
     decay: float = 0.95
     enough: float = float("inf")
     deadline: float = float("inf")
+    look: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,15 +244,16 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
     left = torch.arange(count, device=best.device)
     relaxed = _Relaxed(problem)
     adam = _Adam(current)
+    look = effort.look or (1 if best.device.type == "cpu" else 5)
     for step in range(effort.steps + 1):
         found = bounded(relaxed, current, gradient=step < effort.steps)
         best[left] = found.bound
-        done = found.bound > effort.enough
-        last = step == effort.steps or bool(done.all()) or time.monotonic() > effort.deadline
-        if last:
+        done, looked = found.bound > effort.enough, step % look == look - 1
+        last = step == effort.steps or time.monotonic() > effort.deadline
+        if last or (looked and bool(done.all())):
             _store(result, current, left, shared)
             break
-        if not shared and int(done.sum()) * 4 > len(left):
+        if looked and not shared and int(done.sum()) * 4 > len(left):
             _store(result, current, left, shared)
             keep = (~done).nonzero()[:, 0]
             left = left[keep]

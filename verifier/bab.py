@@ -21,10 +21,11 @@ from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError
+from verifier.memory import ran_out
 
 __all__ = ["Progress", "Search", "Settings", "Status"]
 
-Status = Literal["closed", "violated", "timeout", "exhausted"]
+Status = Literal["closed", "violated", "timeout", "exhausted", "memory"]
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,18 @@ class Search:
     def run(self) -> Status:
         """Search until all is closed, a violation is confirmed, or time is up.
 
-        ``exhausted``: what is open cannot be split further.
+        ``exhausted``: what is open cannot be split further; ``memory``: it ran out even for
+        the smallest batch.
         """
         self._begun = time.monotonic()
         try:
             return self._engine.run(self._deadline, self._round_over)
         except OutOfTimeError:  # what was in work stays open in the tree
             return "timeout"
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            return "memory"
 
     def proof(self) -> Proof:
         """The proof as far as it goes; open domains are holes."""

@@ -30,6 +30,7 @@ from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import input_scores
 from verifier.combine import by_column, combine
+from verifier.memory import ran_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class InputSearch:
         self._settings, self._candidates = parts.settings, parts.candidates
         self._pool = Pool(parts.settings.pool_bytes)
         self._stuck: list[int] = []
-        self._batch = 16
+        self._batch, self._most = 16, parts.settings.batch
         self._begun = False
         self._tick = until(float("inf"))
         self.evaluated = 0
@@ -172,7 +173,8 @@ class InputSearch:
 
     def _limit(self) -> int:
         per_domain = 16 * (self._net.neuron_count * 4 + self._net.width)
-        return int(max(1, min(self._settings.batch, self._settings.work_bytes // per_domain)))
+        most = min(self._most, self._settings.batch)
+        return int(max(1, min(most, self._settings.work_bytes // per_domain)))
 
     def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
         self.evaluated += len(case)
@@ -181,10 +183,17 @@ class InputSearch:
 
     def _round(self) -> bool:
         begun = time.monotonic()
-        _, taken = self._pool.take(self._batch)
+        value, taken = self._pool.take(self._batch)
         parents = Domains(taken["low"], taken["high"], taken["lower"], taken["upper"])
         case, order = taken["case"], taken["order"]
-        entry, evaluation = self._expand(parents, case, order)
+        try:
+            entry, evaluation = self._expand(parents, case, order)
+        except Exception as error:  # nothing is lost: memory may do for less, time may be given
+            self._pool.add(value, **taken)
+            if not ran_out(error) or len(value) == 1:
+                raise
+            self._most = self._batch = len(value) // 2
+            return True
         first = [
             self._tree.split(node, Kind.INPUT, arg, swept=True)
             for node, arg in zip(taken["node"].tolist(), entry.tolist(), strict=True)
@@ -193,7 +202,7 @@ class InputSearch:
         going = self._settle(evaluation, case.repeat_interleave(2), node)
         spent = time.monotonic() - begun
         factor = min(2.0, max(0.5, self._settings.round_seconds / max(spent, 1e-3)))
-        self._batch = int(min(self._limit(), max(8, self._batch * factor)))
+        self._batch = int(min(self._limit(), max(8.0, self._batch * factor)))
         return going
 
     def _expand(self, parents: Domains, case: Tensor, order: Tensor) -> tuple[Tensor, Evaluation]:

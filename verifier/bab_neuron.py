@@ -28,6 +28,7 @@ from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
 from verifier.clip import FirstLayers, clip, first_layers
+from verifier.memory import ran_out
 
 MULTIPLIERS = ("alpha", "beta", "weights", "region")
 
@@ -116,7 +117,7 @@ class NeuronSearch:
         self._roots: dict[int, _Root] = {}
         self._pools: dict[int, Pool] = {}
         self._stuck: list[int] = []
-        self._batch = parts.settings.neuron_batch
+        self._batch, self._most = parts.settings.neuron_batch, parts.settings.neuron_limit
         self._first: FirstLayers | None = None
         self.evaluated = 0
 
@@ -300,7 +301,15 @@ class NeuronSearch:
 
     def _round(self, root: _Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
-        _, taken = pool.take(self._batch)
+        value, taken = pool.take(self._batch)
+        try:
+            leaves, closed, points = self._halves(root, taken, deadline)
+        except Exception as error:  # nothing is lost: memory may do for less
+            pool.add(value, **taken)
+            if not ran_out(error) or len(value) == 1:
+                raise
+            self._most = self._batch = len(value) // 2
+            return True
         split = root.nets.columns[taken["neuron"]].tolist()
         node = torch.tensor(
             [
@@ -308,19 +317,7 @@ class NeuronSearch:
                 for parent, neuron in zip(taken["node"].tolist(), split, strict=True)
             ]
         )
-        signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
-        at = torch.arange(len(signs), device=signs.device)
-        side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
-        signs[at, taken["neuron"].repeat_interleave(2)] = side
-        held = {name: taken[name] for name in MULTIPLIERS if name in taken}
-        leaves = _Leaves(
-            self._taken(root, taken),
-            taken["disjunct"].repeat_interleave(2),
-            signs,
-            Multipliers(**held).map(lambda part: part.repeat_interleave(2, 0)),
-            torch.stack([node, node + 1], 1).reshape(-1),
-        )
-        leaves, closed, points = self._attempt(root, leaves, self._settings.steps, deadline)
+        leaves = replace(leaves, node=torch.stack([node, node + 1], 1).reshape(-1))
         if len(points):
             case = torch.full((len(points),), root.case, device=points.device)
             if self._candidates.offer(points.to(self._nets.sure.dtype), case):
@@ -331,10 +328,43 @@ class NeuronSearch:
         self._batch = int(min(self._limit(root), max(4, self._batch * factor)))
         return True
 
+    def _halves(
+        self, root: _Root, taken: dict[str, Tensor], deadline: float
+    ) -> tuple[_Leaves, Tensor, Tensor]:
+        """Split domains at their neurons, lower sides first, and optimise both halves."""
+        signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
+        at = torch.arange(len(signs), device=signs.device)
+        side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
+        signs[at, taken["neuron"].repeat_interleave(2)] = side
+        held = {name: taken[name] for name in MULTIPLIERS if name in taken}
+        leaves = _Leaves(
+            self._taken(root, taken),
+            taken["disjunct"].repeat_interleave(2),
+            signs,
+            Multipliers(**held).map(lambda part: part.repeat_interleave(2, 0)),
+            torch.zeros(len(signs)),
+        )
+        return self._attempt(root, leaves, self._settings.steps, deadline)
+
     def _settle(
         self, root: _Root, pool: Pool, leaves: _Leaves, closed: Tensor, deadline: float
     ) -> None:
-        """Record what is closed; clip the others and try again, then queue them."""
+        """Record what is closed; clip the others and try again, then queue them.
+
+        Where memory is short, one half after the other.
+        """
+        try:
+            self._settle_at_once(root, pool, leaves, closed, deadline)
+        except Exception as error:
+            if not ran_out(error) or len(closed) == 1:
+                raise
+            self._most = self._batch = max(1, len(closed) // 4)
+            for part in torch.arange(len(closed), device=closed.device).tensor_split(2):
+                self._settle(root, pool, leaves.take(part), closed[part], deadline)
+
+    def _settle_at_once(
+        self, root: _Root, pool: Pool, leaves: _Leaves, closed: Tensor, deadline: float
+    ) -> None:
         self._close(root, leaves.take(closed.nonzero()[:, 0]))
         leaves = leaves.take((~closed).nonzero()[:, 0])
         for _ in range(self._settings.clips if root.first is not None else 0):
@@ -384,7 +414,12 @@ class NeuronSearch:
         net = root.nets.fast
         per_domain = 4 * 20 * (net.neuron_count + net.width)
         return int(
-            max(1, min(self._settings.neuron_limit, self._settings.work_bytes // per_domain))
+            max(
+                1,
+                min(
+                    self._most, self._settings.neuron_limit, self._settings.work_bytes // per_domain
+                ),
+            )
         )
 
     def _close(self, root: _Root, leaves: _Leaves) -> None:
