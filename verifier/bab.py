@@ -16,7 +16,7 @@ from specs.query import Query
 from verifier.bab_input import InputSearch
 from verifier.bab_neuron import NeuronSearch
 from verifier.bab_root import Nets, Parts
-from verifier.bab_settings import Candidates, OnCandidate, Settings
+from verifier.bab_settings import Candidates, OnCandidate, Settings, fitted
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
 from verifier.bounds_spec import build_table
@@ -70,7 +70,7 @@ class Search:
         cases: Sequence[int] | None = None,
     ) -> None:
         self._query, self._deadline = query, deadline
-        self._settings = settings or Settings()
+        self._settings = fitted(settings or Settings(), device)
         self._on_round = on_round
         net = compile_network(query.network, device)
         numbers = list(range(len(query.property.cases)) if cases is None else cases)

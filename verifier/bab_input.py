@@ -97,7 +97,7 @@ class InputSearch:
         self._net = parts.nets.sure
         self._cases, self._numbers = parts.cases, parts.numbers
         self._settings, self._candidates = parts.settings, parts.candidates
-        self._pool = Pool(parts.settings.pool_bytes)
+        self._pool = Pool(parts.settings.pool_bytes, parts.settings.device_bytes)
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._begun = False

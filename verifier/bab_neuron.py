@@ -180,7 +180,7 @@ class NeuronSearch:
                 where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
                 start.alpha[0, where] = torch.tensor(values).to(start.alpha) / GRID
         leaves = replace(leaves, multipliers=start)
-        self._keep(root, self._pools.setdefault(case, Pool(self._settings.pool_bytes)), leaves)
+        self._keep(root, self._pools.setdefault(case, self._pool()), leaves)
 
     def _begin(self, case: int, deadline: float) -> bool:
         """Bound a case's root; false on a confirmed violation."""
@@ -224,7 +224,7 @@ class NeuronSearch:
         first = self._tree.split(node, Kind.DISJUNCT, count, count) if count > 1 else node
         whole = replace(whole, node=first + torch.arange(count))
         self._roots[case] = root
-        self._pools[case] = Pool(self._settings.pool_bytes)
+        self._pools[case] = self._pool()
         self._settle(root, self._pools[case], whole, closed, deadline)
         return True
 
@@ -409,6 +409,9 @@ class NeuronSearch:
             return root.state
         names = ("low", "high", "lower", "upper")
         return Domains(*(taken[name].repeat_interleave(2, 0) for name in names))
+
+    def _pool(self) -> Pool:
+        return Pool(self._settings.pool_bytes, self._settings.device_bytes)
 
     def _limit(self, root: _Root) -> int:
         net = root.nets.fast

@@ -11,10 +11,15 @@ class Pool:
 
     A column is a tensor whose first axis counts rows; what the columns mean is up to the
     search that owns the pool.
+
+    Args:
+        byte_limit: from which on rows of greatest value come out first, to go deep.
+        device_bytes: from which on the columns are kept on the host.
     """
 
-    def __init__(self, byte_limit: float) -> None:
-        self._byte_limit = byte_limit
+    def __init__(self, byte_limit: float, device_bytes: float = float("inf")) -> None:
+        self._byte_limit, self._device_bytes = byte_limit, device_bytes
+        self._devices: dict[str, torch.device] = {}
         self._columns: dict[str, Tensor] = {}
         self._value = torch.zeros(0, dtype=torch.float64)
         self._free = torch.zeros(0, dtype=torch.long)
@@ -32,13 +37,15 @@ class Pool:
         """Add rows: ``value (k,)`` and every column with ``k`` rows."""
         if not self._columns:
             self._columns = {name: column[:0].clone() for name, column in columns.items()}
+            self._devices = {name: column.device for name, column in columns.items()}
         count = len(value)
         if len(self._free) < count:
             self._grow(max(2 * len(self._value), len(self._value) + count - len(self._free)))
         slots, self._free = self._free[:count], self._free[count:]
         self._value[slots] = value.to(self._value)
         for name, column in columns.items():
-            self._columns[name][slots.to(column.device)] = column
+            kept = self._columns[name]
+            kept[slots.to(kept.device)] = column.to(kept.device)
         self._count += count
 
     def take(self, count: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -50,7 +57,10 @@ class Pool:
             slots = hidden.topk(count).indices
         else:
             slots = self._value.topk(count, largest=False).indices
-        taken = {name: column[slots.to(column.device)] for name, column in self._columns.items()}
+        taken = {
+            name: column[slots.to(column.device)].to(self._devices[name])
+            for name, column in self._columns.items()
+        }
         value = self._value[slots].clone()
         self._value[slots] = float("inf")
         self._free = torch.cat([slots, self._free])
@@ -66,5 +76,7 @@ class Pool:
         fresh = torch.arange(len(self._value), capacity)
         self._free = torch.cat([self._free, fresh])
         self._value = torch.cat([self._value, self._value.new_full((added,), float("inf"))])
+        row = sum(c[:1].numel() * c.element_size() for c in self._columns.values() if len(c))
         for name, column in self._columns.items():
-            self._columns[name] = torch.cat([column, column.new_zeros(added, *column.shape[1:])])
+            kept = column.cpu() if row * capacity > self._device_bytes else column
+            self._columns[name] = torch.cat([kept, kept.new_zeros(added, *kept.shape[1:])])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ class Settings:
         batch: most domains evaluated at once.
         round_seconds: how long a round should take.
         pool_bytes: memory for open domains before the search goes deep instead of wide.
+        device_bytes: memory for open domains on a device; more are kept on the host.
         work_bytes: memory of one batch.
         few_inputs: most inputs that vary for ``auto`` to split inputs.
         leaf_steps: gradient steps for a box that default slopes leave open; 0: none.
@@ -52,6 +53,7 @@ class Settings:
     batch: int = 2048
     round_seconds: float = 0.5
     pool_bytes: float = 1e9
+    device_bytes: float = 1e9
     work_bytes: float = 1e9
     lookahead: int = 2
     few_inputs: int = 20
@@ -69,6 +71,26 @@ class Settings:
     last_steps: int = 500
     root_share: float = 0.3
     fast_margin: float = 1e-4
+
+
+FILL = 0.4
+"""Part of a device's free memory for a batch, and for open domains."""
+
+
+def fitted(settings: Settings, device: str) -> Settings:
+    """Settings that fill a device: batches as large as its free memory allows.
+
+    What a user has set away from the default stays.
+    """
+    if not device.startswith("cuda"):
+        return settings
+    free, _ = torch.cuda.mem_get_info(device)
+    plain, room = Settings(), FILL * free
+    larger = Settings(
+        work_bytes=room, device_bytes=room, neuron_batch=64, neuron_limit=1 << 14, batch=1 << 17
+    )
+    unset = [f.name for f in fields(plain) if getattr(settings, f.name) == getattr(plain, f.name)]
+    return replace(settings, **{name: getattr(larger, name) for name in unset})
 
 
 class Candidates:
