@@ -8,22 +8,21 @@ disjunct, so many of them fit into a batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from verifier.alpha import GRID, Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.alpha import GRID, Effort, Multipliers, bounded, initial, optimise
+from verifier.bab_leaves import Leaves, Root, moved
 from verifier.bab_pool import Pool
 from verifier.bab_refine import refine
-from verifier.bab_root import Parts, Stated, fast_problem, leaf_hints
-from verifier.bab_tree import Kind, LeafHint
+from verifier.bab_root import Parts, fast_problem
+from verifier.bab_tree import Kind
 from verifier.bounds import Domains, Rows
-from verifier.bounds_focus import Focused, focused
+from verifier.bounds_focus import focused
 from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
@@ -31,79 +30,6 @@ from verifier.clip import FirstLayers, clip, first_layers
 from verifier.memory import ran_out
 
 MULTIPLIERS = ("alpha", "beta", "weights", "region")
-
-
-@dataclass(frozen=True, eq=False)
-class _Root:
-    """A case's root state and the forms of its disjuncts.
-
-    Attributes:
-        case: position among the cases searched; ``number``: in the property.
-        nets: focused on the root: a neuron here is one that is unstable there.
-        state: a single domain.
-        forms: by disjunct ``(D, k, n)``; shorter disjuncts repeat their last constraint.
-        exponents: of the forms; see ``bounds_spec``.
-        lengths: how many constraints each disjunct really has.
-        first: what is clipped; ``None`` where that is not worth its memory.
-    """
-
-    case: int
-    number: int
-    nets: Focused
-    state: Domains
-    forms: Rows
-    exponents: Tensor
-    lengths: Sequence[int]
-    first: FirstLayers | None = None
-
-    def signs(self, count: int) -> Tensor:
-        """No splits, for ``count`` leaves."""
-        fast = self.nets.fast
-        return torch.zeros(count, fast.neuron_count, device=fast.device, dtype=fast.dtype)
-
-    @cached_property
-    def indices(self) -> dict[int, npt.NDArray[np.int64]]:
-        """By univariate tensor the entries that leaves have slopes for."""
-        return {number: index.cpu().numpy() for number, index in self.nets.entries.items()}
-
-    def place(self, neuron: int) -> int:
-        """The number here of one of the whole network's neurons."""
-        return int(torch.searchsorted(self.nets.columns, neuron))
-
-
-@dataclass(frozen=True, eq=False)
-class _Leaves:
-    """A batch of ``B`` domains of one case.
-
-    Attributes:
-        state: bounds before the splits are looked at; a single domain's where shared.
-        disjunct, signs, multipliers, node: disjunct, splits, multipliers, tree node.
-    """
-
-    state: Domains
-    disjunct: Tensor
-    signs: Tensor
-    multipliers: Multipliers
-    node: Tensor
-
-    def take(self, index: Tensor) -> _Leaves:
-        return _Leaves(
-            self.state.take(index) if len(self.state) > 1 else self.state,
-            self.disjunct[index],
-            self.signs[index],
-            self.multipliers.take(index),
-            self.node[index.cpu()],
-        )
-
-
-def _moved(leaves: _Leaves, before: _Root, after: _Root) -> _Leaves:
-    """Leaves without splits under the bounds of a better root."""
-    place = torch.searchsorted(before.nets.columns, after.nets.columns)
-    old = leaves.multipliers
-    beta = None if old.beta is None else old.beta[:, place]
-    multipliers = replace(old, alpha=old.alpha[:, place], beta=beta)
-    signs = after.signs(len(leaves.node))
-    return replace(leaves, state=after.state, signs=signs, multipliers=multipliers)
 
 
 class NeuronSearch:
@@ -114,7 +40,7 @@ class NeuronSearch:
         self._cases, self._numbers = parts.cases, parts.numbers
         self._settings, self._candidates = parts.settings, parts.candidates
         self._waiting = list(range(len(parts.numbers)))[::-1]
-        self._roots: dict[int, _Root] = {}
+        self._roots: dict[int, Root] = {}
         self._pools: dict[int, Pool] = {}
         self._stuck: list[int] = []
         self._batch, self._most = parts.settings.neuron_batch, parts.settings.neuron_limit
@@ -167,14 +93,14 @@ class NeuronSearch:
                 disjunct = side
             else:
                 signs[0, root.place(self._tree.arg[above])] = -1.0 if side else 1.0
-        leaves = _Leaves(
+        leaves = Leaves(
             root.state,
             torch.tensor([disjunct], device=net.device),
             signs,
             Multipliers(torch.zeros_like(signs)),
             torch.tensor([node]),
         )
-        start = initial(self._problem(root, leaves))
+        start = initial(root.problem(leaves))
         if hint is not None:
             for number, values in hint.slopes.items():
                 where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
@@ -201,7 +127,7 @@ class NeuronSearch:
         if min(root.lengths) == 0:
             self._stuck.append(node)
             return True
-        whole = self._unsplit(root)
+        whole = root.unsplit()
         whole, closed, points = self._attempt(root, whole, 0, deadline)
         if bool(closed.all()) and all(length == 1 for length in root.lengths):
             self._tree.close(node)  # the empty proof does it
@@ -215,7 +141,7 @@ class NeuronSearch:
             if steps:
                 self._tree.preludes[number] = steps
                 before, root = root, self._root(case, state)
-                whole = _moved(whole, before, root)
+                whole = moved(whole, before, root)
                 whole, closed, points = self._attempt(
                     root, whole, self._settings.root_steps, deadline
                 )
@@ -228,27 +154,20 @@ class NeuronSearch:
         self._settle(root, self._pools[case], whole, closed, deadline)
         return True
 
-    def _unsplit(self, root: _Root) -> _Leaves:
-        """A case's disjuncts before any split."""
-        count = len(root.lengths)
-        signs, disjuncts = root.signs(count), torch.arange(count, device=root.state.low.device)
-        placeholder = Multipliers(torch.zeros_like(signs))
-        leaves = _Leaves(root.state, disjuncts, signs, placeholder, torch.zeros(count))
-        return replace(leaves, multipliers=initial(self._problem(root, leaves)))
-
-    def _root(self, case: int, whole: Domains) -> _Root:
+    def _root(self, case: int, whole: Domains) -> Root:
         """A case's root from the bounds of all neurons."""
         nets = focused(self._nets.sure, self._nets.fast, whole)
         number, state = self._numbers[case], nets.domains(whole)
         goal = whole_goal(self._table, torch.tensor([case], device=whole.low.device))
         lengths = torch.bincount(goal.slot, minlength=len(goal.slot_owner)).tolist()
         if not lengths or min(lengths) == 0:
-            return _Root(case, number, nets, state, Rows({}, state.low[:0]), goal.slot[:0], lengths)
+            nothing = Rows({}, state.low[:0])
+            return Root(case, number, nets, state, nothing, goal.slot[:0], lengths, self._table)
         forms, _, exponents = self._table.forms(nets.sure, goal.slot_disjunct)
         first = self._clipped()
         if first is not None:
             first = first.focused(nets.columns)
-        return _Root(case, number, nets, state, forms, exponents, lengths, first)
+        return Root(case, number, nets, state, forms, exponents, lengths, self._table, first)
 
     def _clipped(self) -> FirstLayers | None:
         """What clipping can tighten; boxes alone are not worth a second look at a leaf."""
@@ -257,29 +176,12 @@ class NeuronSearch:
             self._first = first_layers(self._nets.sure)
         return self._first if self._first is not None and self._first.parts else None
 
-    def _problem(self, root: _Root, leaves: _Leaves) -> Problem:
-        """The sure problem of a batch: bounds cut at the splits."""
-        chosen = leaves.disjunct
-        forms = {t: m[chosen] for t, m in root.forms.coefficients.items()}
-        state = leaves.state
-        signs = leaves.signs.to(state.lower.dtype)
-        return Problem(
-            root.nets.sure,
-            Rows(forms, root.forms.constant[chosen]),
-            state.low,
-            state.high,
-            state.lower.where(signs >= 0, state.lower.clamp(min=0.0)),
-            state.upper.where(signs <= 0, state.upper.clamp(max=0.0)),
-            signs,
-            self._table.regions(torch.tensor([root.case], device=signs.device)),
-        )
-
     def _attempt(
-        self, root: _Root, leaves: _Leaves, steps: int, deadline: float
-    ) -> tuple[_Leaves, Tensor, Tensor]:
+        self, root: Root, leaves: Leaves, steps: int, deadline: float
+    ) -> tuple[Leaves, Tensor, Tensor]:
         """Optimise a batch; which leaves close, and where their rows are least."""
         self.evaluated += len(leaves.node)
-        problem = self._problem(root, leaves)
+        problem = root.problem(leaves)
         quick = fast_problem(root.nets, problem)
         start = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         settings = self._settings
@@ -299,7 +201,7 @@ class NeuronSearch:
             points = found.points if found.points is not None else points
         return replace(leaves, multipliers=best), closed, points
 
-    def _round(self, root: _Root, pool: Pool, deadline: float) -> bool:
+    def _round(self, root: Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
         value, taken = pool.take(self._batch)
         try:
@@ -329,15 +231,15 @@ class NeuronSearch:
         return True
 
     def _halves(
-        self, root: _Root, taken: dict[str, Tensor], deadline: float
-    ) -> tuple[_Leaves, Tensor, Tensor]:
+        self, root: Root, taken: dict[str, Tensor], deadline: float
+    ) -> tuple[Leaves, Tensor, Tensor]:
         """Split domains at their neurons, lower sides first, and optimise both halves."""
         signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
         at = torch.arange(len(signs), device=signs.device)
         side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
         signs[at, taken["neuron"].repeat_interleave(2)] = side
         held = {name: taken[name] for name in MULTIPLIERS if name in taken}
-        leaves = _Leaves(
+        leaves = Leaves(
             self._taken(root, taken),
             taken["disjunct"].repeat_interleave(2),
             signs,
@@ -347,7 +249,7 @@ class NeuronSearch:
         return self._attempt(root, leaves, self._settings.steps, deadline)
 
     def _settle(
-        self, root: _Root, pool: Pool, leaves: _Leaves, closed: Tensor, deadline: float
+        self, root: Root, pool: Pool, leaves: Leaves, closed: Tensor, deadline: float
     ) -> None:
         """Record what is closed; clip the others and try again, then queue them.
 
@@ -363,7 +265,7 @@ class NeuronSearch:
                 self._settle(root, pool, leaves.take(part), closed[part], deadline)
 
     def _settle_at_once(
-        self, root: _Root, pool: Pool, leaves: _Leaves, closed: Tensor, deadline: float
+        self, root: Root, pool: Pool, leaves: Leaves, closed: Tensor, deadline: float
     ) -> None:
         self._close(root, leaves.take(closed.nonzero()[:, 0]))
         leaves = leaves.take((~closed).nonzero()[:, 0])
@@ -377,11 +279,11 @@ class NeuronSearch:
         if len(leaves.node):
             self._keep(root, pool, leaves)
 
-    def _clip(self, root: _Root, leaves: _Leaves) -> _Leaves:
+    def _clip(self, root: Root, leaves: Leaves) -> Leaves:
         """Clip the regions of leaves by their rows; those left empty are closed."""
         if root.first is None:
             return leaves
-        problem, stored = self._problem(root, leaves), leaves.multipliers.rounded()
+        problem, stored = root.problem(leaves), leaves.multipliers.rounded()
         row = bounded(problem, stored)
         count = len(leaves.node)
         before = Domains(
@@ -394,7 +296,7 @@ class NeuronSearch:
         margin = self._settings.margin
         empty = (state.lower > state.upper + margin).any(-1)
         empty |= (state.low > state.high + margin).any(-1)
-        hints = self._hints(root, problem, stored, leaves)
+        hints = root.hints(problem, stored, leaves, self._tree)
         for node, hint, gone in zip(leaves.node.tolist(), hints, empty.tolist(), strict=True):
             self._tree.clip(int(node), hint)
             if gone:
@@ -403,7 +305,7 @@ class NeuronSearch:
         own = Domains(low, high, state.lower, state.upper)
         return replace(leaves, state=own).take((~empty).nonzero()[:, 0])
 
-    def _taken(self, root: _Root, taken: dict[str, Tensor]) -> Domains:
+    def _taken(self, root: Root, taken: dict[str, Tensor]) -> Domains:
         """The bounds of both children of the domains taken from a pool."""
         if "lower" not in taken:
             return root.state
@@ -413,7 +315,7 @@ class NeuronSearch:
     def _pool(self) -> Pool:
         return Pool(self._settings.pool_bytes, self._settings.device_bytes)
 
-    def _limit(self, root: _Root) -> int:
+    def _limit(self, root: Root) -> int:
         net = root.nets.fast
         per_domain = 4 * 20 * (net.neuron_count + net.width)
         return int(
@@ -425,30 +327,17 @@ class NeuronSearch:
             )
         )
 
-    def _close(self, root: _Root, leaves: _Leaves) -> None:
+    def _close(self, root: Root, leaves: Leaves) -> None:
         """Record closed leaves with their hints."""
-        problem = self._problem(root, leaves)
+        problem = root.problem(leaves)
         stored = leaves.multipliers.rounded()
-        hints = self._hints(root, problem, stored, leaves)
+        hints = root.hints(problem, stored, leaves, self._tree)
         for node, hint in zip(leaves.node.tolist(), hints, strict=True):
             self._tree.close(int(node), hint)
 
-    def _hints(
-        self, root: _Root, problem: Problem, stored: Multipliers, leaves: _Leaves
-    ) -> list[LeafHint]:
-        splits = []
-        for node in leaves.node.tolist():
-            path = [n for n, _ in self._tree.path(int(node))]
-            split = [self._tree.arg[n] for n in path if self._tree.kind[n] == Kind.NEURON]
-            splits.append([root.place(neuron) for neuron in split])
-        lengths = torch.tensor(root.lengths, device=problem.low.device)[leaves.disjunct]
-        case = torch.full_like(leaves.disjunct, root.case)
-        stated = Stated.of(self._table, case, lengths, root.exponents[leaves.disjunct])
-        return leaf_hints(problem, stored, stated, range(len(splits)), splits, root.indices)
-
-    def _keep(self, root: _Root, pool: Pool, leaves: _Leaves) -> None:
+    def _keep(self, root: Root, pool: Pool, leaves: Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""
-        quick = fast_problem(root.nets, self._problem(root, leaves))
+        quick = fast_problem(root.nets, root.problem(leaves))
         own = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         found = bounded(quick, own, gradient=True)
         given, height = neuron_scores(root.nets.fast, found, quick.lower, quick.upper, own.alpha)
@@ -476,7 +365,7 @@ class NeuronSearch:
             pool.add(found.bound[kept].double(), **columns)
 
     def _choose(
-        self, root: _Root, leaves: _Leaves, own: Multipliers, given: Tensor, height: Tensor
+        self, root: Root, leaves: Leaves, own: Multipliers, given: Tensor, height: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The neuron to split in every leaf, by trying both sides of the best candidates."""
         if not height.shape[1]:
@@ -497,7 +386,7 @@ class NeuronSearch:
             at = torch.arange(len(both), device=picks.device)
             signs = tried.signs.clone()
             signs[at, picks[both, rank]] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
-            problem = self._problem(root, replace(tried, signs=signs))
+            problem = root.problem(replace(tried, signs=signs))
             bound = bounded(fast_problem(root.nets, problem), tried.multipliers).bound
             pair = bound.clamp(max=0.0).reshape(-1, 2)
             merit = pair.sum(1) + pair.amin(1)

@@ -63,9 +63,8 @@ def focused(
             free |= ~linear
         relaxed[tensor] = free
     kept = {t: _kept(sure, t, relaxed[t], slopes) for t in sure.neurons}
-    columns = torch.cat(
-        [free.nonzero()[:, 0] + sure.neurons[t].start for t, free in relaxed.items()]
-    )
+    found = [free.nonzero()[:, 0] + sure.neurons[t].start for t, free in relaxed.items()]
+    columns = torch.cat([torch.zeros(0, dtype=torch.long, device=root.low.device), *found])
     entries = {
         number: relaxed[tensor].nonzero()[:, 0]
         for tensor in sure.neurons

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from specs.network import Network
+from specs.enclosure import Enclosure, zeros
+from specs.linear import MatMul
+from specs.network import Input, Linear, Network, Term
 from tests.proofs.test_fields import images
-from tests.verifier.test_bounds import boxes, network
+from tests.verifier.test_bounds import FAR, boxes, network, query
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.bab import Search, Settings
 from verifier.bounds import Domains, Rows, TorchNetwork, compile_network
 from verifier.bounds_focus import Focused, focused
 from verifier.bounds_sweep import fresh, sweep
@@ -121,3 +124,11 @@ def _replaced(thing, move):
         parts = {n: v for n, v in vars(thing).items() if n not in kept or isinstance(v, int)}
         return replace(thing, **{n: _replaced(v, move) for n, v in parts.items()})
     return thing
+
+
+def test_a_network_without_neurons_is_decided_or_left() -> None:
+    weight = Enclosure(np.array([[1.0, -1.0], [2.0, 0.5]]))
+    nodes = (Input("x", (2,)), Linear("y", (2,), (Term(0, MatMul(weight)),), zeros(2)))
+    for threshold, status in ((50.0, "closed"), (0.0, "exhausted")):
+        asked = query(Network(nodes, (1,)), threshold)
+        assert Search(asked, deadline=FAR, settings=Settings(method="neurons")).run() == status
