@@ -20,6 +20,7 @@ import numpy.typing as npt
 from specs.query import Query
 from verifier.attack_forward import Evaluator, multiplications
 from verifier.attack_targets import FloatArray, IndexArray, Targets, compile_targets
+from verifier.overrides import Count
 
 Found = TypeVar("Found")
 Offer = Callable[[int, int, FloatArray], Found | None]
@@ -45,7 +46,7 @@ class Settings:
     """
 
     samples: int = 64
-    rows: int = 128
+    rows: Count = 128
     steps: int = 60
     rounds: int = 4
     work: float = 4e9

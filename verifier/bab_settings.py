@@ -13,6 +13,7 @@ from torch import Tensor
 
 from verifier.bounds import TorchNetwork, evaluate
 from verifier.bounds_spec import Table, whole_goal
+from verifier.overrides import Count
 
 Method = Literal["auto", "inputs", "neurons"]
 OnCandidate = Callable[[npt.NDArray[np.float64]], bool]
@@ -50,18 +51,18 @@ class Settings:
     method: Method = "auto"
     split: bool = True
     margin: float = 1e-7
-    batch: int = 2048
+    batch: Count = 2048
     round_seconds: float = 0.5
     pool_bytes: float = 1e9
     device_bytes: float = 1e9
     work_bytes: float = 1e9
-    lookahead: int = 2
+    lookahead: Count = 2
     few_inputs: int = 20
     leaf_steps: int = 12
-    neuron_batch: int = 16
-    neuron_limit: int = 512
+    neuron_batch: Count = 16
+    neuron_limit: Count = 512
     neuron_seconds: float = 1.0
-    neuron_lookahead: int = 10
+    neuron_lookahead: Count = 10
     clips: int = 2
     clip_steps: int = 8
     clip_neurons: int = 8192

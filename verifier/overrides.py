@@ -49,15 +49,6 @@ _GROUPS = {
 }
 """Where the class ``Settings`` of a group is; that of the search needs torch."""
 
-_POSITIVE = {
-    "attack.rows",
-    "search.batch",
-    "search.lookahead",
-    "search.neuron_batch",
-    "search.neuron_limit",
-}
-"""Counts of which there must be one, where the type of the field does not say so."""
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -142,7 +133,7 @@ def _settings_class(group: str) -> Any:
 
 
 def _setting(name: str, hint: Any, default: Any, meanings: Mapping[str, str]) -> Setting:
-    span = Range(1.0 if name in _POSITIVE else 0.0)
+    span = Range()
     if get_origin(hint) is Annotated:
         hint, *extra = get_args(hint)
         span = next((e for e in extra if isinstance(e, Range)), span)
