@@ -20,10 +20,10 @@ from verifier.bab_settings import Candidates, OnCandidate, Settings, fitted
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
 from verifier.bounds_spec import build_table
-from verifier.bounds_sweep import OutOfTimeError
+from verifier.bounds_sweep import OutOfTimeError, until
 from verifier.memory import ran_out
 
-__all__ = ["Progress", "Search", "Settings", "Status"]
+__all__ = ["OutOfTimeError", "Progress", "Search", "Settings", "Status"]
 
 Status = Literal["closed", "violated", "timeout", "exhausted", "memory"]
 
@@ -121,9 +121,13 @@ class Search:
                 raise
             return "memory"
 
-    def proof(self) -> Proof:
-        """The proof as far as it goes; open domains are holes."""
-        return self._tree.proof(self._query)
+    def proof(self, deadline: float = float("inf")) -> Proof:
+        """The proof as far as it goes; open domains are holes.
+
+        Raises:
+            OutOfTimeError: the deadline, in ``time.monotonic()`` seconds, came before its end.
+        """
+        return self._tree.proof(self._query, until(deadline))
 
     def reopen(self, node_numbers: Sequence[int]) -> None:
         """Take back leaves, by their position in the node arrays of the last ``proof()``."""

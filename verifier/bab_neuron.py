@@ -45,6 +45,7 @@ class NeuronSearch:
         self._stuck: list[int] = []
         self._batch, self._most = parts.settings.neuron_batch, parts.settings.neuron_limit
         self._first: FirstLayers | None = None
+        self._deadline = float("inf")
         self.evaluated = 0
 
     @property
@@ -59,6 +60,7 @@ class NeuronSearch:
 
     def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
+        self._deadline = deadline
         for number in self._numbers:
             if number not in self._tree.roots:
                 self._tree.add_root(number)
@@ -344,7 +346,7 @@ class NeuronSearch:
         neuron, possible = self._choose(root, leaves, own, given, height)
         if not bool(possible.all()):  # a linear program: its dual only needs more steps
             late = leaves.take((~possible).nonzero()[:, 0])
-            late, closed, _ = self._attempt(root, late, self._settings.last_steps, float("inf"))
+            late, closed, _ = self._attempt(root, late, self._settings.last_steps, self._deadline)
             self._close(root, late.take(closed.nonzero()[:, 0]))
             self._stuck += late.node[~closed.cpu()].tolist()
         kept = possible.nonzero()[:, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -141,8 +141,11 @@ class Tree:
         """How many leaves are open."""
         return self.kind.count(Kind.OPEN)
 
-    def proof(self, query: Query) -> Proof:
-        """All trees as a proof; open leaves become holes."""
+    def proof(self, query: Query, tick: Callable[[], None] = lambda: None) -> Proof:
+        """All trees as a proof; open leaves become holes.
+
+        ``tick`` is called now and then and may raise to stop it.
+        """
         builder = ProofBuilder(query)
         self._written = {}
         position = 0
@@ -155,12 +158,15 @@ class Tree:
             prelude += [(NodeKind.BOUND, _write_step(builder, step)) for step in steps]
             builder.begin_case(case, prelude)
             builder.begin_tree()
-            position = self._write(builder, root, position)
+            position = self._write(builder, root, position, tick)
         return builder.finish()
 
-    def _write(self, builder: ProofBuilder, root: int, position: int) -> int:
+    def _write(
+        self, builder: ProofBuilder, root: int, position: int, tick: Callable[[], None]
+    ) -> int:
         stack = [root]
         while stack:
+            tick()
             node = stack.pop()
             kind = self.kind[node]
             if self.swept[node] and kind != Kind.OPEN:

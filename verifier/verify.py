@@ -343,7 +343,10 @@ class _Run:
             if status != "closed":
                 return self._undecided("unknown", f"branch and bound ended: {status}")
             with self._stage("search") as result:
-                proof = search.proof()
+                try:
+                    proof = search.proof(self.deadline)
+                except bab.OutOfTimeError:
+                    return self._undecided("timeout", "the proof could not be written in time")
                 result.append("written")
             # A deadline inside a round may lose what was in work: it is open, not closed.
             holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()

@@ -171,6 +171,14 @@ def test_an_interrupted_search_leaves_holes() -> None:
     assert check_proof(asked, search.proof(), arithmetic="outward").verdict != "valid unsat"
 
 
+def test_a_deadline_ends_the_writing_of_a_proof() -> None:
+    search = Search(query(network(0), 2.0), deadline=FAR, settings=Settings(method="neurons"))
+    search.run()
+    with pytest.raises(OutOfTimeError):
+        search.proof(deadline=0.0)
+    assert search.proof().arrays["node_kind"].size
+
+
 def test_a_deadline_ends_a_sweep_and_leaves_its_domains_open() -> None:
     asked = query(network(3), 100.0)  # it holds, but the search may not say so
     with pytest.raises(OutOfTimeError):

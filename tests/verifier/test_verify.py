@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 import time
@@ -122,7 +123,7 @@ def test_a_proof_that_the_kernel_rejects_is_never_unsat(monkeypatch: pytest.Monk
         def run(self) -> str:
             return "closed"
 
-        def proof(self) -> Proof:
+        def proof(self, deadline: float = math.inf) -> Proof:
             builder = ProofBuilder(self.query)
             builder.begin_case(0)
             builder.begin_tree()
@@ -356,7 +357,7 @@ class Stub:
     def extend(self, deadline: float) -> None:
         pass
 
-    def proof(self) -> Proof:
+    def proof(self, deadline: float = math.inf) -> Proof:
         raise AssertionError("nothing was proved")
 
 
