@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from proofs import bounds, check, clip, steps, substitution, tree, unsafe
-from proofs.domain import Domain
+from proofs.domain import Domain, literals
 from proofs.fields import Field
 from proofs.frame import Batch, Frame, Rows
 from specs.network import Univariate
@@ -87,7 +87,7 @@ class Watch:
             before = [
                 (place, sample)
                 for place, sample in self._members(frame, batch)
-                if self.violates(domains[place], sample)
+                if self.violates(domains[place], sample) and _on_path(domains[place], sample)
             ]
             original(clipper, domains, hints, batch)
             for place, sample in before:
@@ -140,6 +140,16 @@ class Watch:
             for sample in self.samples
             if self.inside(frame, batch, domain, sample)
         ]
+
+
+def _on_path(where: Domain, sample: Tensors) -> bool:
+    """Whether a point is on a domain's side of every split, of linear forms as well."""
+    for literal in literals(where.trail):
+        fact = literal.fact()
+        value = sum((w * sample[t][i] for (t, i), w in fact.weights.items()), fact.constant)
+        if value > 0:
+            return False
+    return True
 
 
 def _here(frame: Frame, sample: Tensors, tensor: int) -> list[Fraction]:
