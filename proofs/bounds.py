@@ -67,7 +67,6 @@ def sweep(
     frame: Frame, batch: Batch, *, record: bool = False, tick: Callable[[], None] = lambda: None
 ) -> None:
     """Bound every unstable neuron anew, layer by layer, with default slopes."""
-
     relaxations = Relaxations(frame, batch)
 
     def refine(tensor: int) -> None:

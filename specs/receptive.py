@@ -21,6 +21,9 @@ from specs.errors import ModelError
 from specs.linear import Conv, Gather, Identity, IndexArray, LinearMap, MatMul
 from specs.network import Input, Linear, Network, Node, Term, Univariate
 
+MOST_TILES = 64
+"""Windows of one tensor: each has a network of its own, so that images may be large."""
+
 MOST_LEFT = 0.7
 """Share of a field's entries up to which cutting it is worth its overhead."""
 
@@ -87,17 +90,26 @@ def tiles(
 ) -> list[tuple[Window, IndexArray]]:
     """Entries of an image tensor by square windows, with ``each`` of them or more on average.
 
+    There are at most ``MOST_TILES`` windows.
+
     Returns:
         Windows, and the positions in ``entries`` of those inside, ascending.
     """
     spatial = shape[2:]
     if not spatial or not entries.size:
         return []
+
+    def counted(side: int) -> list[int]:
+        return [-(-size // side) for size in spatial]
+
     side = 1
-    while side < max(spatial) and entries.size * side ** len(spatial) < each * math.prod(spatial):
+    while side < max(spatial) and (
+        entries.size * side ** len(spatial) < each * math.prod(spatial)
+        or math.prod(counted(side)) > MOST_TILES
+    ):
         side += 1
     places = np.unravel_index(entries, shape)[2:]
-    counts = [-(-size // side) for size in spatial]
+    counts = counted(side)
     cells = np.ravel_multi_index(tuple(p // side for p in places), counts)
     order = np.argsort(cells, kind="stable")
     found, first = np.unique(cells[order], return_index=True)

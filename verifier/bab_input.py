@@ -173,8 +173,7 @@ class InputSearch:
 
     def _limit(self) -> int:
         per_domain = 16 * (self._net.neuron_count * 4 + self._net.width)
-        most = min(self._most, self._settings.batch)
-        return int(max(1, min(most, self._settings.work_bytes // per_domain)))
+        return int(max(1, min(self._most, self._settings.work_bytes // per_domain)))
 
     def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
         self.evaluated += len(case)
@@ -231,9 +230,19 @@ class InputSearch:
     def _optimise(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
         """Close what optimised slopes can; ``open_`` is changed in place."""
         index = open_.nonzero()[:, 0]
-        tried = attempt(
-            self._nets, self._table, evaluation.domains.take(index), case[index], self._settings
-        )
+        try:
+            tried = attempt(
+                self._nets, self._table, evaluation.domains.take(index), case[index], self._settings
+            )
+        except Exception as error:
+            if not ran_out(error) or len(index) == 1:
+                raise
+            for part in index.tensor_split(2):
+                half = torch.zeros_like(open_)
+                half[part] = True
+                self._optimise(evaluation, half, case, node)
+                open_[part] = half[part]
+            return
         if tried is None:
             return
         for box in tried.closed.nonzero()[:, 0].tolist():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ class Pool:
         fresh = torch.arange(len(self._value), capacity)
         self._free = torch.cat([self._free, fresh])
         self._value = torch.cat([self._value, self._value.new_full((added,), float("inf"))])
-        row = sum(c[:1].numel() * c.element_size() for c in self._columns.values() if len(c))
+        row = sum(math.prod(c.shape[1:]) * c.element_size() for c in self._columns.values())
         for name, column in self._columns.items():
             kept = column.cpu() if row * capacity > self._device_bytes else column
             self._columns[name] = torch.cat([kept, kept.new_zeros(added, *kept.shape[1:])])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from proofs.format import replacing
 from specs.errors import InputError
 from verifier.bench_table import Row, table
 from verifier.bench_worker import Job, Worker
@@ -187,7 +188,8 @@ def _keep_settings(settings: Settings, *, resumed: bool) -> None:
                 f"{_described(now)}; use another --out, or the same settings"
             )
     elif now or file.is_file():
-        file.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        with replacing(file) as stream:
+            stream.write((json.dumps(now, indent=2) + "\n").encode())
 
 
 def _described(settings: Mapping[str, Value]) -> str:

@@ -222,7 +222,7 @@ class _Conv:
 
     Attributes:
         strided: the weight, for steps of more than one laid out with channels last, with
-            which the transpose takes half the time.
+            which the transpose to a large image takes half the time.
         before, missing: zeros on both sides of each axis, and how many fewer are read at its
             end than that; where ``pads`` is not empty, it says what is added instead, in
             the order of ``torch.nn.functional.pad``, negative for what is cut off.

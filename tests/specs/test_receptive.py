@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from specs.enclosure import Enclosure, zeros
 from specs.linear import Conv, Identity, MatMul
 from specs.network import Input, Linear, Network, Node, Term, Univariate
-from specs.receptive import Window, receptive, tiles
+from specs.receptive import MOST_TILES, Window, receptive, tiles
 from tests.networks import values
 
 Integers = np.random.Generator
@@ -135,6 +135,12 @@ def test_tiles_hold_every_entry_once(each: int, chosen: set[int]) -> None:
     assert sorted(places) == list(range(len(entries)))
     for window, inside in found:
         assert set(entries[inside]) <= set(window.index)
+
+
+def test_a_large_image_has_few_tiles() -> None:
+    shape = (1, 64, 224, 224)
+    found = tiles(shape, np.arange(0, 64 * 224 * 224, 7), 1)
+    assert 16 <= len(found) <= MOST_TILES
 
 
 @pytest.mark.parametrize("shape", [(4,), (1, 6)])
