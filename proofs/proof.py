@@ -53,6 +53,10 @@ class Side(IntEnum):
     UPPER = 1
 
 
+AS_STORED = 4
+"""In ``step_sides``: intervals are not propagated before the step."""
+
+
 ARRAYS: Mapping[str, tuple[str, ...]] = {
     # name: dtypes allowed, the first one written
     "case_number": ("uint32",),
@@ -94,6 +98,8 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "step_set": ("int32",),
     "step_sides": ("uint8",),
     "step_sub": ("int32",),
+    "step_scale_ptr": ("uint32",),
+    "step_scale": ("int8",),
 }
 
 
@@ -170,7 +176,7 @@ class ProofBuilder:
         self._slope_count = 0
         self._seen: dict[Any, int] = {}
         pointers = ("case_prelude", "tree", "tree_literal", "form", "set", "block")
-        for name in (*pointers, "sub_block", "sub_multiplier", "sub_weight"):
+        for name in (*pointers, "sub_block", "sub_multiplier", "sub_weight", "step_scale"):
             self._columns[f"{name}_ptr"].append(0)
         sizes = [query.network.sizes[i] for i in neuron_tensors(query)]
         self._neuron_offset = dict(zip(neuron_tensors(query), _starts(sizes), strict=True))
@@ -220,6 +226,8 @@ class ProofBuilder:
         rows: Array | None = None,
         sides: Iterable[Side] = (Side.LOWER, Side.UPPER),
         substitution: int | None = None,
+        scales: Array | None = None,
+        as_stored: bool = False,
     ) -> int:
         """A bound step: improve bounds of pre-activation ``target``; returns its number.
 
@@ -228,11 +236,17 @@ class ProofBuilder:
             rows: its entries to bound; ``None``: those unstable when the step is taken.
             sides: which bounds.
             substitution: hints; ``None``: default slopes.
+            scales: ``(sides, rows)``: the multiples of facts count ``2 ** scale`` times.
+            as_stored: do not propagate intervals first.
         """
         columns = self._columns
         columns["step_target"].append(self._tensor(target))
         columns["step_set"].append(-1 if rows is None else self._set(rows))
-        columns["step_sides"].append(sum(1 << int(side) for side in set(sides)))
+        mask = sum(1 << int(side) for side in set(sides))
+        columns["step_sides"].append(mask | (AS_STORED if as_stored else 0))
+        if scales is not None:
+            columns["step_scale"] += np.asarray(scales).reshape(-1).tolist()
+        columns["step_scale_ptr"].append(len(columns["step_scale"]))
         columns["step_sub"].append(-1 if substitution is None else substitution)
         return len(columns["step_target"]) - 1
 

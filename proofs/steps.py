@@ -34,7 +34,8 @@ class Steps:
     def take(self, step: Step, domains: Sequence[Domain], batch: Batch) -> None:
         """Propagate intervals up to the target, then improve ``batch`` in place."""
         frame = self._frame
-        propagate(frame, batch, last=step.target)
+        if step.propagates:
+            propagate(frame, batch, last=step.target)
         if step.rows is None:
             mask = unstable(frame, step.target, batch.bounds[step.target])
             owner, entry = np.nonzero(mask & ~batch.empty[:, None])
@@ -73,7 +74,7 @@ class Steps:
         lines = Relaxations(part.frame, used, part.hints(slopes))
         chosen = entry[part.place]
         if hints.multipliers:
-            found = self._bound_with_facts(step, domains, lines, place, own, chosen)
+            found = self._bound_with_facts(step, domains, lines, place, part.place, own, chosen)
         else:
             found = bound_rows(
                 part.frame,
@@ -93,17 +94,22 @@ class Steps:
         domains: Sequence[Domain],
         lines: Relaxations,
         place: IndexArray,
+        among: IndexArray,
         owner: IndexArray,
         entry: IndexArray,
     ) -> dict[Side, Numbers]:
         one, hints, found = Fraction(1), step.substitution, {}
         added = {k: self._facts.added(domains[k], hints) for k in np.unique(owner).tolist()}
-        for side in step.sides:
+        for number, side in enumerate(step.sides):
             sign = Fraction(1 if side is Side.LOWER else -1)
+            scales = [one] * among.size
+            if step.scales is not None and step.rows is not None:
+                exponents = step.scales[number, among % step.rows.size].tolist()
+                scales = [Fraction(2) ** exponent for exponent in exponents]
             forms = []
-            for domain_number, index in zip(owner.tolist(), entry.tolist(), strict=True):
+            for scale, k, index in zip(scales, owner.tolist(), entry.tolist(), strict=True):
                 own = Form({(step.target, index): sign}, Fraction(0))
-                forms.append(combine([(one, own), (one, added[domain_number])]))
+                forms.append(combine([(one, own), (scale, added[k])]))
             rows = self._facts.rows(forms, place)
             least = substitute(self._frame, lines.batch, lines, rows, hints.stop, self._tick)
             found[side] = least if side is Side.LOWER else -least

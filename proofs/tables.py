@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from proofs.domain import Literal
 from proofs.forms import Place
-from proofs.proof import ARRAYS, Fact, NodeKind, Proof, Side, neuron_tensors
+from proofs.proof import ARRAYS, AS_STORED, Fact, NodeKind, Proof, Side, neuron_tensors
 from specs.errors import EvidenceError
 from specs.network import Univariate
 from specs.query import Query
@@ -46,12 +46,19 @@ class Substitution:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A bound step; see ``ProofBuilder.step``."""
+    """A bound step; see ``ProofBuilder.step``.
+
+    Attributes:
+        scales: ``(sides, rows)`` exponents, ``None`` where all are 0.
+        propagates: whether intervals are propagated first.
+    """
 
     target: int
     rows: Array | None
     sides: tuple[Side, ...]
     substitution: Substitution
+    scales: Array | None
+    propagates: bool
 
 
 EMPTY = Substitution((), (), (), None)
@@ -168,12 +175,22 @@ class Tables:
         target = int(self._tensors[arrays["step_target"][number]])
         chosen, hints = int(arrays["step_set"][number]), int(arrays["step_sub"][number])
         mask = int(arrays["step_sides"][number])
+        sides = tuple(side for side in Side if mask >> int(side) & 1)
+        scales = arrays["step_scale"][self._scales(number)].astype(np.int64)
         return Step(
             target,
             None if chosen < 0 else self._set(chosen),
-            tuple(side for side in Side if mask >> int(side) & 1),
+            sides,
             EMPTY if hints < 0 else self.substitution(hints),
+            scales.reshape(len(sides), -1) if scales.size else None,
+            not mask & AS_STORED,
         )
+
+    def _scales(self, step: int) -> slice:
+        """The span of a step's scales; a proof without any need not say so for each step."""
+        if len(self._arrays["step_scale_ptr"]) == 1:
+            return slice(0, 0)
+        return self._span("step_scale_ptr", step)
 
     def _substitution(self, number: int) -> Substitution:
         arrays = self._arrays
@@ -231,8 +248,11 @@ class Tables:
             ("sub_block_ptr", "sub_stop", "sub_block"),
             ("sub_multiplier_ptr", "sub_stop", "multiplier_kind"),
             ("sub_weight_ptr", "sub_stop", "weight_value"),
+            ("step_scale_ptr", "step_target", "step_scale"),
         ):
             _check_pointer(pointer, arrays[pointer], count[target])
+            if pointer == "step_scale_ptr" and count[pointer] == 1:
+                continue
             if owner is not None and count[pointer] != count[owner] + 1:
                 raise EvidenceError(f"array '{pointer}' does not fit '{owner}'")
         for first, *others in (
@@ -263,7 +283,7 @@ class Tables:
             ("sub_stop", -1, tensors),
             ("step_target", 0, tensors),
             ("step_set", -1, sets),
-            ("step_sides", 1, 4),
+            ("step_sides", 1, 2 * AS_STORED),
             ("step_sub", -1, subs),
             ("block_exponent", -1022, 512),
         ):
@@ -302,12 +322,18 @@ class Tables:
                 raise EvidenceError("a block of slopes does not fit its tensor")
             if width == 0 or span.stop == span.start:
                 raise EvidenceError("a block of slopes is empty")
+        if np.any(arrays["step_sides"] == AS_STORED):
+            raise EvidenceError("a bound step has no side")
         per_row: dict[int, set[int]] = {}
         for number in range(len(arrays["step_target"])):
             place, chosen = int(arrays["step_target"][number]), int(arrays["step_set"][number])
             if int(self._tensors[place]) not in self._neuron_tensors:
                 raise EvidenceError("a bound step's target is not a pre-activation")
             rows = None if chosen < 0 else self._check_set(chosen, int(self._sizes[place]))
+            span = self._scales(number)
+            sides = (int(arrays["step_sides"][number]) & ~AS_STORED).bit_count()
+            if span.stop > span.start and span.stop - span.start != sides * (rows or 0):
+                raise EvidenceError("scales do not fit the rows and sides of their bound step")
             hints = int(arrays["step_sub"][number])
             if hints >= 0 and hints not in per_row:
                 per_row[hints] = self._rows(hints)

@@ -213,7 +213,7 @@ def bounded(
         used[number] = relaxed.lines(number, slopes)
         return used[number]
 
-    rows = _combined(problem.forms, multipliers.weights)
+    rows = combined(problem.forms, multipliers.weights)
     matrix, constant = substitute(net, rows, lines, extra, trace)
     if multipliers.region is not None and problem.region is not None:
         normals, offsets = problem.region
@@ -384,7 +384,8 @@ def _respond(
     return neurons, outputs
 
 
-def _combined(forms: Rows, weights: Tensor | None) -> Rows:
+def combined(forms: Rows, weights: Tensor | None) -> Rows:
+    """Rows from the forms that make them up, by weights ``(R, k)``."""
     if weights is None:
         parts = {t: m[:, 0] for t, m in forms.coefficients.items()}
         return Rows(parts, forms.constant[:, 0])

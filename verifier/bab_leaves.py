@@ -13,11 +13,12 @@ from torch import Tensor
 
 from verifier.alpha import Multipliers, Problem, initial
 from verifier.bab_root import Stated, leaf_hints
-from verifier.bab_tree import Kind, LeafHint, Tree
+from verifier.bab_tree import Feedback, Kind, LeafHint, Tree
 from verifier.bounds import Domains, Rows
 from verifier.bounds_focus import Focused
 from verifier.bounds_spec import Table
 from verifier.clip import FirstLayers
+from verifier.feedback import Gained
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Root:
         lengths: how many constraints each disjunct really has.
         table: the constraints of all cases.
         first: what is clipped; ``None`` where that is not worth its memory.
+        late: whose neurons are bounded by feedback; ``None``: none.
     """
 
     case: int
@@ -69,6 +71,17 @@ class Root:
     lengths: Sequence[int]
     table: Table
     first: FirstLayers | None = None
+    late: int | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether domains below have bounds of their own."""
+        return self.first is not None or self.late is not None
+
+    def fed(self, gained: Gained, hint: LeafHint) -> Feedback:
+        """What feedback gained, as it stands in the proof."""
+        neurons = self.nets.columns.cpu()[torch.from_numpy(gained.neurons)].tolist()
+        return Feedback(neurons, gained.exponents, hint)
 
     def signs(self, count: int) -> Tensor:
         """No splits, for ``count`` leaves."""
@@ -110,9 +123,17 @@ class Root:
         )
 
     def hints(
-        self, problem: Problem, stored: Multipliers, leaves: Leaves, tree: Tree
+        self,
+        problem: Problem,
+        stored: Multipliers,
+        leaves: Leaves,
+        tree: Tree,
+        weighted: bool = False,
     ) -> list[LeafHint]:
-        """What leaves of a problem take into the proof."""
+        """What leaves of a problem take into the proof.
+
+        With ``weighted`` a single constraint has its weight, too.
+        """
         splits = []
         for node in leaves.node.tolist():
             path = [n for n, _ in tree.path(int(node))]
@@ -121,7 +142,48 @@ class Root:
         lengths = torch.tensor(self.lengths, device=problem.low.device)[leaves.disjunct]
         case = torch.full_like(leaves.disjunct, self.case)
         stated = Stated.of(self.table, case, lengths, self.exponents[leaves.disjunct])
-        return leaf_hints(problem, stored, stated, range(len(splits)), splits, self.indices)
+        hints = leaf_hints(problem, stored, stated, range(len(splits)), splits, self.indices)
+        if not weighted:
+            return hints
+        totals = torch.ones(len(hints)) if stored.weights is None else stored.weights.sum(-1)
+        alone = torch.ldexp(totals.cpu(), -stated.exponents[:, 0].cpu()).tolist()
+        return [
+            hint if hint.weights else replace(hint, weights=[one])
+            for hint, one in zip(hints, alone, strict=True)
+        ]
+
+
+def joined(one: Leaves, other: Leaves) -> Leaves:
+    """The leaves of both."""
+    if not len(one.node):
+        return other
+    if not len(other.node):
+        return one
+
+    def both(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat([a, b])
+
+    def every(leaves: Leaves) -> Domains:
+        count, state = len(leaves.node), leaves.state
+        return state if len(state) == count else state.take(torch.zeros(count, dtype=torch.long))
+
+    first, second = every(one), every(other)
+    parts = zip(one.multipliers.parts(), other.multipliers.parts(), strict=True)
+    alpha, *others = (None if a is None or b is None else both(a, b) for a, b in parts)
+    if alpha is None:
+        raise ValueError("multipliers without slopes")
+    return Leaves(
+        Domains(
+            both(first.low, second.low),
+            both(first.high, second.high),
+            both(first.lower, second.lower),
+            both(first.upper, second.upper),
+        ),
+        both(one.disjunct, other.disjunct),
+        both(one.signs, other.signs),
+        Multipliers(alpha, *others),
+        both(one.node, other.node),
+    )
 
 
 def moved(leaves: Leaves, before: Root, after: Root) -> Leaves:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from verifier.alpha import GRID, Effort, Multipliers, bounded, initial, optimise
+from verifier.bab_feed import Attempt, Feeder
 from verifier.bab_leaves import Leaves, Root, moved
 from verifier.bab_pool import Pool
 from verifier.bab_refine import refine
@@ -27,9 +28,14 @@ from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import neuron_scores
 from verifier.clip import FirstLayers, clip, first_layers
+from verifier.feedback import late_tensor
 from verifier.memory import ran_out
 
 MULTIPLIERS = ("alpha", "beta", "weights", "region")
+
+
+ROOT_DECAY = 0.98
+"""Factor per gradient step where many of them are taken."""
 
 
 class NeuronSearch:
@@ -47,6 +53,7 @@ class NeuronSearch:
         self._first: FirstLayers | None = None
         self._deadline = float("inf")
         self.evaluated = 0
+        self._feeder = Feeder(parts.tree, parts.settings)
 
     @property
     def open(self) -> int:
@@ -130,30 +137,29 @@ class NeuronSearch:
             self._stuck.append(node)
             return True
         whole = root.unsplit()
-        whole, closed, points = self._attempt(root, whole, 0, deadline)
-        if bool(closed.all()) and all(length == 1 for length in root.lengths):
+        tried = self._attempt(root, whole, 0, deadline)
+        if bool(tried.closed.all()) and all(length == 1 for length in root.lengths):
             self._tree.close(node)  # the empty proof does it
             return True
-        if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
+        if self._candidates.offer(tried.points.to(net.dtype), torch.full_like(disjuncts, case)):
             return False
-        whole, closed, _ = self._attempt(root, whole, self._settings.root_steps, deadline)
-        if not bool(closed.all()):
+        tried = self._attempt(root, tried.leaves, self._settings.root_steps, deadline)
+        if not bool(tried.closed.all()):
             share = time.monotonic() + self._settings.root_share * (deadline - time.monotonic())
             state, steps = refine(self._nets, swept.domains, self._settings.refine_steps, share)
             if steps:
                 self._tree.preludes[number] = steps
                 before, root = root, self._root(case, state)
-                whole = moved(whole, before, root)
-                whole, closed, points = self._attempt(
-                    root, whole, self._settings.root_steps, deadline
-                )
-                if self._candidates.offer(points.to(net.dtype), torch.full_like(disjuncts, case)):
+                whole = moved(tried.leaves, before, root)
+                tried = self._attempt(root, whole, self._settings.root_steps, deadline)
+                points = tried.points.to(net.dtype)
+                if self._candidates.offer(points, torch.full_like(disjuncts, case)):
                     return False
         first = self._tree.split(node, Kind.DISJUNCT, count, count) if count > 1 else node
-        whole = replace(whole, node=first + torch.arange(count))
+        whole = replace(tried.leaves, node=first + torch.arange(count))
         self._roots[case] = root
         self._pools[case] = self._pool()
-        self._settle(root, self._pools[case], whole, closed, deadline)
+        self._settle(root, self._pools[case], whole, tried.closed, deadline)
         return True
 
     def _root(self, case: int, whole: Domains) -> Root:
@@ -169,7 +175,8 @@ class NeuronSearch:
         first = self._clipped()
         if first is not None:
             first = first.focused(nets.columns)
-        return Root(case, number, nets, state, forms, exponents, lengths, self._table, first)
+        late = late_tensor(nets.fast) if self._settings.feeds else None
+        return Root(case, number, nets, state, forms, exponents, lengths, self._table, first, late)
 
     def _clipped(self) -> FirstLayers | None:
         """What clipping can tighten; boxes alone are not worth a second look at a leaf."""
@@ -178,16 +185,15 @@ class NeuronSearch:
             self._first = first_layers(self._nets.sure)
         return self._first if self._first is not None and self._first.parts else None
 
-    def _attempt(
-        self, root: Root, leaves: Leaves, steps: int, deadline: float
-    ) -> tuple[Leaves, Tensor, Tensor]:
-        """Optimise a batch; which leaves close, and where their rows are least."""
+    def _attempt(self, root: Root, leaves: Leaves, steps: int, deadline: float) -> Attempt:
+        """Optimise a batch."""
         self.evaluated += len(leaves.node)
         problem = root.problem(leaves)
         quick = fast_problem(root.nets, problem)
         start = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         settings = self._settings
-        effort = Effort(steps, enough=settings.fast_margin, deadline=deadline)
+        decay = ROOT_DECAY if steps == settings.root_steps else Effort.decay
+        effort = Effort(steps, decay=decay, enough=settings.fast_margin, deadline=deadline)
         if steps:
             bound, best = optimise(quick, start, effort)
         else:
@@ -201,13 +207,13 @@ class NeuronSearch:
         if not steps or len(leaves.node) <= 16:
             found = bounded(quick, best, gradient=True)
             points = found.points if found.points is not None else points
-        return replace(leaves, multipliers=best), closed, points
+        return Attempt(replace(leaves, multipliers=best), closed, bound, points)
 
     def _round(self, root: Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
         value, taken = pool.take(self._batch)
         try:
-            leaves, closed, points = self._halves(root, taken, deadline)
+            tried = self._halves(root, taken, deadline)
         except Exception as error:  # nothing is lost: memory may do for less
             pool.add(value, **taken)
             if not ran_out(error) or len(value) == 1:
@@ -221,20 +227,20 @@ class NeuronSearch:
                 for parent, neuron in zip(taken["node"].tolist(), split, strict=True)
             ]
         )
-        leaves = replace(leaves, node=torch.stack([node, node + 1], 1).reshape(-1))
-        if len(points):
-            case = torch.full((len(points),), root.case, device=points.device)
-            if self._candidates.offer(points.to(self._nets.sure.dtype), case):
+        leaves = replace(tried.leaves, node=torch.stack([node, node + 1], 1).reshape(-1))
+        if len(tried.points):
+            case = torch.full((len(tried.points),), root.case, device=tried.points.device)
+            if self._candidates.offer(tried.points.to(self._nets.sure.dtype), case):
                 return False
-        self._settle(root, pool, leaves, closed, deadline)
+        parents = value.repeat_interleave(2).to(tried.bound)
+        self._feeder.worth.split(parents, tried.bound, time.monotonic() - begun)
+        self._settle(root, pool, leaves, tried.closed, deadline)
         spent = time.monotonic() - begun
         factor = min(2.0, max(0.5, self._settings.neuron_seconds / max(spent, 1e-3)))
         self._batch = int(min(self._limit(root), max(4, self._batch * factor)))
         return True
 
-    def _halves(
-        self, root: Root, taken: dict[str, Tensor], deadline: float
-    ) -> tuple[Leaves, Tensor, Tensor]:
+    def _halves(self, root: Root, taken: dict[str, Tensor], deadline: float) -> Attempt:
         """Split domains at their neurons, lower sides first, and optimise both halves."""
         signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
         at = torch.arange(len(signs), device=signs.device)
@@ -275,9 +281,20 @@ class NeuronSearch:
             if not len(leaves.node):
                 return
             leaves = self._clip(root, leaves)
-            leaves, closed, _ = self._attempt(root, leaves, self._settings.clip_steps, deadline)
-            self._close(root, leaves.take(closed.nonzero()[:, 0]))
-            leaves = leaves.take((~closed).nonzero()[:, 0])
+            tried = self._attempt(root, leaves, self._settings.clip_steps, deadline)
+            self._close(root, tried.leaves.take(tried.closed.nonzero()[:, 0]))
+            leaves = tried.leaves.take((~tried.closed).nonzero()[:, 0])
+
+        def attempt(tried: Leaves) -> Attempt:
+            return self._attempt(root, tried, self._settings.feed_steps, deadline)
+
+        for _ in range(self._settings.feeds if root.late is not None else 0):
+            leaves, again = self._feeder.feed(root, leaves, attempt, self._close)
+            if not len(again.node):
+                break
+            if len(leaves.node):
+                self._keep(root, pool, leaves)
+            leaves = again
         if len(leaves.node):
             self._keep(root, pool, leaves)
 
@@ -346,9 +363,9 @@ class NeuronSearch:
         neuron, possible = self._choose(root, leaves, own, given, height)
         if not bool(possible.all()):  # a linear program: its dual only needs more steps
             late = leaves.take((~possible).nonzero()[:, 0])
-            late, closed, _ = self._attempt(root, late, self._settings.last_steps, self._deadline)
-            self._close(root, late.take(closed.nonzero()[:, 0]))
-            self._stuck += late.node[~closed.cpu()].tolist()
+            tried = self._attempt(root, late, self._settings.last_steps, self._deadline)
+            self._close(root, tried.leaves.take(tried.closed.nonzero()[:, 0]))
+            self._stuck += late.node[~tried.closed.cpu()].tolist()
         kept = possible.nonzero()[:, 0]
         columns = {
             "disjunct": leaves.disjunct[kept],
@@ -356,7 +373,7 @@ class NeuronSearch:
             "neuron": neuron[kept],
             "node": leaves.node[kept.cpu()],
         }
-        if root.first is not None:
+        if root.own:
             count = len(leaves.node)
             for name in ("low", "high", "lower", "upper"):
                 columns[name] = getattr(leaves.state, name).expand(count, -1)[kept]

@@ -41,6 +41,8 @@ class Settings:
         neuron_lookahead: neurons whose two sides are tried before one is split.
         clips, clip_steps: how often an open leaf's region is clipped, and gradient steps
             after each time; ``clip_neurons``: most neurons of a network for that.
+        feeds: how often an open leaf's row is fed back into the bounds of late neurons, at
+            most; ``feed_neurons``: how many of them; ``feed_steps``: gradient steps after.
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
         last_steps: gradient steps for a domain with nothing left to split.
@@ -67,7 +69,10 @@ class Settings:
     clip_steps: int = 8
     clip_neurons: int = 8192
     steps: int = 20
-    root_steps: int = 40
+    feeds: int = 3
+    feed_neurons: Count = 16
+    feed_steps: int = 8
+    root_steps: int = 100
     refine_steps: int = 15
     last_steps: int = 500
     root_share: float = 0.3

@@ -63,6 +63,21 @@ class BoundStep:
     indices: Mapping[int, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """Bounds of some neurons by multiples of a leaf's row.
+
+    Attributes:
+        neurons: ``m`` of one tensor; ``exponents``: ``(2, m)``: how often the row counts for
+            their lower and upper bounds, as powers of two.
+        hint: the row; its weights are those of the constraints, also where there is one.
+    """
+
+    neurons: Sequence[int]
+    exponents: Array
+    hint: LeafHint
+
+
 class Tree:
     """Trees of all cases in one set of columns; nodes are numbered as they are made."""
 
@@ -75,7 +90,7 @@ class Tree:
         self.parent: list[int] = []
         self.swept: list[bool] = []
         self.hints: dict[int, LeafHint] = {}
-        self.clips: dict[int, list[LeafHint | None]] = {}
+        self.tightened: dict[int, list[LeafHint | Feedback | None]] = {}
         self.roots: dict[int, int] = {}
         self.preludes: dict[int, list[BoundStep]] = {}
         self._written: dict[int, int] = {}
@@ -100,7 +115,11 @@ class Tree:
 
     def clip(self, node: int, hint: LeafHint | None) -> None:
         """Clip an open node's region, after what was done there before."""
-        self.clips.setdefault(node, []).append(hint)
+        self.tightened.setdefault(node, []).append(hint)
+
+    def feed(self, node: int, feedback: Feedback) -> None:
+        """Bound neurons in an open node, after what was done there before."""
+        self.tightened.setdefault(node, []).append(feedback)
 
     def close(self, node: int, hint: LeafHint | None = None) -> None:
         """Mark a leaf as closed."""
@@ -173,8 +192,11 @@ class Tree:
                 builder.sweep()
                 position += 1
             if kind != Kind.OPEN:
-                for hint in self.clips.get(node, ()):
-                    builder.clip(_write_leaf(builder, hint))
+                for done in self.tightened.get(node, ()):
+                    if isinstance(done, Feedback):
+                        builder.bound(self._write_feedback(builder, done))
+                    else:
+                        builder.clip(_write_leaf(builder, done))
                     position += 1
             if kind == Kind.OPEN:
                 builder.hole()
@@ -192,6 +214,16 @@ class Tree:
             if kind > Kind.CLOSED:
                 stack += reversed(range(self.child[node], self.child[node] + count))
         return position
+
+    def _write_feedback(self, builder: ProofBuilder, done: Feedback) -> int:
+        places = [self.locate(neuron) for neuron in done.neurons]
+        hint = done.hint
+        unsafe = [(Fact.UNSAFE, index, value) for index, value in enumerate(hint.weights)]
+        row = builder.substitution(_slopes(hint), _multipliers(hint) + unsafe)
+        rows = np.array([entry for _, entry in places])
+        return builder.step(
+            places[0][0], rows, substitution=row, scales=done.exponents, as_stored=True
+        )
 
     def _add(self, parent: int, swept: bool) -> int:
         self.kind.append(Kind.OPEN)
@@ -217,14 +249,16 @@ def _write_step(builder: ProofBuilder, step: BoundStep) -> int:
 def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
     if hint is None:
         return None
-    multipliers: list[tuple[Fact, int, float]] = [
-        (Fact.SPLIT, depth, float(value))
-        for depth, value in enumerate(np.asarray(hint.beta, dtype=np.float32))
-        if value > 0
-    ]
-    multipliers += [
+    return builder.substitution(_slopes(hint), _multipliers(hint), hint.weights)
+
+
+def _slopes(hint: LeafHint) -> list[SlopeHint]:
+    return _slope_hints({t: values * 2.0**-7 for t, values in hint.slopes.items()}, hint.indices)
+
+
+def _multipliers(hint: LeafHint) -> list[tuple[Fact, int, float]]:
+    splits = enumerate(np.asarray(hint.beta, dtype=np.float32))
+    found = [(Fact.SPLIT, depth, float(value)) for depth, value in splits if value > 0]
+    return found + [
         (Fact.REGION, index, value) for index, value in enumerate(hint.region) if value > 0
     ]
-    slopes = {tensor: values * 2.0**-7 for tensor, values in hint.slopes.items()}
-    hints = _slope_hints(slopes, hint.indices)
-    return builder.substitution(hints, multipliers, hint.weights)

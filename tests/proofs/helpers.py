@@ -366,6 +366,8 @@ class RandomProof:
         self.rng, self.stated, self.wild = rng, stated, wild
         self.made = ProofBuilder(stated, int(rng.integers(1, 12)))
         self.lemmas: list[int] = []
+        # Of their own, so that the seeds by which mutants are known keep their meaning.
+        self.scaling = np.random.default_rng(len(stated.network.nodes))
 
     def proof(self, depth: int = 4, cases: Sequence[int] = (0,)) -> Proof:
         rng = self.rng
@@ -497,7 +499,18 @@ class RandomProof:
             chosen = rng.permutation(size)[: int(rng.integers(1, size + 1))]
         sides = [(Side.LOWER,), (Side.UPPER,), tuple(Side)][int(rng.integers(0, 3))]
         hints = self.hints(case, 1 if chosen is None else len(chosen))
-        return self.made.step(target, chosen, sides, hints if rng.random() < 0.8 else None)
+        scales, own = None, self.scaling
+        if chosen is not None and own.random() < 0.5:
+            most = 128 if own.random() < self.wild else 6
+            scales = own.integers(-most, most, (len(sides), len(chosen)))
+        return self.made.step(
+            target,
+            chosen,
+            sides,
+            hints if rng.random() < 0.8 else None,
+            scales,
+            as_stored=bool(own.random() < 0.3),
+        )
 
 
 def with_arrays(proof: Proof, **arrays: np.ndarray) -> Proof:

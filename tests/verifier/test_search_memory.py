@@ -47,9 +47,10 @@ def test_smaller_batches_decide_the_same(
     source = network(seed, (3, 10, 10, 2))
     axis = torch.linspace(-1, 1, 21, dtype=torch.float64)
     outputs = evaluate(compile_network(source), torch.cartesian_prod(axis, axis, axis))
-    asked = query(source, 0.02 - float((outputs[:, 0] - outputs[:, 1]).min()))
+    asked = query(source, 0.1 - float((outputs[:, 0] - outputs[:, 1]).min()))
     refused = short_of_memory(monkeypatch, MOST)
-    search = Search(asked, deadline=FAR, settings=Settings(method=method, neuron_lookahead=1))
+    plan = Settings(method=method, neuron_lookahead=1, feeds=0)
+    search = Search(asked, deadline=FAR, settings=plan)
     assert search.run() == "closed"
     assert check_proof(asked, search.proof()).verdict == "valid unsat"
     assert refused, "no batch was too large"
