@@ -101,7 +101,8 @@ class InputSearch:
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._begun = False
-        self._tick = until(float("inf"))
+        self._deadline = float("inf")
+        self._tick = until(self._deadline)
         self.evaluated = 0
 
     @property
@@ -116,7 +117,7 @@ class InputSearch:
 
     def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
-        self._tick = until(deadline)
+        self._deadline, self._tick = deadline, until(deadline)
         if not self._begun:
             self._begun = True
             if not self._roots(deadline):
@@ -231,8 +232,9 @@ class InputSearch:
         """Close what optimised slopes can; ``open_`` is changed in place."""
         index = open_.nonzero()[:, 0]
         try:
+            domains = evaluation.domains.take(index)
             tried = attempt(
-                self._nets, self._table, evaluation.domains.take(index), case[index], self._settings
+                self._nets, self._table, domains, case[index], self._settings, self._deadline
             )
         except Exception as error:
             if not ran_out(error) or len(index) == 1:

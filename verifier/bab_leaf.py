@@ -43,11 +43,17 @@ class Attempt:
 
 
 def attempt(
-    nets: Nets, table: Table, domains: Domains, case: Tensor, settings: Settings
+    nets: Nets,
+    table: Table,
+    domains: Domains,
+    case: Tensor,
+    settings: Settings,
+    deadline: float = float("inf"),
 ) -> Attempt | None:
     """Optimise the slopes of every disjunct of every box, ``case (B,)``.
 
-    ``None`` where some disjunct is empty, so that nothing can refute it.
+    ``None`` where some disjunct is empty, so that nothing can refute it.  After the deadline
+    no further step is taken.
     """
     goal = whole_goal(table, case)
     forms, lengths, exponents = table.forms(nets.sure, goal.slot_disjunct)
@@ -64,7 +70,7 @@ def attempt(
         region=table.regions(case[own]),
     )
     quick = fast_problem(nets, problem)
-    effort = Effort(settings.leaf_steps, enough=settings.fast_margin)
+    effort = Effort(settings.leaf_steps, enough=settings.fast_margin, deadline=deadline)
     bound, best = optimise(quick, initial(quick), effort)
     stored = best.rounded()
     sure = torch.full_like(problem.forms.constant[:, 0], -float("inf"))

@@ -34,6 +34,9 @@ from verifier.memory import ran_out
 MULTIPLIERS = ("alpha", "beta", "weights", "region")
 
 
+MOST_SPLITS = 6
+"""Neurons that are split at once at most."""
+
 ROOT_DECAY = 0.98
 """Factor per gradient step where many of them are taken."""
 
@@ -213,48 +216,66 @@ class NeuronSearch:
         begun = time.monotonic()
         value, taken = pool.take(self._batch)
         try:
-            tried = self._halves(root, taken, deadline)
+            neurons = taken["neuron"][:, : self._splits(taken["neuron"])]
+            tried = self._parts(root, taken, neurons, deadline)
         except Exception as error:  # nothing is lost: memory may do for less
             pool.add(value, **taken)
             if not ran_out(error) or len(value) == 1:
                 raise
             self._most = self._batch = len(value) // 2
             return True
-        split = root.nets.columns[taken["neuron"]].tolist()
-        node = torch.tensor(
-            [
-                self._tree.split(parent, Kind.NEURON, neuron)
-                for parent, neuron in zip(taken["node"].tolist(), split, strict=True)
-            ]
-        )
-        leaves = replace(tried.leaves, node=torch.stack([node, node + 1], 1).reshape(-1))
+        nodes = self._split(root, taken["node"], neurons)
+        leaves = replace(tried.leaves, node=torch.tensor(nodes))
         if len(tried.points):
             case = torch.full((len(tried.points),), root.case, device=tried.points.device)
             if self._candidates.offer(tried.points.to(self._nets.sure.dtype), case):
                 return False
-        parents = value.repeat_interleave(2).to(tried.bound)
-        self._feeder.worth.split(parents, tried.bound, time.monotonic() - begun)
+        if neurons.shape[1] == 1:
+            parents = value.repeat_interleave(2).to(tried.bound)
+            self._feeder.worth.split(parents, tried.bound, time.monotonic() - begun)
         self._settle(root, pool, leaves, tried.closed, deadline)
         spent = time.monotonic() - begun
         factor = min(2.0, max(0.5, self._settings.neuron_seconds / max(spent, 1e-3)))
         self._batch = int(min(self._limit(root), max(4, self._batch * factor)))
         return True
 
-    def _halves(self, root: Root, taken: dict[str, Tensor], deadline: float) -> Attempt:
-        """Split domains at their neurons, lower sides first, and optimise both halves."""
-        signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(2, 0)
+    def _parts(
+        self, root: Root, taken: dict[str, Tensor], neurons: Tensor, deadline: float
+    ) -> Attempt:
+        """Split domains at neurons ``(B, k)``, lower sides first, and optimise all parts."""
+        count, levels = 1 << neurons.shape[1], neurons.shape[1]
+        signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(count, 0)
         at = torch.arange(len(signs), device=signs.device)
-        side = 1.0 - 2.0 * (at % 2).to(signs.dtype)
-        signs[at, taken["neuron"].repeat_interleave(2)] = side
+        for level in range(levels):
+            upper = (at >> (levels - 1 - level)) % 2
+            side = 1.0 - 2.0 * upper.to(signs.dtype)
+            signs[at, neurons[:, level].repeat_interleave(count)] = side
         held = {name: taken[name] for name in MULTIPLIERS if name in taken}
         leaves = Leaves(
-            self._taken(root, taken),
-            taken["disjunct"].repeat_interleave(2),
+            self._taken(root, taken, count),
+            taken["disjunct"].repeat_interleave(count),
             signs,
-            Multipliers(**held).map(lambda part: part.repeat_interleave(2, 0)),
+            Multipliers(**held).map(lambda part: part.repeat_interleave(count, 0)),
             torch.zeros(len(signs)),
         )
         return self._attempt(root, leaves, self._settings.steps, deadline)
+
+    def _splits(self, neurons: Tensor) -> int:
+        """How many neurons ``(B, k)`` to split at once: more where the batch is small."""
+        room = self._settings.neuron_fill // len(neurons)
+        known = int((neurons >= 0).sum(1).min())  # the best one is always there
+        return max(1, min(known, room.bit_length() - 1))
+
+    def _split(self, root: Root, parents: Tensor, neurons: Tensor) -> list[int]:
+        """Split nodes at neurons ``(B, k)`` in turn; the ``B * 2**k`` nodes that come of it."""
+        nodes = parents.tolist()
+        for level, column in enumerate(root.nets.columns[neurons].T.tolist()):
+            firsts = [
+                self._tree.split(node, Kind.NEURON, column[place >> level])
+                for place, node in enumerate(nodes)
+            ]
+            nodes = [node for first in firsts for node in (first, first + 1)]
+        return nodes
 
     def _settle(
         self, root: Root, pool: Pool, leaves: Leaves, closed: Tensor, deadline: float
@@ -324,12 +345,12 @@ class NeuronSearch:
         own = Domains(low, high, state.lower, state.upper)
         return replace(leaves, state=own).take((~empty).nonzero()[:, 0])
 
-    def _taken(self, root: Root, taken: dict[str, Tensor]) -> Domains:
-        """The bounds of both children of the domains taken from a pool."""
+    def _taken(self, root: Root, taken: dict[str, Tensor], count: int) -> Domains:
+        """The bounds of ``count`` children of each domain taken from a pool."""
         if "lower" not in taken:
             return root.state
         names = ("low", "high", "lower", "upper")
-        return Domains(*(taken[name].repeat_interleave(2, 0) for name in names))
+        return Domains(*(taken[name].repeat_interleave(count, 0) for name in names))
 
     def _pool(self) -> Pool:
         return Pool(self._settings.pool_bytes, self._settings.device_bytes)
@@ -386,16 +407,21 @@ class NeuronSearch:
     def _choose(
         self, root: Root, leaves: Leaves, own: Multipliers, given: Tensor, height: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The neuron to split in every leaf, by trying both sides of the best candidates."""
+        """Neurons to split in every leaf, by trying both sides of the best candidates.
+
+        Returns:
+            ``(B, k)``, the best ones first, -1 where there are fewer; and whether there is one.
+        """
         if not height.shape[1]:
-            nothing = torch.zeros(len(height), dtype=torch.long, device=height.device)
-            return nothing, nothing > 0
+            nothing = torch.zeros(len(height), 1, dtype=torch.long, device=height.device)
+            return nothing, nothing[:, 0] > 0
         possible = height.amax(1) > 0
         each = max(1, self._settings.neuron_lookahead // 2)
         each = min(each, given.shape[1])
         first = given.topk(each, 1).indices
         if self._settings.neuron_lookahead <= 1:
-            return torch.where(given.amax(1) > 0, first[:, 0], height.argmax(1)), possible
+            best = torch.where(given.amax(1) > 0, first[:, 0], height.argmax(1))
+            return best[:, None], possible
         picks = torch.cat([first, height.topk(each, 1).indices], 1)
         count = picks.shape[1]
         merits = []
@@ -411,5 +437,9 @@ class NeuronSearch:
             merit = pair.sum(1) + pair.amin(1)
             stable = height.gather(1, picks[:, rank : rank + 1])[:, 0] <= 0
             merits.append(torch.where(stable, -float("inf"), merit))
-        best = torch.stack(merits, 1).argmax(1)
-        return picks.gather(1, best[:, None])[:, 0], possible
+        merit = torch.stack(merits, 1)
+        twice = (picks[:, :, None] == picks[:, None, :]).tril(-1).any(-1)
+        merit = merit.masked_fill(twice, -float("inf"))
+        best, order = merit.topk(min(count, MOST_SPLITS), 1)
+        found = picks.gather(1, order).masked_fill(best.isinf(), -1)
+        return found, possible

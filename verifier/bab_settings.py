@@ -39,6 +39,7 @@ class Settings:
         neuron_batch, neuron_limit: first and largest number of domains split at once.
         neuron_seconds: how long such a round should take.
         neuron_lookahead: neurons whose two sides are tried before one is split.
+        neuron_fill: domains of a round up to which several neurons are split at once.
         clips, clip_steps: how often an open leaf's region is clipped, and gradient steps
             after each time; ``clip_neurons``: most neurons of a network for that.
         feeds: how often an open leaf's row is fed back into the bounds of late neurons, at
@@ -65,6 +66,7 @@ class Settings:
     neuron_limit: Count = 512
     neuron_seconds: float = 1.0
     neuron_lookahead: Count = 10
+    neuron_fill: Count = 1
     clips: int = 2
     clip_steps: int = 8
     clip_neurons: int = 8192
@@ -93,7 +95,12 @@ def fitted(settings: Settings, device: str) -> Settings:
     free, _ = torch.cuda.mem_get_info(device)
     plain, room = Settings(), FILL * free
     larger = Settings(
-        work_bytes=room, device_bytes=room, neuron_batch=64, neuron_limit=1 << 14, batch=1 << 17
+        work_bytes=room,
+        device_bytes=room,
+        neuron_batch=64,
+        neuron_limit=1 << 14,
+        neuron_fill=256,
+        batch=1 << 17,
     )
     unset = [f.name for f in fields(plain) if getattr(settings, f.name) == getattr(plain, f.name)]
     return replace(settings, **{name: getattr(larger, name) for name in unset})
