@@ -92,62 +92,72 @@ def feed(
         tried: exponents of the rows' multiples, relative to the first guess: the quotient
             of the neuron's interval and the row's bound.
     """
-    memory, most = settings.work_bytes, settings.feed_neurons
+    memory = settings.work_bytes
     quick = fast_problem(nets, problem)
     fast = stored.map(lambda part: part.to(quick.low.dtype))
     found = bounded(quick, fast, gradient=True)
-    where = problem.net.neurons[tensor]
-    count, width = len(problem), where.stop - where.start
+    where, count = problem.net.neurons[tensor], len(problem)
+    _, height = neuron_scores(nets.fast, found, quick.lower, quick.upper, fast.alpha)
+    target = _targets(height[:, where], settings.feed_neurons)
+    at = target.owner, where.start + target.entry
     lower = problem.lower.expand(count, -1).clone()
     upper = problem.upper.expand(count, -1).clone()
-    _, height = neuron_scores(nets.fast, found, quick.lower, quick.upper, fast.alpha)
-    score, column = height[:, where].topk(min(most, width), 1)
+    span = (upper - lower)[at]
+    base = (span / (-found.bound[target.owner]).clamp(min=1e-3)).log2().round()
+    bound, chosen = torch.full_like(span, -float("inf")), torch.zeros_like(base)
+    for exponent in tried:
+        value = _bounds(quick, fast, tensor, target, base + exponent, memory).to(span)
+        chosen = torch.where(value > bound, float(exponent), chosen)
+        bound = torch.maximum(bound, value)
+    total = (base + chosen).clamp(-100, 100)
+    old = torch.where(target.sign > 0, lower[at], -upper[at])
+    some = (bound - old > LEAST_GAIN * span).nonzero()[:, 0]
+    new = old.clone()
+    sure = _bounds(problem, stored, tensor, target.take(some), total[some], memory)
+    new[some] = torch.maximum(old[some], sure)
+    half = len(new) // 2
+    lower[at[0][:half], at[1][:half]] = new[:half]
+    upper[at[0][half:], at[1][half:]] = -new[half:]
+    kept = (new > old).view(2, half)
+    gained = _gained(kept.any(0), total.view(2, half), at[0][:half], at[1][:half], count)
+    return Fed(Domains(problem.low, problem.high, lower, upper), gained, chosen[new > old])
+
+
+@dataclass(frozen=True, eq=False)
+class _Target:
+    """Sides of neurons to bound: first lower bounds, then upper ones of the same neurons.
+
+    Attributes:
+        owner, entry: ``(R,)`` the leaf, and the neuron's number in its tensor.
+        sign: 1 for a lower bound, -1 for an upper one.
+    """
+
+    owner: Tensor
+    entry: Tensor
+    sign: Tensor
+
+    def take(self, index: Tensor | slice) -> _Target:
+        return _Target(self.owner[index], self.entry[index], self.sign[index])
+
+
+def _targets(height: Tensor, most: int) -> _Target:
+    """The neurons of every leaf with the highest scores, ``(B, n)``."""
+    score, column = height.topk(min(most, height.shape[1]), 1)
     owner, place = (score > 0).nonzero(as_tuple=True)
     entry = column[owner, place]
-    both = torch.cat([owner, owner]), torch.cat([entry, entry])
-    sign = torch.ones_like(score[owner, place]).repeat(2)
-    sign[len(owner) :] = -1.0
-    span = (upper - lower)[both[0], where.start + both[1]]
-    base = (span / (-found.bound[both[0]]).clamp(min=1e-3)).log2().round()
-    bound = torch.full_like(base, -float("inf"), dtype=quick.low.dtype)
-    chosen = torch.zeros_like(base)
-    for exponent in tried:
-        value = _bounds(quick, fast, tensor, *both, sign, base + exponent, memory)
-        better = value > bound
-        bound = torch.where(better, value, bound)
-        chosen = torch.where(better, base.new_full((), exponent), chosen)
-    total = (base + chosen).clamp(-100, 100)
-    at = both[0], where.start + both[1]
-    old = torch.where(sign > 0, lower[at], -upper[at])
-    kept = bound.to(old) - old > LEAST_GAIN * span
-    sure = torch.full_like(old, -float("inf"))
-    some = kept.nonzero()[:, 0]
-    sure[some] = _bounds(
-        problem, stored, tensor, *(part[some] for part in (*both, sign, total)), memory
-    )
-    kept &= sure > old
-    new = torch.where(kept, sure, old)
-    half = len(owner)
-    lower[owner, where.start + entry] = new[:half]
-    upper[owner, where.start + entry] = -new[half:]
-    gained = [(kept[:half], total[:half]), (kept[half:], total[half:])]
-    return Fed(
-        Domains(problem.low, problem.high, lower, upper),
-        _gained(gained, owner, where.start + entry, count),
-        chosen[kept],
-    )
+    sign = torch.ones_like(score[owner, place])
+    return _Target(owner.repeat(2), entry.repeat(2), torch.cat([sign, -sign]))
 
 
 def _gained(
-    sides: Sequence[tuple[Tensor, Tensor]], owner: Tensor, neuron: Tensor, count: int
+    kept: Tensor, exponents: Tensor, owner: Tensor, neuron: Tensor, count: int
 ) -> list[Gained | None]:
-    (kept_low, low), (kept_high, high) = sides
-    kept = (kept_low | kept_high).nonzero()[:, 0]
-    exponents = torch.stack([low[kept], high[kept]]).long().cpu().numpy()
-    neurons, lengths = neuron[kept].cpu().numpy(), torch.bincount(owner[kept], minlength=count)
+    """What was kept of neurons ``(m,)`` in the order of their owners, by owner."""
+    lengths = torch.bincount(owner[kept], minlength=count)
+    neurons, both = neuron[kept].cpu().numpy(), exponents[:, kept].long().cpu().numpy()
     ends = lengths.cumsum(0).tolist()
     return [
-        Gained(neurons[start:end], exponents[:, start:end]) if end > start else None
+        Gained(neurons[start:end], both[:, start:end]) if end > start else None
         for start, end in zip([0, *ends], ends, strict=False)
     ]
 
@@ -156,38 +166,29 @@ def _bounds(
     problem: Problem,
     multipliers: Multipliers,
     tensor: int,
-    owner: Tensor,
-    entry: Tensor,
-    sign: Tensor,
+    target: _Target,
     exponent: Tensor,
     memory: float,
 ) -> Tensor:
     """Lower bounds of ``sign * z`` plus ``2 ** exponent`` times the leaf's row."""
     net = problem.net
     size = max(1, int(memory // (40 * (net.width + net.neuron_count))))
-    index = net.focus.get(tensor)
-    out = []
-    for start in range(0, len(owner), size):
-        own = owner[start : start + size]
-        factor = torch.exp2(exponent[start : start + size].to(problem.low.dtype))
-        part, held = problem.take(own), multipliers.take(own)
+    index, out = net.focus.get(tensor), [problem.low.new_zeros(0)]
+    for start in range(0, len(exponent), size):
+        some = target.take(slice(start, start + size))
+        factor = torch.exp2(exponent[start : start + size].to(problem.low.dtype))[:, None]
+        part, held = problem.take(some.owner), multipliers.take(some.owner)
         rows = combined(part.forms, held.weights)
-        forms = {t: (m * factor[:, None])[:, None] for t, m in rows.coefficients.items()}
-        position = entry[start : start + size]
-        position = position if index is None else index[position]
-        unit = factor.new_zeros(len(own), 1, net.sizes[tensor])
-        unit[torch.arange(len(own), device=own.device), 0, position] = sign[
-            start : start + size
-        ].to(factor)
+        forms = {t: m * factor for t, m in rows.coefficients.items()}
+        unit = factor.new_zeros(len(factor), net.sizes[tensor])
+        position = some.entry if index is None else index[some.entry]
+        unit[torch.arange(len(unit), device=unit.device), position] = some.sign.to(unit)
         forms[tensor] = forms[tensor] + unit if tensor in forms else unit
-        part = replace(part, forms=Rows(forms, (rows.constant * factor)[:, None]))
-
-        def scaled(values: Tensor | None, by: Tensor = factor) -> Tensor | None:
-            return None if values is None else values * by[:, None]
-
-        held = Multipliers(held.alpha, scaled(held.beta), None, scaled(held.region))
-        out.append(bounded(part, held).bound)
-    return torch.cat(out) if out else problem.low.new_zeros(0)
+        alone = Rows({t: m[:, None] for t, m in forms.items()}, rows.constant[:, None] * factor)
+        beta, region = (None if p is None else p * factor for p in (held.beta, held.region))
+        scaled = Multipliers(held.alpha, beta, None, region)
+        out.append(bounded(replace(part, forms=alone), scaled).bound)
+    return torch.cat(out)
 
 
 class Worth:
