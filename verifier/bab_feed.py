@@ -16,7 +16,7 @@ from verifier.bab_tree import Tree
 from verifier.bounds import Domains
 from verifier.feedback import Fed, Worth, feed
 
-AGAIN = 0.3
+AGAIN, ROOT_AGAIN = 0.3, 0.05
 """Share of what is missing by which a leaf has to gain to be fed once more."""
 
 
@@ -61,13 +61,17 @@ class Feeder:
         begun = time.monotonic()
         problem, stored = root.problem(leaves), leaves.multipliers.rounded()
         before = bounded(problem, stored).bound
-        due = self.worth.pays(before)
+        first = not bool(leaves.signs.any())  # what is gained before any split is gained below
+        due = torch.ones_like(before, dtype=torch.bool) if first else self.worth.pays(before)
         chosen, rest = due.nonzero()[:, 0], leaves.take((~due).nonzero()[:, 0])
         leaves, before = leaves.take(chosen), before[chosen]
         if not len(chosen):
             return rest, leaves
         problem, stored = problem.take(chosen), stored.take(chosen)
-        fed = feed(root.nets, problem, stored, root.late, self._settings, self.worth.exponents)
+        settings = self._settings
+        most = settings.root_feed_neurons if first else settings.feed_neurons
+        room, tried = settings.work_bytes, self.worth.exponents
+        fed = feed(root.nets, problem, stored, root.late, most, room, tried)
         self.worth.learn(fed.relative)
         hints = root.hints(problem, stored, leaves, self._tree, weighted=True)
         for node, gained, hint in zip(leaves.node.tolist(), fed.gained, hints, strict=True):
@@ -77,13 +81,14 @@ class Feeder:
         left = self._left(leaves, fed)
         again = leaves.take(nothing)
         if len(left):
-            tried = attempt(self._tightened(leaves, fed).take(left))
-            close(root, tried.leaves.take(tried.closed.nonzero()[:, 0]))
-            after[left] = tried.bound.to(after)
+            result = attempt(self._tightened(leaves, fed).take(left))
+            close(root, result.leaves.take(result.closed.nonzero()[:, 0]))
+            after[left] = result.bound.to(after)
             gain = after[left] - before[left]
-            more = ~tried.closed & (gain > AGAIN * before[left].abs())
-            rest = joined(rest, tried.leaves.take((~tried.closed & ~more).nonzero()[:, 0]))
-            again = tried.leaves.take(more.nonzero()[:, 0])
+            enough = ROOT_AGAIN if first else AGAIN
+            more = ~result.closed & (gain > enough * before[left].abs())
+            rest = joined(rest, result.leaves.take((~result.closed & ~more).nonzero()[:, 0]))
+            again = result.leaves.take(more.nonzero()[:, 0])
         self.worth.fed(before, after, time.monotonic() - begun)
         return rest, again
 

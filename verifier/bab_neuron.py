@@ -178,7 +178,8 @@ class NeuronSearch:
         first = self._clipped()
         if first is not None:
             first = first.focused(nets.columns)
-        late = late_tensor(nets.fast) if self._settings.feeds else None
+        feeds = self._settings.feeds + self._settings.root_feeds
+        late = late_tensor(nets.fast) if feeds else None
         return Root(case, number, nets, state, forms, exponents, lengths, self._table, first, late)
 
     def _clipped(self) -> FirstLayers | None:
@@ -309,7 +310,9 @@ class NeuronSearch:
         def attempt(tried: Leaves) -> Attempt:
             return self._attempt(root, tried, self._settings.feed_steps, deadline)
 
-        for _ in range(self._settings.feeds if root.late is not None else 0):
+        whole = not bool(leaves.signs.any())
+        feeds = self._settings.root_feeds if whole else self._settings.feeds
+        for _ in range(feeds if root.late is not None else 0):
             leaves, again = self._feeder.feed(root, leaves, attempt, self._close)
             if not len(again.node):
                 break

@@ -43,7 +43,8 @@ class Settings:
         clips, clip_steps: how often an open leaf's region is clipped, and gradient steps
             after each time; ``clip_neurons``: most neurons of a network for that.
         feeds: how often an open leaf's row is fed back into the bounds of late neurons, at
-            most; ``feed_neurons``: how many of them; ``feed_steps``: gradient steps after.
+            most; ``feed_neurons``: how many of them; ``root_feeds``, ``root_feed_neurons``:
+            likewise before the first split; ``feed_steps``: gradient steps after each time.
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
         last_steps: gradient steps for a domain with nothing left to split.
@@ -73,6 +74,8 @@ class Settings:
     steps: int = 20
     feeds: int = 3
     feed_neurons: Count = 16
+    root_feeds: int = 6
+    root_feed_neurons: Count = 128
     feed_steps: int = 8
     root_steps: int = 100
     refine_steps: int = 15

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from verifier.alpha import Multipliers, Problem, bounded, combined
 from verifier.bab_root import Pair, fast_problem
-from verifier.bab_settings import Settings
 from verifier.bounds import Domains, Rows, TorchNetwork
 from verifier.branching import neuron_scores
 
@@ -81,7 +80,8 @@ def feed(
     problem: Problem,
     stored: Multipliers,
     tensor: int,
-    settings: Settings,
+    most: int,
+    memory: float,
     tried: Sequence[int],
 ) -> Fed:
     """Bounds of the neurons of a tensor that matter most, by the rows of a problem.
@@ -89,16 +89,16 @@ def feed(
     Args:
         problem: ``B`` rows, each of a leaf of its own.
         stored: their multipliers as a proof stores them.
+        most: neurons of each leaf; ``memory``: bytes that may be used at once.
         tried: exponents of the rows' multiples, relative to the first guess: the quotient
             of the neuron's interval and the row's bound.
     """
-    memory = settings.work_bytes
     quick = fast_problem(nets, problem)
     fast = stored.map(lambda part: part.to(quick.low.dtype))
     found = bounded(quick, fast, gradient=True)
     where, count = problem.net.neurons[tensor], len(problem)
     _, height = neuron_scores(nets.fast, found, quick.lower, quick.upper, fast.alpha)
-    target = _targets(height[:, where], settings.feed_neurons)
+    target = _targets(height[:, where], most)
     at = target.owner, where.start + target.entry
     lower = problem.lower.expand(count, -1).clone()
     upper = problem.upper.expand(count, -1).clone()

@@ -49,8 +49,7 @@ def test_bounds_hold_at_violations(seed: int, threshold: float, most: int) -> No
     forms = Rows({source.outputs[0]: difference}, constant)
     problem = Problem(nets.sure, forms, own.low, own.high, own.lower, own.upper)
     stored = initial(problem).rounded()
-    effort = Settings(feed_neurons=most)
-    found = feed(nets, problem, stored, late, effort, (-3, -1, 1))
+    found = feed(nets, problem, stored, late, most, 1e8, (-3, -1, 1))
     assert bool((found.state.lower >= own.lower).all())
     assert bool((found.state.upper <= own.upper).all())
     axis = torch.linspace(-1, 1, 15, dtype=torch.float64)
@@ -98,7 +97,7 @@ def test_proofs_with_feedback_are_valid(seed: int, arithmetic: str) -> None:
     assert check_proof(question, proof, arithmetic=arithmetic).verdict == "valid unsat"
     kinds = proof.arrays["node_kind"].tolist()
     if NodeKind.BOUND in kinds:  # what was gained is needed, or costs nothing
-        without = Search(question, deadline=FAR, settings=replace(plan, feeds=0))
+        without = Search(question, deadline=FAR, settings=replace(plan, feeds=0, root_feeds=0))
         assert without.run() == "closed"
         assert NodeKind.BOUND not in without.proof().arrays["node_kind"].tolist()
 
@@ -106,7 +105,9 @@ def test_proofs_with_feedback_are_valid(seed: int, arithmetic: str) -> None:
 def test_feedback_saves_leaves() -> None:
     leaves = {}
     for feeds in (0, 3):
-        plan = Settings(method="neurons", refine_steps=0, root_steps=0, feeds=feeds, clips=0)
+        plan = Settings(
+            method="neurons", refine_steps=0, root_steps=0, feeds=feeds, root_feeds=feeds, clips=0
+        )
         leaves[feeds] = 0
         for seed in (0, 1, 2, 3):
             search = Search(asked(seed, 0.05), deadline=FAR, settings=plan)

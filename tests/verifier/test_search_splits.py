@@ -29,6 +29,7 @@ def searched(fill: int, lookahead: int = 10) -> Search:
         refine_steps=0,
         root_steps=0,
         feeds=0,
+        root_feeds=0,
         clips=0,
     )
     search = Search(asked(), deadline=FAR, settings=plan)
