@@ -43,8 +43,9 @@ class Settings:
         clips, clip_steps: how often an open leaf's region is clipped, and gradient steps
             after each time; ``clip_neurons``: most neurons of a network for that.
         feeds: how often an open leaf's row is fed back into the bounds of late neurons, at
-            most; ``feed_neurons``: how many of them; ``root_feeds``, ``root_feed_neurons``:
-            likewise before the first split; ``feed_steps``: gradient steps after each time.
+            most; ``feed_neurons``: how many of them; ``feed_steps``: gradient steps after.
+        root_feeds: how often before the first split; ``root_feed_neurons``: of how many
+            neurons there.
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
         last_steps: gradient steps for a domain with nothing left to split.
