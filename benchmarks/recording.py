@@ -22,7 +22,7 @@ import numpy as np
 
 from specs.query import Query
 from specs.question import load_question
-from verifier import bab_leaf, bab_neuron
+from verifier import bab_leaf, bab_leaves
 from verifier.bab import Search
 from verifier.bab_tree import LeafHint
 
@@ -47,7 +47,7 @@ def seconds(query: Query, limit: float, recorded: bool) -> tuple[float, int]:
     """CPU seconds of a search, and domains bounded."""
     begun = time.process_time()
     with ExitStack() as stack:
-        for module in () if recorded else (bab_neuron, bab_leaf):
+        for module in () if recorded else (bab_leaves, bab_leaf):
             stack.enter_context(mock.patch.object(module, "leaf_hints", nothing))
         search = Search(query, deadline=time.monotonic() + limit)
         search.run()

@@ -4,7 +4,9 @@ The loss of a disjunct is the largest of its constraint values, which are at mos
 it holds; descent lowers it over many points at once, each aimed at one disjunct of one
 case.  Steps are taken in units of the box's widths, by the sign of the gradient (Madry et
 al., ICLR 2018) or by Adam; half of the restarts begin by moving the outputs in a random
-direction (Tashiro et al., NeurIPS 2020).
+direction (Tashiro et al., NeurIPS 2020).  Where the gradient vanishes, a point goes back to
+the best one of its row and moves some of its entries to ends of the box, fewer as time goes
+on (after Andriushchenko et al., *Square Attack*, ECCV 2020).
 """
 
 from __future__ import annotations
@@ -200,7 +202,7 @@ class Attack(Generic[Found]):
         state = _Adam(u.shape) if number % 2 else None
         hinge = self._rng.random(len(rows)) < 0.5
         best = np.full(len(rows), np.inf)
-        best_point = np.empty_like(u)
+        best_point, best_u = np.empty_like(u), u.copy()
         waited = 0
         steps = self._settings.steps
         for step in range(steps):
@@ -212,7 +214,7 @@ class Attack(Generic[Found]):
             margin = values.max(axis=1)
             better = margin < best
             best[better] = margin[better]
-            best_point[better] = x[better]
+            best_point[better], best_u[better] = x[better], u[better]
             if best.min() <= 0:
                 waited += 1
                 if waited >= _PATIENCE:
@@ -228,9 +230,19 @@ class Attack(Generic[Found]):
             rate = 0.25 * 0.02 ** (step / steps)
             move = np.sign(gradient) if state is None else state.direction(gradient)
             u = np.clip(u - rate * move, 0.0, 1.0)
+            flat = ~gradient.any(axis=1)
+            if flat.any():
+                u[flat] = self._jumped(best_u[flat], 1.0 - step / steps)
         for i in np.argsort(best):
             starts.note(int(rows[i]), best[i : i + 1], best_point[i : i + 1])
         return self._offer_rows(targets, rows, best, best_point)
+
+    def _jumped(self, u: FloatArray, share: float) -> FloatArray:
+        """Points with up to that share of their entries, at least one, at ends of the box."""
+        part = share * self._rng.random((len(u), 1))
+        moved = self._rng.random(u.shape) < part
+        moved[np.arange(len(u)), self._rng.integers(0, u.shape[1], len(u))] = True
+        return np.where(moved, self._rng.integers(0, 2, u.shape), u)
 
     def _offer_rows(
         self, targets: Targets, rows: IndexArray, margin: FloatArray, points: FloatArray

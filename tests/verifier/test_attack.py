@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from specs.enclosure import Enclosure, zeros
 from specs.errors import UnsupportedOperatorError
-from specs.linear import Conv, Gather
+from specs.linear import Conv, Gather, MatMul
 from specs.network import Input, Linear, Network, Term, Univariate
 from specs.property import Case, Property, constraint
 from specs.query import Query
@@ -254,3 +254,39 @@ def test_linear_regions_are_repaired_exactly() -> None:
 def test_impossible_linear_region_is_given_up() -> None:
     case = Case((F(0),), (F(1),), (), (constraint({0: F(-1)}, {}, F(2)),))
     assert not case.contains(InnerBox(case).point(np.array([0.5])))
+
+
+def staircase(size: int) -> Network:
+    """Stairs in every input, added up: from 0 to 4 ``size``, and flat nearly everywhere."""
+    up = np.where(np.random.default_rng(3).random(size) < 0.5, -1.0, 1.0)
+    places, steep = np.array([-0.6, -0.2, 0.2, 0.6]), 2.0**30
+    weight = np.zeros((size, size * 8))
+    offset = np.zeros(size * 8)
+    output = np.zeros((size * 8, 1))
+    for i in range(size):
+        for k, place in enumerate(places):
+            at = 8 * i + 2 * k
+            weight[i, at : at + 2] = steep * up[i]
+            offset[at : at + 2] = -steep * place - np.array([0.0, 1.0])
+            output[at : at + 2, 0] = 1.0, -1.0
+    return Network(
+        (
+            Input("x", (size,)),
+            Linear("z", (size * 8,), (Term(0, MatMul(Enclosure(weight))),), Enclosure(offset)),
+            Univariate("h", (size * 8,), 1, "relu"),
+            Linear("y", (1,), (Term(2, MatMul(Enclosure(output))),), zeros(1)),
+        ),
+        (3,),
+    )
+
+
+@pytest.mark.parametrize("jumps", [True, False])
+def test_where_gradients_vanish_entries_jump(jumps: bool, monkeypatch) -> None:
+    if not jumps:
+        monkeypatch.setattr(Attack, "_jumped", lambda self, u, share: u)
+    high = constraint({}, {0: Fraction(-1)}, Fraction(78))
+    case = Case((Fraction(-1),) * 20, (Fraction(1),) * 20, ((high,),))
+    query = Query(staircase(20), Property(20, 1, (case,)), (), "stairs")
+    tried = attack(query, samples=64, rows=64, steps=120, rounds=4)
+    assert tried.sample() is None
+    assert (tried.descend() is not None) == jumps
