@@ -33,7 +33,10 @@ CHUNK = 1 << 18
 
 
 SPARSE_ROWS = 1 << 14
-"""Neurons whose sparse rows are passed back at once."""
+"""Neurons whose sparse rows are passed back at once, at most."""
+
+SPARSE_NUMBERS = 1 << 26
+"""Numbers in the widest array of such rows once they are dense."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +137,15 @@ def _substitute_unstable(
         if field is not None:
             used, known = field.net, field.domains(state)
             given = {n: field.lines(n, lines[n]) for n in lines if n in field.index}
-        size = SPARSE_ROWS if sparse else chunk_rows(used)
+        size = chunk_rows(used)
+        if sparse:
+            size = max(size, min(SPARSE_ROWS, SPARSE_NUMBERS // (2 * used.width)))
         for start in range(0, len(place), size):
             tick()
             some = slice(start, start + size)
             owner, entry = owners[place[some]], inside[some]
             if sparse:
-                bound = _bound_sparse(used, tensor, entry, owner, known, given)
+                bound = _bound_sparse(used, tensor, entry, owner, known, given, tick)
             else:
                 rows = both_sides(neuron_rows(used, tensor, entry))
                 bound = _bound(used, rows, torch.cat([owner, owner]), known, given)
@@ -171,6 +176,7 @@ def _bound_sparse(
     owner: Tensor,
     state: Domains,
     lines: dict[int, Lines],
+    tick: Callable[[], None],
 ) -> Tensor:
     """Lower bounds of entries, then of their negatives."""
     twice = torch.cat([owner, owner])
@@ -178,6 +184,7 @@ def _bound_sparse(
     size = max(64, CHUNK // net.width)
     parts = []
     for start in range(0, len(twice), size):
+        tick()
         some = slice(start, start + size)
         coefficients = {t: m[some] for t, m in rows.coefficients.items()}
         part = Rows(coefficients, rows.constant[some])
