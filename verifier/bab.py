@@ -130,9 +130,13 @@ class Search:
         return self._tree.proof(self._query, until(deadline))
 
     def reopen(self, node_numbers: Sequence[int]) -> None:
-        """Take back leaves, by their position in the node arrays of the last ``proof()``."""
+        """Take back leaves, by their position in the node arrays of the last ``proof()``.
+
+        Raises:
+            OutOfTimeError: the deadline came first; leaves may be left out of the search.
+        """
         for position in node_numbers:
-            self._engine.reopen(self._tree.written(position))
+            self._engine.reopen(self._tree.written(position), self._deadline)
 
     def extend(self, deadline: float) -> None:
         """Set another deadline for the next ``run``."""

@@ -131,22 +131,23 @@ class InputSearch:
                 return "violated"
         return "exhausted" if self._stuck or len(self._pool) else "closed"
 
-    def reopen(self, node: int) -> None:
+    def reopen(self, node: int, deadline: float) -> None:
         """Search below a leaf that was closed in vain."""
+        tick = until(deadline)
         above = self._tree.parent[node]
         if above >= 0 and self._tree.kind[above] == Kind.DISJUNCT:
             node = above
         self._tree.open(node)
         case = self._numbers.index(self._tree.case_of(node))
         low, high = self._boxes([case])
-        state = sweep(self._net, fresh(self._net, low, high)).domains
+        state = sweep(self._net, fresh(self._net, low, high), tick).domains
         for above, side in self._tree.path(node):
             entry = self._tree.arg[above]
             dims = torch.tensor([entry], device=self._net.device)
             state = halves(state, dims).take(slice(side, side + 1))
-            state = sweep(self._net, state).domains
+            state = sweep(self._net, state, tick).domains
         where = torch.tensor([case], device=self._net.device)
-        evaluation = evaluate_boxes(self._net, self._table, state, where, float("inf"))
+        evaluation = evaluate_boxes(self._net, self._table, state, where, float("inf"), tick)
         self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
 
     def _boxes(self, cases: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -90,8 +90,9 @@ class NeuronSearch:
             if round_over():
                 return "violated"
 
-    def reopen(self, node: int) -> None:
+    def reopen(self, node: int, deadline: float) -> None:
         """Search below a leaf that was closed in vain."""
+        self._deadline = deadline
         hint = self._tree.hints.get(node)
         self._tree.open(node)
         case = self._numbers.index(self._tree.case_of(node))

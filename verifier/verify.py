@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -351,7 +351,8 @@ class _Run:
             # A deadline inside a round may lose what was in work: it is open, not closed.
             holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
             if holes:
-                search.reopen(holes)
+                if not self._reopened(search, holes):
+                    return self._undecided("timeout", "branch and bound reached its time limit")
                 continue
             self.claim = "unsat"
             if not self.policy.worth_checking(self.seen, self._left()):
@@ -366,9 +367,21 @@ class _Run:
             nodes = [r.node for r in checked.rejected if r.node is not None]
             if not nodes:
                 return self._undecided("unknown", f"the kernel's verdict: {checked.reason}")
-            search.reopen(nodes)
+            if not self._reopened(search, nodes):
+                return self._undecided("timeout", "no time was left to search rejected leaves")
         checks = self.policy.settings.reopenings
         return self._undecided("unknown", f"leaves still rejected after {checks} checks")
+
+    def _reopened(self, search: Search, nodes: Sequence[int]) -> bool:
+        """Take leaves back; whether there was time for it."""
+        from verifier import bab
+
+        search.extend(self.deadline)
+        try:
+            search.reopen(nodes)
+        except bab.OutOfTimeError:
+            return False
+        return True
 
     def _searched(self, search: Search) -> str:
         """Search, and go on with what time is left if that is worth while."""

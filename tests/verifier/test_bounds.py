@@ -257,3 +257,17 @@ def test_rows_passed_back_by_entries_have_the_same_bounds(seed: int) -> None:
             found.append(sweep(net, fresh(net, low, high)).domains)
     assert torch.allclose(found[0].lower, found[1].lower)
     assert torch.allclose(found[0].upper, found[1].upper)
+
+
+def test_leaves_are_not_taken_back_after_the_deadline() -> None:
+    asked = query(network(0), 2.0)
+    search = Search(asked, deadline=FAR, settings=Settings(method="inputs"))
+    assert search.run() == "closed"
+    leaves = np.flatnonzero(search.proof().arrays["node_kind"] == 0).tolist()
+    search.extend(time.monotonic() - 1.0)
+    with pytest.raises(OutOfTimeError):
+        search.reopen(leaves[:1])
+    search.extend(FAR)
+    search.reopen(leaves[:1])
+    assert search.run() == "closed"
+    assert check_proof(asked, search.proof()).verdict == "valid unsat"
