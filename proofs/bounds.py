@@ -9,8 +9,7 @@ import numpy as np
 from proofs import layers
 from proofs.arithmetic import Interval, Numbers
 from proofs.fields import parts
-from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, unstable
-from proofs.functions import function
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, image, unstable
 from proofs.proof import Side
 from proofs.substitution import substitute
 from specs.network import Input, Linear
@@ -46,7 +45,7 @@ def propagate(
             if len(interval[0]) != len(batch.lower):  # a node without terms
                 interval = _repeat(interval, len(batch.lower))
         else:
-            interval = function(node.function).image(arithmetic, *intervals[node.source])
+            interval = image(arithmetic, node, [intervals[source] for source in node.sources])
         if record:
             frame.record(tensor, interval)
         if exact.get(tensor) is False:  # intervals lose what cancels on the way

@@ -17,7 +17,13 @@ from proofs.arithmetic import Numbers
 from proofs.exact import integer_product, integers
 from proofs.functions import function
 from specs.enclosure import Enclosure
-from specs.network import Input, Linear, Network
+from specs.network import Input, Linear, Network, Product, Univariate
+
+PRECISION = 512
+"""Bits after the point where a value cannot be kept exactly."""
+
+LONGEST = 4096
+"""Most bits after the point of a product that is kept exactly."""
 
 Value = tuple[Fraction, Fraction]
 """A centre and a radius."""
@@ -33,7 +39,7 @@ class _Tensor:
 def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
     """The network's outputs at a point, each within a radius of a rational.
 
-    The radius is 0 unless constants of the network are enclosures.
+    The radius is 0 unless constants of the network are enclosures, or values irrational.
     """
     common = math.lcm(*(x.denominator for x in point)) if point else 1
     tensors: list[_Tensor] = []
@@ -46,10 +52,10 @@ def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
             tensors.append(_Tensor(_row(whole), None, 0))
         elif isinstance(node, Linear):
             tensors.append(_linear(node, tensors, common))
+        elif isinstance(node, Product):
+            tensors.append(_product(tensors[node.left], tensors[node.right], common))
         else:
-            source = tensors[node.source]
-            centre, radius = function(node.function).at_point(source.centre, source.radius)
-            tensors.append(_Tensor(centre, radius, source.shift))
+            tensors.append(_univariate(node, tensors[node.source], common))
     values: list[Value] = []
     for output in network.outputs:
         tensor = tensors[output]
@@ -58,6 +64,40 @@ def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
         for centre, radius in zip(tensor.centre[0], radii[0], strict=True):
             values.append((Fraction(int(centre), scale), Fraction(int(radius), scale)))
     return values
+
+
+def _univariate(node: Univariate, source: _Tensor, common: int) -> _Tensor:
+    rule = function(node.function, node.parameters)
+    if not rule.homogeneous:
+        source = _refined(source, PRECISION)
+    unit = common << source.shift
+    centre, radius = rule.at_point(source.centre, source.radius, unit)
+    return _Tensor(centre, radius, source.shift)
+
+
+def _product(left: _Tensor, right: _Tensor, common: int) -> _Tensor:
+    """Without loss as long as that is short; else rounded, at a radius of one unit."""
+    centre, shift = left.centre * right.centre, left.shift + right.shift
+    radius: Numbers | None = None
+    if left.radius is not None or right.radius is not None:
+        own, other = (
+            part.centre * 0 if part.radius is None else part.radius for part in (left, right)
+        )
+        radius = own * (np.abs(right.centre) + other) + np.abs(left.centre) * other
+    if common == 1 and shift <= LONGEST:
+        return _Tensor(centre, radius, shift)
+    kept = max(left.shift, right.shift, PRECISION)
+    up, down = max(kept - shift, 0), common << max(shift - kept, 0)
+    rounding = centre * 0 + 1
+    spread = rounding if radius is None else -((-radius << up) // down) + rounding
+    return _Tensor((centre << up) // down, spread, kept)
+
+
+def _refined(tensor: _Tensor, shift: int) -> _Tensor:
+    """The same in units of at most ``2 ** -shift``."""
+    more = max(0, shift - tensor.shift)
+    radius = None if tensor.radius is None else tensor.radius << more
+    return _Tensor(tensor.centre << more, radius, tensor.shift + more)
 
 
 def _linear(node: Linear, tensors: Sequence[_Tensor], common: int) -> _Tensor:

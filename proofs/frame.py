@@ -7,7 +7,7 @@ domain, its owner, and is relaxed with that domain's bounds only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -18,15 +18,17 @@ import numpy.typing as npt
 from proofs.arithmetic import Arithmetic, Interval, Numbers, usable_slopes
 from proofs.functions import function
 from proofs.outward import check_magnitude
+from proofs.products import planes, product_image
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.linear import Conv, Sparse
-from specs.network import Input, Linear, Network, Univariate
+from specs.network import Input, Linear, Network, Nonlinear, Product, Univariate
 
 IndexArray = npt.NDArray[np.int64]
 Hints = Mapping[tuple[int, Side], FloatArray]
-"""Slopes by univariate tensor and side, ``(B, n)``; NaN where the default is to be taken."""
+"""Slopes by univariate tensor and side, and weights by product tensor and side, ``(B, n)``;
+NaN where the default is to be taken."""
 
 
 FIRST_LAYER = 1 << 22
@@ -43,7 +45,7 @@ class Frame:
     def __init__(self, network: Network, arithmetic: Arithmetic) -> None:
         self.network = network
         self.arithmetic = arithmetic
-        self.preactivations = tuple(sorted({network.nodes[i].source for i in network.univariates}))  # type: ignore[union-attr]
+        self.preactivations = network.preactivations
         self._magnitude: list[Numbers | None] = [None] * len(network.nodes)
         self._cost: dict[int, tuple[Numbers, Any]] = {}
         self._readers: list[list[int]] = [[] for _ in network.nodes]
@@ -193,28 +195,35 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Two lines that enclose a univariate node on each domain's bounds, ``(B, n)`` each."""
+    """Lines (planes) that enclose a nonlinear node on each domain's bounds, ``(B, n)`` each.
 
-    below: Numbers
+    Attributes:
+        below, above: slopes, an array for each source of the node.
+        floor, ceiling: intercepts.
+    """
+
+    below: tuple[Numbers, ...]
     floor: Numbers
-    above: Numbers
+    above: tuple[Numbers, ...]
     ceiling: Numbers
 
     def chosen(
-        self, positive: npt.NDArray[np.bool_], owner: IndexArray, entry: IndexArray
-    ) -> tuple[Numbers, Numbers]:
-        """Slopes and intercepts for coefficients ``(E,)``: the line below where positive."""
-        place = (owner, entry)
-        positive = np.asarray(positive, dtype=bool)
-        return (
-            np.where(positive, self.below[place], self.above[place]),
-            np.where(positive, self.floor[place], self.ceiling[place]),
-        )
+        self, positive: npt.NDArray[np.bool_], pick: Callable[[Numbers], Numbers]
+    ) -> tuple[list[Numbers], Numbers]:
+        """Slopes by source and intercepts for coefficients: the line below where positive.
+
+        ``pick`` takes from ``(B, n)`` what belongs to the coefficients.
+        """
+        slopes = [
+            np.where(positive, pick(below), pick(above))
+            for below, above in zip(self.below, self.above, strict=True)
+        ]
+        return slopes, np.where(positive, pick(self.floor), pick(self.ceiling))
 
 
 @dataclass(eq=False)
 class Relaxations:
-    """The lines of every univariate node, made when first asked for."""
+    """The lines of every nonlinear node, made when first asked for."""
 
     frame: Frame
     batch: Batch
@@ -222,16 +231,20 @@ class Relaxations:
     _made: dict[int, Lines] = field(default_factory=dict)
 
     def lines(self, tensor: int) -> Lines:
-        """Lines for the univariate node that defines ``tensor``."""
+        """Lines for the nonlinear node that defines ``tensor``."""
         if tensor not in self._made:
             self._made[tensor] = self._lines(tensor)
         return self._made[tensor]
 
     def _lines(self, tensor: int) -> Lines:
         arithmetic, node = self.frame.arithmetic, self.frame.network.nodes[tensor]
+        if isinstance(node, Product):
+            factors = [self.batch.bounds[source] for source in node.sources]
+            weights = [self.hints.get((tensor, side)) for side in Side]
+            return Lines(*planes(arithmetic, factors[0], factors[1], weights[0], weights[1]))
         if not isinstance(node, Univariate):
-            raise EvidenceError("lines are asked for of a node that is not univariate")
-        rule = function(node.function)
+            raise EvidenceError("lines are asked for of a linear node")
+        rule = function(node.function, node.parameters)
         lower, upper = self.batch.bounds[node.source]
         slopes = rule.default_slopes(arithmetic.floats_down(lower), arithmetic.floats_up(upper))
         used = []
@@ -240,16 +253,26 @@ class Relaxations:
             chosen = default if hint is None else np.where(np.isnan(hint), default, hint)
             used.append(arithmetic.lift_down(usable_slopes(chosen)))
         floor, ceiling = rule.intercepts(arithmetic, used[0], used[1], lower, upper)
-        return Lines(used[0], floor, used[1], ceiling)
+        return Lines((used[0],), floor, (used[1],), ceiling)
+
+
+def image(arithmetic: Arithmetic, node: Nonlinear, sources: Sequence[Interval]) -> Interval:
+    """Interval propagation through a nonlinear node."""
+    if isinstance(node, Product):
+        return product_image(arithmetic, *sources)
+    return function(node.function, node.parameters).image(arithmetic, *sources[0])
 
 
 def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool_]:
     """Entries of a pre-activation that some reader is not linear on, ``(B, n)``."""
     mask = np.zeros(bounds[0].shape, dtype=bool)
-    for reader in frame.network.univariates:
+    for reader in frame.network.readers[tensor]:
         node = frame.network.nodes[reader]
-        if isinstance(node, Univariate) and node.source == tensor:
-            mask |= np.asarray(function(node.function).unstable(*bounds), dtype=bool)
+        if isinstance(node, Univariate):
+            rule = function(node.function, node.parameters)
+            mask |= np.asarray(rule.unstable(*bounds), dtype=bool)
+        elif isinstance(node, Product):
+            mask |= np.asarray(bounds[0] < bounds[1], dtype=bool)
     return mask
 
 

@@ -417,9 +417,7 @@ class ProofBuilder:
 
 def neuron_tensors(query: Query) -> tuple[int, ...]:
     """The pre-activation tensors in order; neurons are numbered through them."""
-    nodes = query.network.nodes
-    sources = (nodes[i] for i in query.network.univariates)
-    return tuple(sorted({node.source for node in sources}))  # type: ignore[union-attr]
+    return query.network.preactivations
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from proofs.arithmetic import Numbers
 from proofs.entries import Entries
-from proofs.frame import Batch, Frame, Relaxations, Rows
-from specs.network import Linear, Univariate
+from proofs.frame import Batch, Frame, Lines, Relaxations, Rows
+from specs.network import Input, Linear, Nonlinear
 
 FILLED = 0.05
 """Share of a tensor's entries from which on rows are dense."""
@@ -40,12 +40,12 @@ def pass_back(
         tensor = max(work)
         node, here = network.nodes[tensor], work[tensor]
         few = len(here.row) <= FILLED * count * network.sizes[tensor]
-        if tensor == stop or not few or not isinstance(node, Linear | Univariate):
+        if tensor == stop or not few or isinstance(node, Input):
             break
         if isinstance(node, Linear):
             found = _through_linear(frame, node, here, count)
         else:
-            found = _through_univariate(frame, relaxations, tensor, node, here, rows)
+            found = _through_lines(frame, relaxations.lines(tensor), node, here, rows)
         if found is None:
             break
         passed, gain = found
@@ -83,13 +83,17 @@ def _through_linear(
     return passed, arithmetic.entries_dot_down(here, offset[0][here.entry], count)
 
 
-def _through_univariate(
-    frame: Frame, relaxations: Relaxations, tensor: int, node: Univariate, here: Entries, rows: Rows
+def _through_lines(
+    frame: Frame, lines: Lines, node: Nonlinear, here: Entries, rows: Rows
 ) -> tuple[list[tuple[int, Entries]], Numbers | None]:
-    arithmetic, lines = frame.arithmetic, relaxations.lines(tensor)
-    slope, intercept = lines.chosen(here.value > 0, rows.owner[here.row], here.entry)
+    arithmetic, place = frame.arithmetic, (rows.owner[here.row], here.entry)
+    positive = np.asarray(here.value > 0, dtype=bool)
+    slopes, intercept = lines.chosen(positive, lambda numbers: numbers[place])
     gain = arithmetic.entries_dot_down(here, intercept, rows.owner.size)
-    return [(node.source, here._replace(value=arithmetic.scale(here.value, slope)))], gain
+    return [
+        (source, here._replace(value=arithmetic.scale(here.value, slope)))
+        for source, slope in zip(node.sources, slopes, strict=True)
+    ], gain
 
 
 def _price(frame: Frame, tensor: int, entries: Entries, count: int) -> Numbers:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
-from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows
-from proofs.functions import function
+from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, image
 from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
-from specs.network import Input, Linear, Univariate
+from specs.network import Input, Linear, Nonlinear
 
 
 def substitute(
@@ -146,12 +145,11 @@ class _Substitution:
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
         else:
-            lines = self._relaxations.lines(tensor)
             positive = np.asarray(rows > 0, dtype=bool)
-            slope = np.where(positive, self._own(lines.below), self._own(lines.above))
-            intercept = np.where(positive, self._own(lines.floor), self._own(lines.ceiling))
+            slopes, intercept = self._relaxations.lines(tensor).chosen(positive, self._own)
             self._gain(arithmetic.dot_down(rows, intercept))
-            self._accumulate(node.source, arithmetic.scale(rows, slope))
+            for source, slope in zip(node.sources, slopes, strict=True):
+                self._accumulate(source, arithmetic.scale(rows, slope))
 
     def _select(self, tensor: int, given: tuple[IndexArray, IndexArray, Numbers]) -> bool:
         """Pass a dense layer by looking up its rows, when each row starts as one neuron."""
@@ -194,9 +192,8 @@ class _Substitution:
         node = self._frame.network.nodes[tensor]
         if tensor in self._batch.bounds:
             return self._batch.bounds[tensor]
-        if isinstance(node, Univariate):
-            bounds = self._batch.bounds[node.source]
-            return function(node.function).image(self._arithmetic, *bounds)
+        if isinstance(node, Nonlinear):
+            return image(self._arithmetic, node, [self._batch.bounds[s] for s in node.sources])
         raise EvidenceError(f"substitution cannot stop at '{node.name}': no bounds are stored")
 
     def _own(self, values: Numbers) -> Numbers:

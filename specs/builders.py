@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from specs.decimals import parse_decimal
-from specs.errors import ModelError, QuestionError
-from specs.network import Input, Linear, Network, Node, Univariate
+from specs.errors import QuestionError
+from specs.network import Network, Node, moved
 from specs.onnx_reader import read_model
 from specs.property import Case, Conjunction, Constraint, Property, constraint
 from specs.query import ModelFile, Query
@@ -135,15 +135,8 @@ def two_copies(network: Network) -> Network:
 
 
 def _copied(node: Node, shift: int) -> Node:
-    name = COPY_PREFIX + node.name
-    if isinstance(node, Input):
-        return replace(node, name=name)
-    if isinstance(node, Linear):
-        terms = tuple(replace(term, source=term.source + shift) for term in node.terms)
-        return replace(node, name=name, terms=terms)
-    if isinstance(node, Univariate):
-        return replace(node, name=name, source=node.source + shift)
-    raise ModelError(f"node '{node.name}' is of a kind that cannot be copied")
+    renamed = replace(node, name=COPY_PREFIX + node.name)
+    return moved(renamed, lambda number: number + shift)
 
 
 def ball(

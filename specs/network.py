@@ -1,4 +1,4 @@
-"""Networks: graphs of linear and univariate nodes over flat tensors.
+"""Networks: graphs of linear, univariate and product nodes over flat tensors.
 
 Node ``i`` defines tensor ``i``.  Nodes stand in topological order, so every source of a
 node has a smaller number.  Tensors are flat (row-major); the shape of the ONNX tensor is
@@ -8,8 +8,8 @@ kept for display only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -24,6 +24,11 @@ class Input:
 
     name: str
     shape: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """None."""
+        return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,18 +48,64 @@ class Linear:
     terms: tuple[Term, ...]
     offset: Enclosure
 
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The tensors that the terms read, in their order."""
+        return tuple(term.source for term in self.terms)
+
 
 @dataclass(frozen=True, eq=False)
 class Univariate:
-    """``function`` applied to every entry of tensor ``source``."""
+    """``function`` applied to every entry of tensor ``source``.
+
+    Attributes:
+        parameters: numbers that the function depends on, exactly (the exponent of a
+            power, say); which they are is the function's own affair.
+    """
 
     name: str
     shape: tuple[int, ...]
     source: int
     function: str
+    parameters: tuple[float, ...] = ()
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The argument's tensor."""
+        return (self.source,)
 
 
-Node = Input | Linear | Univariate
+@dataclass(frozen=True, eq=False)
+class Product:
+    """The elementwise product of tensors ``left`` and ``right``, which may be the same."""
+
+    name: str
+    shape: tuple[int, ...]
+    left: int
+    right: int
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The factors' tensors."""
+        return (self.left, self.right)
+
+
+Nonlinear = Univariate | Product
+Node = Input | Linear | Univariate | Product
+
+
+def moved(node: Node, place: Callable[[int], int]) -> Node:
+    """``node`` with sources numbered anew: tensor ``i`` is ``place(i)``."""
+    match node:
+        case Linear():
+            terms = tuple(replace(term, source=place(term.source)) for term in node.terms)
+            return replace(node, terms=terms)
+        case Univariate():
+            return replace(node, source=place(node.source))
+        case Product():
+            return replace(node, left=place(node.left), right=place(node.right))
+        case Input():
+            return node
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +151,23 @@ class Network:
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Input))
 
     @cached_property
-    def univariates(self) -> tuple[int, ...]:
-        """The tensors that univariate nodes define, in order."""
-        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Univariate))
+    def nonlinear(self) -> tuple[int, ...]:
+        """The tensors that univariate and product nodes define, in order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Nonlinear))
+
+    @cached_property
+    def preactivations(self) -> tuple[int, ...]:
+        """The tensors that these nodes read, in order."""
+        return tuple(sorted({s for i in self.nonlinear for s in self.nodes[i].sources}))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """By tensor the nodes that read it, in order."""
+        found: list[list[int]] = [[] for _ in self.nodes]
+        for number, node in enumerate(self.nodes):
+            for source in dict.fromkeys(node.sources):
+                found[source].append(number)
+        return tuple(tuple(numbers) for numbers in found)
 
     @cached_property
     def input_size(self) -> int:
@@ -120,21 +185,21 @@ class Network:
 
     @cached_property
     def neurons(self) -> int:
-        """Number of neurons, that is of entries of univariate nodes."""
-        return sum(self.sizes[i] for i in self.univariates)
+        """Number of neurons, that is of entries of univariate and product nodes."""
+        return sum(self.sizes[i] for i in self.nonlinear)
 
 
 def _check_node(node: Node, number: int, sizes: list[int]) -> None:
     size = sizes[number]
+    if not all(0 <= source < number for source in node.sources):
+        raise ModelError(f"node '{node.name}' reads a tensor that is not defined yet")
     if isinstance(node, Linear):
         if node.offset.shape != (size,):
             raise ModelError(f"node '{node.name}': offset of {node.offset.shape}, not ({size},)")
         for term in node.terms:
-            if not 0 <= term.source < number:
-                raise ModelError(f"node '{node.name}' reads a tensor that is not defined yet")
             if (term.map.source_size, term.map.target_size) != (sizes[term.source], size):
                 raise ModelError(f"node '{node.name}': a term's map does not fit its tensors")
-    elif isinstance(node, Univariate) and (
-        not 0 <= node.source < number or sizes[node.source] != size
-    ):
-        raise ModelError(f"node '{node.name}' does not fit its source")
+    elif any(sizes[source] != size for source in node.sources):
+        raise ModelError(f"node '{node.name}' does not fit its sources")
+    if isinstance(node, Univariate) and not all(map(math.isfinite, node.parameters)):
+        raise ModelError(f"node '{node.name}': a parameter is not finite")

@@ -153,7 +153,8 @@ def receptive(
 def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window | None]:
     """By tensor of the receptive field its window; ``None``: the whole tensor.
 
-    A linear node is whole unless all its maps, and all that read it, move in windows.
+    A linear node is whole unless all its maps, and all that read it, move in windows; a
+    product and its factors are whole.
     """
     found: dict[int, Window | None] = {tensor: window}
     for number in range(tensor, -1, -1):
@@ -163,11 +164,15 @@ def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window 
         parts: list[tuple[int, Window | None]]
         if isinstance(node, Univariate):
             parts = [(node.source, here)]
-        elif here is not None and all(_moves_in_windows(t.map, here) for t in node.terms):
+        elif (
+            isinstance(node, Linear)
+            and here is not None
+            and all(_moves_in_windows(t.map, here) for t in node.terms)
+        ):
             parts = [(t.source, _before(t.map, here)) for t in node.terms]
         else:
             found[number] = None
-            parts = [(t.source, None) for t in node.terms]
+            parts = [(source, None) for source in node.sources]
         for source, part in parts:
             known = found.get(source, part)
             found[source] = None if known is None or part is None else known.united(part)

@@ -47,7 +47,7 @@ class NumpyEvaluator:
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        for i in network.univariates:
+        for i in network.nonlinear:
             node = network.nodes[i]
             if node.function not in _FUNCTIONS:  # type: ignore[union-attr]
                 raise UnsupportedOperatorError(f"'{node.name}': no derivative for the attack")

@@ -119,7 +119,7 @@ class Features:
         few = boxes[:: max(1, len(boxes) // 4)]
         return Features(
             inputs=max((int(np.count_nonzero(low < high)) for low, high in boxes), default=0),
-            neurons=sum(network.sizes[node] for node in network.univariates),
+            neurons=sum(network.sizes[node] for node in network.nonlinear),
             unstable=unstable(network, few),
             multiplications=multiplications(network),
             cases=len(cases),
@@ -155,7 +155,7 @@ def unstable(network: Network, boxes: Sequence[tuple[FloatArray, FloatArray]]) -
             low, high = np.maximum(middle - radius, 0), np.maximum(middle + radius, 0)
             intervals.append((low / 2 + high / 2, high / 2 - low / 2))
         else:
-            return sum(network.sizes[n] for n in network.univariates)
+            return sum(network.sizes[n] for n in network.nonlinear)
     return count // len(lower)
 
 

@@ -11,49 +11,65 @@ from proofs.arithmetic import Arithmetic, Interval, Numbers
 from specs.enclosure import FloatArray
 
 
-def unstable(lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
-    """Where 0 lies inside."""
-    return np.asarray((lower < 0) & (upper > 0), dtype=bool)
+class Relu:
+    """See :class:`proofs.functions.Function`."""
+
+    homogeneous = True
+
+    def value(self, x: FloatArray) -> FloatArray:
+        return np.maximum(x, 0.0)
+
+    def derivative(self, x: FloatArray) -> FloatArray:
+        return np.where(x > 0, 1.0, 0.0)
+
+    def unstable(self, lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
+        """Where 0 lies inside."""
+        return np.asarray((lower < 0) & (upper > 0), dtype=bool)
+
+    def image(self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:
+        """Relu is monotone."""
+        return np.maximum(lower, 0), np.maximum(upper, 0)
+
+    def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The chord above; below 0 or 1, whichever leaves the smaller area (Zhang et al., CROWN).
+
+        The choice below is made on bounds rounded to float32, so that both arithmetics and
+        every matrix product choose alike.
+        """
+        inactive, active = upper <= 0, lower >= 0
+        with np.errstate(all="ignore"):
+            chord = upper / (upper - lower)
+            steep = upper.astype(np.float32) > (-lower).astype(np.float32)
+        below = np.where(active | (steep & ~inactive), 1.0, 0.0)
+        above = np.where(active, 1.0, np.where(inactive, 0.0, chord))
+        return below, above
+
+    def intercepts(
+        self, arithmetic: Arithmetic, below: Numbers, above: Numbers, lower: Numbers, upper: Numbers
+    ) -> Interval:
+        """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside."""
+        one = arithmetic.lift_down(np.ones(1))
+        inside = (lower < 0) & (upper > 0)
+
+        def at(
+            x: Numbers, slope: Numbers, multiply: Callable[[Numbers, Numbers], Numbers]
+        ) -> Numbers:
+            return np.where(x > 0, multiply(one - slope, x), multiply(-slope, x))
+
+        down, up = arithmetic.multiply_down, arithmetic.multiply_up
+        floor = np.minimum(at(lower, below, down), at(upper, below, down))
+        ceiling = np.maximum(at(lower, above, up), at(upper, above, up))
+        floor = np.where(inside, np.minimum(floor, 0), floor)
+        ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
+        return floor, ceiling
+
+    def at_point(
+        self, centre: Numbers, radius: Numbers | None, unit: int
+    ) -> tuple[Numbers, Numbers | None]:
+        """Relu commutes with positive scaling and moves no two points apart."""
+        return np.maximum(centre, 0), radius
 
 
-def image(arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Interval:
-    """Relu is monotone."""
-    return np.maximum(lower, 0), np.maximum(upper, 0)
-
-
-def default_slopes(lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The chord above; below 0 or 1, whichever leaves the smaller area (Zhang et al., CROWN).
-
-    The choice below is made on bounds rounded to float32, so that both arithmetics and
-    every matrix product choose alike.
-    """
-    inactive, active = upper <= 0, lower >= 0
-    with np.errstate(all="ignore"):
-        chord = upper / (upper - lower)
-        steep = upper.astype(np.float32) > (-lower).astype(np.float32)
-    below = np.where(active | (steep & ~inactive), 1.0, 0.0)
-    above = np.where(active, 1.0, np.where(inactive, 0.0, chord))
-    return below, above
-
-
-def intercepts(
-    arithmetic: Arithmetic, below: Numbers, above: Numbers, lower: Numbers, upper: Numbers
-) -> Interval:
-    """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside."""
-    one = arithmetic.lift_down(np.ones(1))
-    inside = (lower < 0) & (upper > 0)
-
-    def at(x: Numbers, slope: Numbers, multiply: Callable[[Numbers, Numbers], Numbers]) -> Numbers:
-        return np.where(x > 0, multiply(one - slope, x), multiply(-slope, x))
-
-    down, up = arithmetic.multiply_down, arithmetic.multiply_up
-    floor = np.minimum(at(lower, below, down), at(upper, below, down))
-    ceiling = np.maximum(at(lower, above, up), at(upper, above, up))
-    floor = np.where(inside, np.minimum(floor, 0), floor)
-    ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
-    return floor, ceiling
-
-
-def at_point(centre: Numbers, radius: Numbers | None) -> tuple[Numbers, Numbers | None]:
-    """Relu commutes with positive scaling and moves no two points apart."""
-    return np.maximum(centre, 0), radius
+def rule() -> Relu:
+    """The function has no parameters."""
+    return Relu()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from specs.enclosure import Enclosure, zeros
 from specs.errors import ModelError
 from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
-from specs.network import Input, Linear, Network, Node, Term, Univariate
+from specs.network import Input, Linear, Network, Node, Product, Term, Univariate, moved
 from specs.reader import rounding
 from specs.reader.tensors import FLOATS, Constant, kind_name, real
 
@@ -263,8 +263,24 @@ class Builder:
         if isinstance(operand, Constant):
             constant = operand.enclosure
             return real(rounding.maximum(constant, Enclosure(np.zeros(()))), operand.kind)
+        return self.univariate(operand, "relu")
+
+    def univariate(
+        self, operand: Variable, function: str, parameters: Sequence[float] = ()
+    ) -> Variable:
+        """A function of the kernel, elementwise."""
         source = self.tensor(operand)
-        return self._append(Univariate("", operand.shape, source, "relu"), operand.kind)
+        node = Univariate("", operand.shape, source, function, tuple(parameters))
+        return self._append(node, operand.kind)
+
+    def multiply(self, left: Variable, right: Variable) -> Variable:
+        """The elementwise product, broadcast; that of a tensor with itself is a square."""
+        shape = common_shape(left.shape, right.shape)
+        wide = [self.broadcast(operand, shape) for operand in (left, right)]
+        first, second = (self.tensor(factor) for factor in wide)  # type: ignore[arg-type]
+        if first == second:
+            return self._append(Univariate("", shape, first, "power", (2.0,)), left.kind)
+        return self._append(Product("", shape, first, second), left.kind)
 
     def before_relu(self, operand: Operand) -> Variable | None:
         """What ``operand`` is the Relu of, where it is the whole of such a node."""
@@ -331,7 +347,7 @@ class Builder:
         for number in sorted(self._read(results)):
             node, names = self.nodes[number], self._labels[number] or [self.nodes[number].name]
             place[number] = len(nodes)
-            nodes.append(_renumbered(dataclasses.replace(node, name=names[0]), place))
+            nodes.append(moved(dataclasses.replace(node, name=names[0]), place.__getitem__))
             aliases.update({name: place[number] for name in names[1:]})
         return Network(tuple(nodes), tuple(place[number] for number in results), aliases)
 
@@ -343,7 +359,7 @@ class Builder:
             number = front.pop()
             if number not in reached:
                 reached.add(number)
-                front += _sources(self.nodes[number])
+                front += self.nodes[number].sources
         return reached
 
     def _claim_map(self, linear: LinearMap, folded: bool) -> None:
@@ -383,22 +399,6 @@ class Builder:
                 return dataclasses.replace(variable, affine=Affine(affine.terms, total))
             affine = self.finished(variable).affine
         return dataclasses.replace(variable, affine=Affine(affine.terms, constant))
-
-
-def _sources(node: Node) -> list[int]:
-    if isinstance(node, Univariate):
-        return [node.source]
-    return [term.source for term in node.terms] if isinstance(node, Linear) else []
-
-
-def _renumbered(node: Node, place: Mapping[int, int]) -> Node:
-    """A node whose sources have the numbers that ``place`` gives them."""
-    if isinstance(node, Univariate):
-        return dataclasses.replace(node, source=place[node.source])
-    if isinstance(node, Linear):
-        terms = (dataclasses.replace(term, source=place[term.source]) for term in node.terms)
-        return dataclasses.replace(node, terms=tuple(terms))
-    return node
 
 
 def common_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:

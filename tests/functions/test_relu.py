@@ -99,11 +99,13 @@ conforms, refuses = conformance(
         ),
         "point negative": (
             "points",
-            replaced("at_point", lambda m: lambda centre, radius: (centre, radius)),
+            replaced("at_point", lambda m: lambda centre, radius, unit: (centre, radius)),
         ),
         "radius dropped": (
             "points",
-            replaced("at_point", lambda m: lambda c, radius: (m.at_point(c, None)[0], None)),
+            replaced(
+                "at_point", lambda m: lambda c, radius, unit: (m.at_point(c, None, 1)[0], None)
+            ),
         ),
         "defaults not finite": (
             "defaults",

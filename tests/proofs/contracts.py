@@ -128,8 +128,10 @@ class Watch:
                             strict=True,
                         )
                     ):
-                        below = number(lines.below[domain][i]) * x + number(lines.floor[domain][i])
-                        above = number(lines.above[domain][i]) * x
+                        below = number(lines.below[0][domain][i]) * x + number(
+                            lines.floor[domain][i]
+                        )
+                        above = number(lines.above[0][domain][i]) * x
                         above += number(lines.ceiling[domain][i])
                         assert below <= y <= above, "a line does not enclose its function"
 

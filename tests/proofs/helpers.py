@@ -425,7 +425,7 @@ class RandomProof:
 
     def split(self, kind: str) -> None:
         rng, made, network = self.rng, self.made, self.stated.network
-        if kind == "input" or not network.univariates:
+        if kind == "input" or not network.nonlinear:
             point = None if rng.random() < 0.5 else float(rng.normal())
             made.split_input(int(rng.integers(0, network.input_size)), point)
         elif kind == "neuron":
@@ -454,7 +454,7 @@ class RandomProof:
 
     def slopes(self, rows: int = 1) -> list[SlopeHint]:
         rng, network, hints = self.rng, self.stated.network, []
-        for tensor in network.univariates:
+        for tensor in network.nonlinear:
             for side in Side:
                 if rng.random() < 0.5:
                     continue
@@ -484,13 +484,13 @@ class RandomProof:
             longest = max((len(d) for d in listed.unsafe), default=0)
             weights = [self.number() for _ in range(longest)]
         stop = None
-        if rng.random() < 0.2 and stated.network.univariates:
-            stop = int(rng.choice([*neuron_tensors(stated), *stated.network.univariates]))
+        if rng.random() < 0.2 and stated.network.nonlinear:
+            stop = int(rng.choice([*neuron_tensors(stated), *stated.network.nonlinear]))
         return self.made.substitution(self.slopes(rows), facts, weights, stop)
 
     def step(self, case: int, rows: bool | None = None) -> int:
         rng, network = self.rng, self.stated.network
-        if not network.univariates:
+        if not network.nonlinear:
             raise ValueError("a network without neurons has no bound steps")
         target = int(rng.choice(neuron_tensors(self.stated)))
         chosen = None

@@ -47,7 +47,7 @@ def test_optimised_hints_prove_no_published_query_with_a_witness(vnncomp):
     rng = np.random.default_rng(1)
     for stated in violated(vnncomp, "safenlp", 3):
         network = stated.network
-        sizes = [(t, side, network.sizes[t]) for t in network.univariates for side in Side]
+        sizes = [(t, side, network.sizes[t]) for t in network.nonlinear for side in Side]
         neurons = sum(network.sizes[t] for t in neuron_tensors(stated))
 
         def attempt(x, picked, stated=stated, sizes=sizes):

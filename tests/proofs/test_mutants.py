@@ -18,7 +18,7 @@ from proofs.check import check_proof
 from proofs.exact import Exact
 from proofs.facts import Facts
 from proofs.frame import Frame, Relaxations
-from proofs.functions import relu
+from proofs.functions.relu import Relu
 from proofs.outward import Outward
 from proofs.proof import Fact, NodeKind, ProofBuilder, Side, SlopeHint
 from proofs.tree import Walker
@@ -852,13 +852,13 @@ def region_closed(original):
 def rounding_down_up(original):
     """The intercept below is rounded up and the one above down."""
 
-    def intercepts(arithmetic, below, above, lower, upper):
+    def intercepts(self, arithmetic, below, above, lower, upper):
         class Swapped:
             lift_down = staticmethod(arithmetic.lift_down)
             multiply_down = staticmethod(arithmetic.multiply_up)
             multiply_up = staticmethod(arithmetic.multiply_down)
 
-        return original(Swapped, below, above, lower, upper)
+        return original(self, Swapped, below, above, lower, upper)
 
     return intercepts
 
@@ -868,9 +868,17 @@ def first_lines(original):
 
     def lines(self, tensor):
         made = original(self, tensor)
-        count = len(made.below)
-        parts = (made.below, made.floor, made.above, made.ceiling)
-        return frame.Lines(*(np.repeat(p[:1], count, axis=0) for p in parts))
+        count = len(made.floor)
+
+        def first(numbers):
+            return np.repeat(numbers[:1], count, axis=0)
+
+        return frame.Lines(
+            tuple(map(first, made.below)),
+            first(made.floor),
+            tuple(map(first, made.above)),
+            first(made.ceiling),
+        )
 
     return lines
 
@@ -992,7 +1000,7 @@ MUTANTS = (
     Mutant("radii unpaid (exact)", bounds_hold, Exact, "linear_interval", narrower, EXACT),
     Mutant("offset's radius (out)", bounds_hold, Outward, "offset", no_radius_of_offsets, OUTWARD),
     Mutant("offset's radius (exact)", bounds_hold, Exact, "offset", no_radius_of_offsets, EXACT),
-    Mutant("intercepts inverted", bounds_hold, relu, "intercepts", rounding_down_up),
+    Mutant("intercepts inverted", bounds_hold, Relu, "intercepts", rounding_down_up),
     Mutant(
         "sums rounded up",
         bounds_hold,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -248,11 +249,14 @@ def test_sparse_and_dense_rows_have_the_same_bounds(arithmetic, monkeypatch):
 
 
 def first_owner(original):
-    return lambda self, positive, owner, entry: original(self, positive, owner * 0, entry)
+    def through(frame_, lines, node, here, rows):
+        return original(frame_, lines, node, here, replace(rows, owner=rows.owner * 0))
+
+    return through
 
 
 def other_line(original):
-    return lambda self, positive, owner, entry: original(self, ~positive, owner, entry)
+    return lambda self, positive, pick: original(self, ~positive, pick)
 
 
 def last_of_equal_places(original):
@@ -299,7 +303,7 @@ def upper_from_lower(original):
 
 
 MUTANTS = (
-    Mutant("owners mixed", domains_are_kept_apart, frame.Lines, "chosen", first_owner),
+    Mutant("owners mixed", domains_are_kept_apart, sparse, "_through_lines", first_owner),
     Mutant("lines exchanged", sparse_bounds_hold, frame.Lines, "chosen", other_line),
     Mutant("places lost", sparse_bounds_hold, entries.Entries, "combined", last_of_equal_places),
     Mutant("readers forgotten", sparse_bounds_hold, sparse, "_united", second_reader_only),

@@ -173,14 +173,14 @@ def test_optimised_hints_prove_nothing_that_is_violated(seed):
     """Climbs from hints to better hints, with every kind of fact, towards the true bound."""
     rng = np.random.default_rng(seed)
     network = random_network(rng, 1)
-    if not network.univariates:
+    if not network.nonlinear:
         return
     case = unit_box(network)
     _, high, _ = extremes(network, case)
     stated = query(network, [replace(case, unsafe=(at_least(0, high),))])
-    sizes = [(t, side, network.sizes[t]) for t in network.univariates for side in Side]
+    sizes = [(t, side, network.sizes[t]) for t in network.nonlinear for side in Side]
     lengths = sum(size for _, _, size in sizes)
-    neurons = sum(network.sizes[network.nodes[t].source] for t in network.univariates)
+    neurons = sum(network.sizes[network.nodes[t].source] for t in network.nonlinear)
     facts = [(kind, i) for kind in (Fact.LOWER, Fact.UPPER) for i in range(min(neurons, 6))]
     facts += [(Fact.UNSAFE, 0), (Fact.SPLIT, 0)]
     position = np.concatenate([rng.random(lengths), np.zeros(len(facts))])
@@ -193,7 +193,7 @@ def test_optimised_hints_prove_nothing_that_is_violated(seed):
             start += size
         multipliers = [(*fact, float(v)) for fact, v in zip(facts, x[lengths:], strict=True)]
         used = made.substitution(hints, multipliers)
-        neuron = network.nodes[network.univariates[-1]].source
+        neuron = network.nodes[network.nonlinear[-1]].source
         step = made.step(neuron, None, tuple(Side), made.substitution(hints))
         made.begin_case(0, [(NodeKind.SWEEP, 0), (NodeKind.BOUND, step)])
         made.begin_tree()
