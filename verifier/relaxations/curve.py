@@ -42,12 +42,12 @@ class Bent(NamedTuple):
 
     Attributes:
         one: where there is exactly one bend, without a kink.
-        several: where there are more, or a kink.
+        several: where there are more, or a kink; ``None`` if that cannot be.
         bend: the first of them, if any.
     """
 
     one: Tensor
-    several: Tensor
+    several: Tensor | None
     bend: Tensor
 
 
@@ -88,10 +88,10 @@ class _Side:
     """Lines on one side: tangents at points from ``first`` to ``last``, or fixed ones.
 
     Attributes:
-        tangent: where it is a tangent; ``None``: everywhere.
-        first, last: ``None`` if it is a tangent nowhere; equal at fixed lines.
+        tangent: 1 where it is a tangent, else 0; ``None``: 1 everywhere.
+        first, last: ``None`` if it is a tangent nowhere; any point, twice, at fixed lines.
         middle: the default's tangent point.
-        slope, intercept: of fixed lines; ``None`` if there is none.
+        slope, intercept: of fixed lines, 0 at tangents; ``None``: 0 everywhere.
     """
 
     curve: Curve
@@ -132,12 +132,12 @@ class _Side:
                 raise ValueError("a side without lines")
             return self.slope, self.intercept
         value, slope, _ = self.curve.derivatives(point)
-        intercept = value - slope * point
+        intercept = torch.addcmul(value, slope, point, value=-1)
         if self.tangent is None or self.slope is None or self.intercept is None:
             return slope, intercept
         return (
-            torch.where(self.tangent, slope, self.slope),
-            torch.where(self.tangent, intercept, self.intercept),
+            torch.addcmul(self.slope, self.tangent, slope),
+            torch.addcmul(self.intercept, self.tangent, intercept),
         )
 
 
@@ -189,7 +189,7 @@ class Curve:
     core = (-inf, inf)
     margin = 0.0
     home = 1.0  # any point where it is defined
-    steps = 6
+    steps = 4
 
     # What a function says of itself.
 
@@ -210,9 +210,16 @@ class Curve:
 
     # What follows from it.
 
+    @property
+    def bent(self) -> bool:
+        """Whether bends can lie inside intervals."""
+        return any(bend not in self.poles for bend in self.bends)
+
     def defined(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Where the function is defined on all of ``[lower, upper]``."""
-        inside = lower >= self.domain if self.closed else lower > self.domain
+        inside = lower == lower
+        if self.domain > -inf:
+            inside = lower >= self.domain if self.closed else lower > self.domain
         for pole in self.poles:
             inside = inside & ((lower > pole) | (upper < pole))
         return inside
@@ -221,14 +228,15 @@ class Curve:
         """The bends strictly inside intervals."""
         none = torch.zeros_like(lower, dtype=torch.bool)
         one, several, bend = none, none, torch.zeros_like(lower)
-        for place in self.bends:
-            if place in self.poles:
-                continue
+        places = [place for place in self.bends if place not in self.poles]
+        for place in places:
             here = (lower < place) & (upper > place)
-            bend = torch.where(here & ~one & ~several, place, bend)
-            several = several | (here & one) if place not in self.kinks else several | here
-            one = (one ^ here) & ~several
-        return Bent(one, several, bend)
+            bend = torch.where(here, place, bend)
+            several = several | (here if place in self.kinks else here & one)
+            one = one | here
+        if len(places) == 1 and not self.kinks:
+            return Bent(one, None, bend)
+        return Bent(one & ~several, several, bend)
 
     def convex_at(self, x: Tensor) -> Tensor:
         """Whether the function is convex around points that are no bends."""
@@ -330,10 +338,7 @@ class Curve:
     def relaxed(self, lower: Tensor, upper: Tensor) -> _Free:
         """Lines that depend on two parameters."""
         ends = self._ends(lower, upper)
-        if not set(self.bends) - set(self.poles) and type(self).inside is Curve.inside:
-            below, above = self._plain(ends)
-        else:
-            below, above = self._bent(ends)
+        below, above = self._bent(ends) if self.bent else self._plain(ends)
         if ends.known is not None:
             below, above = self._guarded(lower, upper, ends.known, below, above)
         return _Free(below, above, lower)
@@ -342,128 +347,142 @@ class Curve:
         """The intervals, with stand-ins where the function is not finite at their ends."""
         upper = torch.maximum(lower, upper)
         ends = _Ends(lower, upper, self.derivatives(lower), self.derivatives(upper))
-        known = self.defined(lower, upper) & (upper - lower).isfinite()
+        width = upper - lower
+        probe = ends.at_lower.value + ends.at_upper.value + ends.at_upper.slope + width
         if self.margin:  # an infinite derivative at the lower end does no harm
-            least = torch.finfo(lower.dtype).tiny * 2.0**30
-            known &= ends.at_lower.slope.isfinite() | (upper - lower > least)
+            narrow = width < torch.finfo(lower.dtype).tiny * 2.0**30
+            probe = probe + torch.where(narrow, ends.at_lower.slope, 0.0)
         else:
-            known &= ends.at_lower.slope.isfinite()
-        known &= ends.at_lower.value.isfinite() & ends.at_upper.value.isfinite()
-        known &= ends.at_upper.slope.isfinite()
-        if bool(known.all()):
+            probe = probe + ends.at_lower.slope
+        defined = self.defined(lower, upper)
+        if bool(probe.sum().isfinite()) and bool(defined.all()):
             return ends
+        known = defined & probe.isfinite()
         low, high = (torch.where(known, end, self.home) for end in (lower, upper))
         return _Ends(low, high, self.derivatives(low), self.derivatives(high), known)
 
     def _plain(self, ends: _Ends) -> tuple[_Side, _Side]:
         """No bend inside: tangents on the side where the function bulges, chords on the other."""
-        chord = ends.chord()
         steep = torch.maximum(ends.at_lower.slope, ends.at_upper.slope)
         flat = torch.minimum(ends.at_lower.slope, ends.at_upper.slope)
-        chord = chord.clamp(min=flat, max=steep)
+        chord = torch.minimum(torch.maximum(ends.chord(), flat), steep)
         under, over = ends.through(chord)
         if len(self.convex) == 1:
-            tangents = self._tangents(ends, None, ends.lower, ends.upper)
+            tangents = self._tangents(ends, ends.lower, ends.upper)
             if self.convex[0]:
                 return tangents, _Side(self, slope=chord, intercept=over)
             return _Side(self, slope=chord, intercept=under), tangents
         convex = self.convex_at(ends.middle)
         return (
-            self._tangents(ends, convex, ends.lower, ends.upper, chord, under),
-            self._tangents(ends, ~convex, ends.lower, ends.upper, chord, over),
+            self._tangents(ends, ends.lower, ends.upper, convex, chord, under),
+            self._tangents(ends, ends.lower, ends.upper, ~convex, chord, over),
         )
 
     def _bent(self, ends: _Ends) -> tuple[_Side, _Side]:
         """At most one bend inside; intervals with several are done by samples."""
-        lower, upper = ends.lower, ends.upper
+        lower, upper, middle = ends.lower, ends.upper, ends.middle
         one, several, bend = self.inside(lower, upper)
-        start = torch.where(one, 0.5 * lower + 0.5 * bend, ends.middle)
-        convex = self.convex_at(start)  # at the left of the bend, if there is one
+        if len(self.bends) == 1:
+            first, convex = self.convex[0], self.convex_at(middle)
+        else:  # what comes first, left of the bend, where there is one
+            convex = self.convex_at(torch.where(one, 0.5 * lower + 0.5 * bend, middle))
+            first = convex
         chord = ends.chord()
         under, over = ends.through(chord)
-        # The tangent through an end: beyond the other one, the chord lies between.
-        sign = torch.where(convex, 1.0, -1.0).to(lower.dtype)
-        bend = torch.where(one, bend, ends.middle)
-        left, right = self._touching(ends, bend)
-        left_tangent = one & (sign * (ends.at_lower.slope - chord) < 0)
-        right_tangent = one & (sign * (ends.at_upper.slope - chord) < 0)
-        plain = ~(one | several)
-        below = (plain & convex) | torch.where(convex, left_tangent, right_tangent)
-        above = (plain & ~convex) | torch.where(convex, right_tangent, left_tangent)
-        from_right = torch.where(one, right, lower)
-        to_left = torch.where(one, left, upper)
-        chord_below = chord_above = chord
-        if bool(several.any()):
-            at = several.nonzero(as_tuple=True)
-            low, high = lower[at], upper[at]
-            slopes = slopes_at_middle(self.value, low, high)
-            found = self.intercepts(low, high, *slopes)
-            chord_below, chord_above = (chord.index_put(at, s) for s in slopes)
-            under, over = (
-                i.index_put(at, own) for i, own in zip((under, over), found, strict=True)
-            )
+        plain = ~one if several is None else ~(one | several)
+        to_left, from_right = self._touching(ends, one, torch.where(one, bend, middle))
+        # Where the chord meets the curve at an end from its hollow side, no tangent through
+        # the other end touches before.
+        left = one & ((ends.at_lower.slope < chord) == first)
+        right = one & ((ends.at_upper.slope < chord) == first)
+        slopes, intercepts = (chord, chord), (under, over)
+        if several is not None and bool(several.any()):
+            slopes, intercepts = self._sampled(lower, upper, several, slopes, intercepts)
+        below = (plain & convex) | _either(first, left, right)
+        above = (plain & ~convex) | _either(first, right, left)
         return (
             self._tangents(
                 ends,
+                _either(first, lower, from_right),
+                _either(first, to_left, upper),
                 below,
-                torch.where(convex, lower, from_right),
-                torch.where(convex, to_left, upper),
-                chord_below,
-                under,
+                slopes[0],
+                intercepts[0],
             ),
             self._tangents(
                 ends,
+                _either(first, from_right, lower),
+                _either(first, upper, to_left),
                 above,
-                torch.where(convex, from_right, lower),
-                torch.where(convex, upper, to_left),
-                chord_above,
-                over,
+                slopes[1],
+                intercepts[1],
             ),
         )
 
-    def _touching(self, ends: _Ends, bend: Tensor) -> tuple[Tensor, Tensor]:
-        """Where tangents through the upper end touch left of the bend, and so on mirrored.
+    def _touching(self, ends: _Ends, one: Tensor, bend: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the tangent through the upper end touches left of the bend, and mirrored.
 
-        The tangent's slope is the greatest of ``(f(t) - f(a)) / (t - a)`` (or the least),
-        so from a chord's slope to the tangent parallel to it and on to its touching
-        point's chord is Newton's method for a convex equation (Dinkelbach, *On nonlinear
-        fractional programming*, 1967).  From the second step on the points come from the
-        valid side.  Near the bend, where the function is like a cubic, the solution is
-        half as far away as the end that the tangent goes through.
+        With no bend inside it is the upper end itself, and the lower end.  The tangent's
+        slope is the greatest of ``(f(t) - f(a)) / (t - a)`` (or the least), so from a
+        chord's slope to the tangent parallel to it, and on to the chord to where that one
+        touches, is Newton's method for a convex equation (Dinkelbach, *On nonlinear
+        fractional programming*, 1967): from the second step on, points come from the valid
+        side.  Near the bend, where the function is like a cubic, the solution is half as far
+        away as the end that the tangent goes through.
         """
-        anchor = torch.stack([ends.upper, ends.lower])
+        far = torch.stack([ends.upper, ends.lower])
         height = torch.stack([ends.at_upper.value, ends.at_lower.value])
-        least = torch.stack([ends.lower, bend])
-        most = torch.stack([bend, ends.upper])
         near = torch.stack([ends.lower, ends.upper])
-        point = (1.5 * bend - 0.5 * anchor).clamp(min=least, max=most)
+        least, most = torch.minimum(bend, near), torch.maximum(bend, near)
+        point = torch.minimum(torch.maximum(1.5 * bend - 0.5 * far, least), most)
         for _ in range(self.steps):
-            slope = (self.value(point) - height) / (point - anchor)
-            point = self.at_slope(slope, near).clamp(min=least, max=most)
+            slope = (self.value(point) - height) / (point - far)
+            point = self.at_slope(slope, near)
+            point = torch.minimum(torch.maximum(point, least), most)
         point = torch.where(point.isnan(), near, point)
-        return point[0], point[1]
+        return torch.where(one, point[0], ends.upper), torch.where(one, point[1], ends.lower)
+
+    def _sampled(
+        self,
+        lower: Tensor,
+        upper: Tensor,
+        where: Tensor,
+        slopes: tuple[Tensor, Tensor],
+        intercepts: tuple[Tensor, Tensor],
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Lines with some replaced by those from samples."""
+        at = where.nonzero(as_tuple=True)
+        low, high = lower[at], upper[at]
+        own = slopes_at_middle(self.value, low, high)
+        found = self.intercepts(low, high, *own)
+        return (
+            (slopes[0].index_put(at, own[0]), slopes[1].index_put(at, own[1])),
+            (intercepts[0].index_put(at, found[0]), intercepts[1].index_put(at, found[1])),
+        )
 
     def _tangents(
         self,
         ends: _Ends,
-        tangent: Tensor | None,
         first: Tensor,
         last: Tensor,
+        tangent: Tensor | None = None,
         slope: Tensor | None = None,
         intercept: Tensor | None = None,
     ) -> _Side:
-        """Tangents at points from ``first`` to ``last``, and fixed lines elsewhere."""
+        """Tangents at points from ``first`` to ``last``; fixed lines where not ``tangent``."""
         if self.margin:
             first = first + self.margin * (last - first)
         if self.core[1] < inf:
             last = torch.maximum(first, last.clamp(max=self.core[1]))
         if self.core[0] > -inf:
             first = torch.minimum(last, first.clamp(min=self.core[0]))
-        if tangent is not None:
-            first = torch.where(tangent, first, ends.lower)
-            last = torch.where(tangent, last, ends.lower)
-        middle = ends.middle.clamp(min=first, max=last)
-        return _Side(self, tangent, first, last, middle, slope, intercept)
+        middle = torch.minimum(torch.maximum(ends.middle, first), last)
+        if tangent is None or slope is None or intercept is None:
+            return _Side(self, None, first, last, middle)
+        first, last, middle = (torch.where(tangent, x, self.home) for x in (first, last, middle))
+        share = tangent.to(slope.dtype)
+        rest = 1 - share
+        return _Side(self, share, first, last, middle, slope * rest, intercept * rest)
 
     def _guarded(
         self, lower: Tensor, upper: Tensor, known: Tensor, *sides: _Side
@@ -471,17 +490,24 @@ class Curve:
         """Horizontal lines, at infinity if need be, where the function is not finite."""
         guarded = []
         for side, level in zip(sides, self.image(lower, torch.maximum(lower, upper)), strict=True):
-            slope = torch.zeros_like(level) if side.slope is None else side.slope
-            intercept = level if side.intercept is None else side.intercept
+            share = known.to(level.dtype)
+            slope = torch.zeros_like(level) if side.slope is None else side.slope * share
+            intercept = torch.zeros_like(level) if side.intercept is None else side.intercept
             guarded.append(
                 _Side(
                     self,
-                    known if side.tangent is None else known & side.tangent,
+                    share if side.tangent is None else share * side.tangent,
                     side.first,
                     side.last,
                     side.middle,
-                    torch.where(known, slope, 0.0),
+                    slope,
                     torch.where(known, intercept, level),
                 )
             )
         return guarded[0], guarded[1]
+
+
+def _either(which: bool | Tensor, if_true: Tensor, if_false: Tensor) -> Tensor:
+    if isinstance(which, bool):
+        return if_true if which else if_false
+    return torch.where(which, if_true, if_false)
