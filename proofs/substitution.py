@@ -75,11 +75,9 @@ def linearize(
 ) -> Affine:
     """Linear functions of the input that bound rows from below over the owners' domains.
 
-    Minus infinity for rows that cannot be passed back.
+    Raises:
+        EvidenceError: rows cannot be passed back; see ``Frame.passes``.
     """
-    if not frame.passes(rows.entries):
-        nothing = np.full(rows.owner.size, -np.inf, dtype=rows.constant.dtype)
-        return Affine(frame.arithmetic.zeros((rows.owner.size, frame.input_size)), nothing)
     matrices = [frame.arithmetic.zeros((0, frame.input_size))]
     constants = [np.asarray(rows.constant[:0])]
     for chunk in _chunks(frame, batch, relaxations, rows, None, tick):

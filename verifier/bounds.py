@@ -28,7 +28,7 @@ from specs.linear import Identity, MatMul
 from verifier.bounds_maps import TorchMap, Weights, compile_map
 from verifier.bounds_product import PRODUCT
 from verifier.relaxations import Lines, Relaxation, find
-from verifier.relaxations.relu import RELU
+from verifier.relaxations.relu import Relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ class TorchNetwork:
     @cached_property
     def bends_at_zero(self) -> bool:
         """Whether all functions are Relus, so that every split is at 0."""
-        return all(self.function(n).relaxation is RELU for n in self.nonlinear)
+        return all(isinstance(self.function(n).relaxation, Relu) for n in self.nonlinear)
 
     def function(self, number: int) -> NonlinearNode:
         """The node of a nonlinear tensor."""

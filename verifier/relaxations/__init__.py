@@ -1,7 +1,11 @@
-"""Relaxations of univariate functions for the search, one small file each.
+"""Relaxations of univariate functions for the search: one module each, found by its name.
 
-A module gives ``relaxation(*parameters)``; a new function is a new module: nothing lists
-them.
+A module gives ``relaxation(*parameters)``, the function with these parameters as an object
+with the methods of :class:`Relaxation`.  A new function is a new module: nothing lists
+them.  What many functions share stands in :mod:`verifier.relaxations.curve`.
+
+Bounds found with these lines are the search's guesses: the kernel takes the slopes as hints
+and finds the intercepts anew.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from specs.errors import UnsupportedOperatorError
+
+KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,7 @@ class Lines:
     second: tuple[Tensor, Tensor] | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Lines:
-        """Every part changed."""
+        """The lines with every part changed."""
         floor, second = self.lower_intercept, self.second
         return Lines(
             change(self.lower_slope),
@@ -50,7 +56,10 @@ class Lines:
 
 @dataclass(frozen=True, eq=False)
 class Rates:
-    """Derivatives of lines by their parameters; ``None`` where a line has none."""
+    """Derivatives of lines: of the one below by the first parameter, above by the second.
+
+    All ``(..., n)``; ``None`` where zero throughout, as for a line without a parameter.
+    """
 
     lower_slope: Tensor | None = None
     lower_intercept: Tensor | None = None
@@ -60,33 +69,85 @@ class Rates:
 
 
 class Free(Protocol):
-    """Lines on given intervals that depend on parameters in [0, 1]."""
+    """Lines on given intervals ``(1 or R, n)`` that depend on parameters in [0, 1].
 
-    def start(self) -> tuple[Tensor, ...]: ...
-    def lines(self, *parameters: Tensor) -> Lines: ...
-    def rates(self, *parameters: Tensor) -> Rates: ...
+    There are as many parameters ``(R, n)`` as the relaxation's ``free`` says; every value
+    gives lines that enclose the function.
+    """
+
+    def start(self) -> tuple[Tensor, ...]:
+        """The parameters whose lines are, or are nearest to, the default ones."""
+        ...
+
+    def lines(self, *parameters: Tensor) -> Lines:
+        """The lines for these parameters."""
+        ...
+
+    def rates(self, *parameters: Tensor) -> Rates:
+        """How the lines move with the parameters."""
+        ...
 
 
 class Relaxation(Protocol):
-    """What the search knows of a function."""
+    """What the search knows of one univariate function; all elementwise.
 
-    free: int
+    Intervals are ``[lower, upper]``.  Where the function is not defined on all of one, or
+    overflows, an intercept is infinite and its slope finite; nothing is ever NaN.
 
-    def value(self, *x: Tensor) -> Tensor: ...
-    def image(self, *ends: Tensor) -> tuple[Tensor, Tensor]: ...
-    def linear(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]: ...
-    def unstable(self, lower: Tensor, upper: Tensor) -> Tensor: ...
-    def default(self, *ends: Tensor) -> Lines: ...
-    def relaxed(self, *ends: Tensor) -> Free: ...
-    def split_point(self, lower: Tensor, upper: Tensor) -> Tensor: ...
+    Attributes:
+        free: parameters per neuron: of the line below, then of the line above.
+    """
 
+    @property
+    def free(self) -> int: ...
 
-KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    def value(self, x: Tensor) -> Tensor:
+        """The function itself; differentiable."""
+        ...
+
+    def image(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Its least and greatest values, infinite where it is not defined throughout."""
+        ...
+
+    def linear(self, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Where it is a multiple of its argument, and the factors (0 elsewhere)."""
+        ...
+
+    def unstable(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where it is not affine."""
+        ...
+
+    def default(self, lower: Tensor, upper: Tensor) -> Lines:
+        """Lines without hints: the kernel's own choice."""
+        ...
+
+    def relaxed(self, lower: Tensor, upper: Tensor) -> Free:
+        """Lines that depend on parameters."""
+        ...
+
+    def intercepts(
+        self, lower: Tensor, upper: Tensor, below: Tensor, above: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Intercepts for given slopes: the least ``f(x) - below x``, the greatest above."""
+        ...
+
+    def split_point(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where branch and bound should split the interval; finite."""
+        ...
 
 
 @functools.lru_cache(maxsize=256)
-def find(name: str, parameters: tuple[float, ...] = ()) -> Relaxation:
-    if name not in KNOWN:
-        raise UnsupportedOperatorError(f"the search has no relaxation of {name}")
-    module = importlib.import_module(f"verifier.relaxations.{name}")
-    return cast(Relaxation, module.relaxation(*parameters))
+def find(function: str, parameters: tuple[float, ...] = ()) -> Relaxation:
+    """The relaxation of a univariate node's function.
+
+    Raises:
+        UnsupportedOperatorError: the search has no relaxation of it, or not for these
+            parameters.
+    """
+    make = None
+    if function in KNOWN:
+        module = importlib.import_module(f"verifier.relaxations.{function}")
+        make = getattr(module, "relaxation", None)
+    if make is None:
+        raise UnsupportedOperatorError(f"the search has no relaxation of {function}")
+    return cast(Relaxation, make(*parameters))
