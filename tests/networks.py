@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 from scipy import special
 
 from specs.network import Input, Linear, Network, Product, Univariate
@@ -166,9 +167,20 @@ def onnxruntime_outputs(content: bytes, x: npt.NDArray[Any]) -> npt.NDArray[np.f
     return _rows(onnx.load_from_string(content), x, lambda feed: session.run(None, feed))
 
 
+class BatchNormalization(OpRun):  # type: ignore[misc]
+    """In inference; the reference computes training statistics for opsets 9 to 13."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, scale: Any, bias: Any, mean: Any, var: Any, **attributes: Any) -> Any:
+        along = (-1,) + (1,) * (x.ndim - 2)
+        factor = (scale / np.sqrt(var + attributes["epsilon"])).reshape(along)
+        return ((x - mean.reshape(along)) * factor + bias.reshape(along),)
+
+
 def reference_outputs(content: bytes, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """The same by the reference evaluator of ONNX."""
-    evaluator = ReferenceEvaluator(content)
+    evaluator = ReferenceEvaluator(content, new_ops=[BatchNormalization])
     return _rows(onnx.load_from_string(content), x, lambda feed: evaluator.run(None, feed))
 
 
