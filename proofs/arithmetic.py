@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from proofs.analytic import Analytic
 from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
 from specs.linear import LinearMap
@@ -167,6 +168,13 @@ class Arithmetic(Protocol):
 
     def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
         """An offset and its radius as numbers; ``None`` if it is zero."""
+        ...
+
+    def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
+        """Bounds of a function (order 0) or its derivative (1) at finite numbers.
+
+        Where there is none, or the function is not defined: an infinite float.
+        """
         ...
 
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from flint import fmpz_mat
 
+from proofs.analytic import Analytic
 from proofs.arithmetic import Interval, Numbers, bounded
 from proofs.entries import Entries
 from specs.decimals import round_down, round_up
@@ -143,6 +144,9 @@ class Exact:
         low, high = self._offset_interval(offset)
         centre = self.lift_down(offset.value)
         return centre, np.maximum(high - centre, centre - low)
+
+    def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
+        return function.integers(x, BITS, order)
 
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
         low, high = self._offset_interval(node.offset)

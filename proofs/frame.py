@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded, usable_slopes
+from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from proofs.functions import function
 from proofs.outward import is_payable
 from proofs.products import planes, product_image
@@ -289,7 +289,7 @@ class Relaxations:
         for side, default in zip(Side, slopes, strict=True):
             hint = self.hints.get((tensor, side))
             chosen = default if hint is None else np.where(np.isnan(hint), default, hint)
-            used.append(arithmetic.lift_down(usable_slopes(chosen)))
+            used.append(arithmetic.lift_down(rule.usable_slopes(chosen)))
         floor, ceiling = rule.intercepts(arithmetic, used[0], used[1], lower, upper)
         return Lines((used[0],), floor, (used[1],), ceiling)
 
@@ -308,7 +308,7 @@ def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool
         node = frame.network.nodes[reader]
         if isinstance(node, Univariate):
             rule = function(node.function, node.parameters)
-            mask |= np.asarray(rule.unstable(*bounds), dtype=bool)
+            mask |= np.asarray(rule.unstable(frame.arithmetic, *bounds), dtype=bool)
         elif isinstance(node, Product):
             mask |= np.asarray(bounds[0] < bounds[1], dtype=bool)
     return mask

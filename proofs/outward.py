@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.analytic import Analytic
 from proofs.arithmetic import MAGNITUDE_LIMIT, Interval, Numbers
 from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
@@ -160,6 +161,9 @@ class Outward:
             return None
         radius = np.zeros(offset.shape) if offset.radius is None else offset.radius
         return offset.value, radius
+
+    def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
+        return function.floats(x, order)
 
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
         radius = 0.0 if node.offset.radius is None else node.offset.radius
