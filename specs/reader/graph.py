@@ -17,7 +17,7 @@ from specs.reader.builder import RESERVED, Builder, Operand, Variable, common_sh
 from specs.reader.calls import RULES, Call
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
-OPSETS = range(7, 22)
+OPSETS = range(7, 29)
 BASE_BUDGET = 2**26
 FAULTS = (
     ArithmeticError,

@@ -12,6 +12,7 @@ MODULES = (
     "dense",
     "elementwise",
     "layout",
+    "normalization",
     "products",
     "reduce",
     "resize",

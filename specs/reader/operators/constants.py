@@ -78,6 +78,7 @@ def size_of(call: Call) -> Operand:
 def arange(call: Call) -> Operand:
     edges = [call.constant(position) for position in range(3)]
     kind = edges[0].kind
+    call.ignore("stash_type")  # of short floats
     if kind not in INTEGERS:
         raise UnsupportedOperatorError(f"a range of {kind_name(kind)} has no rule")
     if any(edge.value.size != 1 or edge.kind != kind for edge in edges):
@@ -94,7 +95,7 @@ def arange(call: Call) -> Operand:
 @operator("Cast")
 def cast(call: Call) -> Operand:
     x, target = call.operand(0), call.int("to", 0)
-    call.ignore("saturate")
+    call.ignore("saturate", "round_mode")  # of eight-bit floats, which have no rule
     if target not in KINDS:
         raise UnsupportedOperatorError(f"a cast to element type {target} has no rule")
     if target == x.kind:
