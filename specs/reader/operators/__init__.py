@@ -14,6 +14,7 @@ MODULES = (
     "layout",
     "normalization",
     "products",
+    "quantized",
     "reduce",
     "resize",
     "rewrites",

@@ -51,12 +51,12 @@ def absolute(call: Call) -> Operand:
     return bent(call.builder, x, Constant(np.array(-1.0), x.kind))
 
 
-@operator("Max")
+@operator("Max", integers=True)
 def maximum(call: Call) -> Operand:
     return _extreme(call, larger)
 
 
-@operator("Min")
+@operator("Min", integers=True)
 def minimum(call: Call) -> Operand:
     return _extreme(call, smaller)
 
