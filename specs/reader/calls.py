@@ -122,16 +122,24 @@ class Call:
 Rule = Callable[[Call], Operand | Sequence[Operand]]
 
 RULES: dict[str, Rule] = {}
+ON_INTEGERS: set[str] = set()
+"""Operators whose rule holds for variable tensors of integers and truth values, too."""
 
 
-def operator(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of operators of the standard domain."""
+def operator(*names: str, integers: bool = False) -> Callable[[Rule], Rule]:
+    """Register the rule of operators of the standard domain.
+
+    Args:
+        integers: variable tensors that are not of a floating type may be operands.
+    """
 
     def register(rule: Rule) -> Rule:
         for name in names:
             if name in RULES:
                 raise ValueError(f"operator {name} has two rules")
             RULES[name] = rule
+            if integers:
+                ON_INTEGERS.add(name)
         return rule
 
     return register

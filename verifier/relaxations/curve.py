@@ -24,6 +24,7 @@ from torch import Tensor
 
 from verifier.relaxations import Lines, Rates
 from verifier.relaxations.hull import slopes_at_middle
+from verifier.relaxations.roots import root
 
 HUGE = 1e30
 """Stands for infinity where a formula would give infinity times zero."""
@@ -168,14 +169,15 @@ class Curve:
     """A function of this kind; see :class:`verifier.relaxations.Relaxation`.
 
     Attributes:
-        bends: ascending: where convexity changes; among them ``kinks``, where the
-            derivative jumps, and ``poles``.
+        bends: ascending: where convexity changes, among them ``poles``.
+        kinks: where the derivative may jump; no bends if it stays convex or concave there.
         convex: by piece, from left to right, whether the function is convex there.
         extremes: where it has a local extreme, other than at a bend.
         domain: it is defined from here on, at this end itself if ``closed``.
         core: outside it is linear to about 1e-11 of its values, where it is so at all.
-        margin: tangent points keep this share of the width from the lower end, where the
-            derivative may be infinite.
+        explicit: whether :meth:`at_slope` is a formula.
+        margin: tangent points keep this share of the width from the ends, where the
+            derivative may be infinite, or jump.
     """
 
     free = 2
@@ -187,6 +189,7 @@ class Curve:
     domain = -inf
     closed = True
     core = (-inf, inf)
+    explicit = True
     margin = 0.0
     home = 1.0  # any point where it is defined
     steps = 4
@@ -202,9 +205,9 @@ class Curve:
         raise NotImplementedError
 
     def at_slope(self, slope: Tensor, near: Tensor) -> Tensor:
-        """Where the derivative is ``slope``, on the piece that contains ``near``.
+        """Where the derivative is ``slope``, on the piece inside which ``near`` lies.
 
-        Anything, infinities included, if it is nowhere.
+        Anything, infinities included, if it is nowhere.  Left out if there is no formula.
         """
         raise NotImplementedError
 
@@ -234,7 +237,7 @@ class Curve:
             bend = torch.where(here, place, bend)
             several = several | (here if place in self.kinks else here & one)
             one = one | here
-        if len(places) == 1 and not self.kinks:
+        if len(places) == 1 and places[0] not in self.kinks:
             return Bent(one, None, bend)
         return Bent(one & ~several, several, bend)
 
@@ -310,9 +313,21 @@ class Curve:
             if piece == convex:
                 low = lower.clamp(first, last)
                 high = upper.clamp(first, last)
-                point = self.at_slope(slope, 0.5 * low + 0.5 * high)
+                point = self._parallel(slope, low, high)
                 point = torch.where(point.isnan(), low, point)
                 yield point.clamp(min=low, max=high)
+
+    def _parallel(self, slope: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Where the derivative is ``slope``, if it is so between two points of a piece."""
+        if self.explicit:
+            return self.at_slope(slope, 0.5 * low + 0.5 * high)
+        low, high = (end.clamp(*self.core) for end in (low, high))
+
+        def excess(x: Tensor) -> tuple[Tensor, Tensor]:
+            here = self.derivatives(x)
+            return here.slope - slope, here.curvature
+
+        return root(excess, low, high, 0.5 * low + 0.5 * high)
 
     def split_point(self, lower: Tensor, upper: Tensor) -> Tensor:
         """The bend nearest to the middle where one is well inside, else the middle.
@@ -327,7 +342,7 @@ class Curve:
         low, high = torch.maximum(low, -reach), torch.minimum(high, reach)
         middle, room = 0.5 * low + 0.5 * high, (high - low) / 16
         point, distance = middle, torch.full_like(middle, inf)
-        for bend in self.bends:
+        for bend in dict.fromkeys((*self.bends, *self.kinks)):
             away = (middle - bend).abs()
             good = (low + room < bend) & (bend < high - room) & (away < distance)
             point, distance = torch.where(good, bend, point), torch.where(good, away, distance)
@@ -390,11 +405,11 @@ class Curve:
         chord = ends.chord()
         under, over = ends.through(chord)
         plain = ~one if several is None else ~(one | several)
-        to_left, from_right = self._touching(ends, one, torch.where(one, bend, middle))
         # Where the chord meets the curve at an end from its hollow side, no tangent through
         # the other end touches before.
         left = one & ((ends.at_lower.slope < chord) == first)
         right = one & ((ends.at_upper.slope < chord) == first)
+        to_left, from_right = self._touching(ends, left, right, bend)
         slopes, intercepts = (chord, chord), (under, over)
         if several is not None and bool(several.any()):
             slopes, intercepts = self._sampled(lower, upper, several, slopes, intercepts)
@@ -419,28 +434,52 @@ class Curve:
             ),
         )
 
-    def _touching(self, ends: _Ends, one: Tensor, bend: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the tangent through the upper end touches left of the bend, and mirrored.
+    def _touching(
+        self, ends: _Ends, left: Tensor, right: Tensor, bend: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where tangents through the upper end touch left of the bend, and mirrored.
 
-        With no bend inside it is the upper end itself, and the lower end.  The tangent's
-        slope is the greatest of ``(f(t) - f(a)) / (t - a)`` (or the least), so from a
-        chord's slope to the tangent parallel to it, and on to the chord to where that one
-        touches, is Newton's method for a convex equation (Dinkelbach, *On nonlinear
+        Only for the given intervals; of others the upper end itself, and the lower one.
+        """
+        shape = bend.shape
+        lower, upper, bend = (part.reshape(-1) for part in (ends.lower, ends.upper, bend))
+        first, second = (part.reshape(-1).nonzero()[:, 0] for part in (left, right))
+        both = torch.cat([first, second])
+        points = self._touch(
+            torch.cat([upper[first], lower[second]]),
+            bend[both],
+            torch.cat([lower[first], upper[second]]),
+        )
+        found = upper.index_copy(0, first, points[: len(first)])
+        mirrored = lower.index_copy(0, second, points[len(first) :])
+        return found.view(shape), mirrored.view(shape)
+
+    def _touch(self, far: Tensor, bend: Tensor, near: Tensor) -> Tensor:
+        """Where the tangent through the curve at ``far`` touches between a bend and ``near``.
+
+        The tangent's slope is the greatest of ``(f(t) - f(a)) / (t - a)``, or the least.  So
+        from a chord's slope to the tangent parallel to it, and on to the chord to where that
+        one touches, is Newton's method for a convex equation (Dinkelbach, *On nonlinear
         fractional programming*, 1967): from the second step on, points come from the valid
         side.  Near the bend, where the function is like a cubic, the solution is half as far
-        away as the end that the tangent goes through.
+        away as ``far``.
         """
-        far = torch.stack([ends.upper, ends.lower])
-        height = torch.stack([ends.at_upper.value, ends.at_lower.value])
-        near = torch.stack([ends.lower, ends.upper])
-        least, most = torch.minimum(bend, near), torch.maximum(bend, near)
-        point = torch.minimum(torch.maximum(1.5 * bend - 0.5 * far, least), most)
+        low, high = torch.minimum(bend, near), torch.maximum(bend, near)
+        point = torch.minimum(torch.maximum(1.5 * bend - 0.5 * far, low), high)
+        height = self.value(far)
+        if not self.explicit:
+            low, high = (end.clamp(*self.core) for end in (low, high))
+
+            def excess(x: Tensor) -> tuple[Tensor, Tensor]:
+                here = self.derivatives(x)
+                return here.slope * (x - far) + height - here.value, here.curvature * (x - far)
+
+            return root(excess, low, high, torch.minimum(torch.maximum(point, low), high))
+        inside = 0.5 * bend + 0.5 * near
         for _ in range(self.steps):
             slope = (self.value(point) - height) / (point - far)
-            point = self.at_slope(slope, near)
-            point = torch.minimum(torch.maximum(point, least), most)
-        point = torch.where(point.isnan(), near, point)
-        return torch.where(one, point[0], ends.upper), torch.where(one, point[1], ends.lower)
+            point = torch.minimum(torch.maximum(self.at_slope(slope, inside), low), high)
+        return torch.where(point.isnan(), near, point)  # widths of a few roundings
 
     def _sampled(
         self,
@@ -471,7 +510,10 @@ class Curve:
     ) -> _Side:
         """Tangents at points from ``first`` to ``last``; fixed lines where not ``tangent``."""
         if self.margin:
-            first = first + self.margin * (last - first)
+            room = self.margin * (last - first)
+            first, last = first + room, last - room
+        if self.kinks:  # derivatives are those from the right
+            last = torch.maximum(first, torch.minimum(last, ends.upper.nextafter(ends.lower)))
         if self.core[1] < inf:
             last = torch.maximum(first, last.clamp(max=self.core[1]))
         if self.core[0] > -inf:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-SAMPLES = 17
+HALF = 8
+"""Intervals between samples on either side of the middle."""
 
 
 def slopes_at_middle(
@@ -15,34 +16,27 @@ def slopes_at_middle(
 ) -> tuple[Tensor, Tensor]:
     """Slopes at the middle of the lower and of the upper hull of equidistant samples.
 
-    Of all chords from a sample left of the middle to one right of it, that which is lowest
-    (highest) at the middle.
+    Where the hull has a corner there, the mean of its slopes on either side.
 
     Args:
         value: the function.
         lower, upper: ``(k,)``, finite, as are the function's values.
     """
-    half = SAMPLES // 2
-    share = torch.linspace(0, 1, SAMPLES, device=lower.device, dtype=lower.dtype)[:, None]
+    share = torch.linspace(0, 1, 2 * HALF + 1, device=lower.device, dtype=lower.dtype)[:, None]
     samples = value(lower + share * (upper - lower))
-    left = torch.arange(half, 0, -1, device=lower.device, dtype=lower.dtype)[:, None]
-    right = torch.arange(1, half + 1, device=lower.device, dtype=lower.dtype)[:, None]
-    step = (upper - lower) / (SAMPLES - 1)
-    found = []
-    for sign in (1.0, -1.0):
-        best: Tensor | None = None
-        slope: Tensor | None = None
-        for back in range(half):  # all left samples against one right one at a time
-            end, away = sign * samples[half + 1 + back], right[back]
-            rise = (end - sign * samples[:half]) / (left + away)
-            level, number = (end - away * rise).min(0)
-            own = rise.gather(0, number[None])[0]
-            if best is None or slope is None:
-                best, slope = level, own
-            else:
-                slope = torch.where(level < best, own, slope)
-                best = torch.minimum(level, best)
-        if slope is None:
-            raise ValueError("too few samples")
-        found.append(sign * slope / step)
-    return found[0], found[1]
+    step = (upper - lower) / (2 * HALF)
+    return _slope(samples) / step, -_slope(-samples) / step
+
+
+def _slope(samples: Tensor) -> Tensor:
+    """Slope per sample of the lower hull of ``(17, k)`` at its middle."""
+    left, middle, right = samples[:HALF], samples[HALF], samples[HALF + 1 :]
+    ahead = torch.arange(1, HALF + 1, device=samples.device, dtype=samples.dtype)[:, None]
+    back = ahead.flip(0)
+    least = middle
+    for end, away in zip(right, range(1, HALF + 1), strict=True):
+        chords = end - away * ((end - left) / (back + away))
+        least = torch.minimum(least, chords.amin(0))
+    steepest = ((least - left) / back).amax(0)
+    flattest = ((right - least) / ahead).amin(0)
+    return 0.5 * steepest + 0.5 * flattest

@@ -60,7 +60,7 @@ def mean(call: Call) -> Operand:
     return call.builder.scale(summed, real(share, summed.kind))
 
 
-@operator("Identity")
+@operator("Identity", integers=True)
 def identity(call: Call) -> Operand:
     return call.operand(0)
 

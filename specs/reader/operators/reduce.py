@@ -60,7 +60,7 @@ def global_average_pool(call: Call) -> Operand:
     return mean_over(call.builder, x, axes, (*x.shape[:2], *(1 for _ in axes)))
 
 
-@operator("ReduceMax", "ReduceMin", "GlobalMaxPool")
+@operator("ReduceMax", "ReduceMin", "GlobalMaxPool", integers=True)
 def reduce_extreme(call: Call) -> Operand:
     if call.node.op_type == "GlobalMaxPool":
         x = call.operand(0)

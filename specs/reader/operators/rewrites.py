@@ -51,12 +51,12 @@ def absolute(call: Call) -> Operand:
     return bent(call.builder, x, Constant(np.array(-1.0), x.kind))
 
 
-@operator("Max")
+@operator("Max", integers=True)
 def maximum(call: Call) -> Operand:
     return _extreme(call, larger)
 
 
-@operator("Min")
+@operator("Min", integers=True)
 def minimum(call: Call) -> Operand:
     return _extreme(call, smaller)
 
@@ -111,7 +111,7 @@ def larger(builder: Builder, left: Operand, right: Operand) -> Operand:
         return real(rounding.maximum(left.enclosure, right.enclosure), left.kind)
     if isinstance(left, Constant):
         left, right = right, left
-    right = _shareable(builder, right)
+    right = shareable(builder, right)
     return builder.add(right, builder.relu(builder.subtract(left, right)))
 
 
@@ -124,7 +124,7 @@ def smaller(builder: Builder, left: Operand, right: Operand) -> Operand:
         return builder.negate(opposite)
     if isinstance(left, Constant):
         left, right = right, left
-    right = _shareable(builder, right)
+    right = shareable(builder, right)
     return builder.subtract(right, builder.relu(builder.subtract(right, left)))
 
 
@@ -167,7 +167,7 @@ def _extreme(call: Call, combine: Callable[[Builder, Operand, Operand], Operand]
     return tree(functools.partial(combine, call.builder), wide)
 
 
-def _shareable(builder: Builder, operand: Operand) -> Operand:
+def shareable(builder: Builder, operand: Operand) -> Operand:
     """An operand that is used twice: a node, unless it only moves entries."""
     if isinstance(operand, Variable) and not operand.affine.is_view:
         return builder.finished(operand)
