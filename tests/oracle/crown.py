@@ -18,7 +18,7 @@ import sys
 import tempfile
 import types
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -106,13 +106,10 @@ class Oracle:
             ask = self._ask(low, high, known or {})
             return _ends(self._module.compute_bounds(**ask, C=torch.tensor(rows)[None]))
 
-    def preactivations(self, kind: str) -> list[str]:
-        """The tensors that activations of a kind ("Relu", "Sigmoid", ...) read, in order."""
-        return [
-            node.inputs[0].name
-            for node in self._module._modules.values()
-            if type(node).__name__ == f"Bound{kind}"
-        ]
+    def preactivations(self, kinds: Collection[str]) -> list[tuple[str, str]]:
+        """Activations of these kinds ("Relu", "Exp", ...) in order, with what they read."""
+        nodes = [(type(n).__name__[len("Bound") :], n) for n in self._module._modules.values()]
+        return [(kind, node.inputs[0].name) for kind, node in nodes if kind in kinds]
 
     def layer(self, tensor: str, low: Array, high: Array, known: Mapping[str, Ends]) -> Layer:
         """Bounds of a pre-activation, given those of the ones before it."""
