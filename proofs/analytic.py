@@ -30,9 +30,13 @@ class Analytic:
         """Bounds of the value (order 0) or derivative (1) at finite floats."""
         return self._table.enclose(x, order)
 
-    def near(self, x: FloatArray, order: int = 0) -> FloatArray:
-        """The same, unproved and for guesses only; 0 where it is undefined."""
-        return self._table.approximate(x, order)[0]
+    def value(self, x: FloatArray) -> FloatArray:
+        """The value in plain floats, for guesses only; 0 where it is undefined."""
+        return self._table.approximate(np.nan_to_num(x), 0)[0]
+
+    def derivative(self, x: FloatArray) -> FloatArray:
+        """The derivative, likewise."""
+        return self._table.approximate(np.nan_to_num(x), 1)[0]
 
     def integers(self, x: Objects, bits: int, order: int) -> tuple[Objects, Objects]:
         """Bounds at ``x / 2 ** bits`` as integers in the same units, or infinite floats."""

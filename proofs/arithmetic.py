@@ -170,6 +170,10 @@ class Arithmetic(Protocol):
         """An offset and its radius as numbers; ``None`` if it is zero."""
         ...
 
+    def floor(self, x: Numbers) -> Numbers:
+        """The greatest integers at most ``x``, exactly."""
+        ...
+
     def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
         """Bounds of a function (order 0) or its derivative (1) at finite numbers.
 

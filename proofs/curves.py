@@ -19,11 +19,10 @@ from proofs.analytic import Analytic
 from proofs.arithmetic import Arithmetic, Interval, Numbers
 from proofs.domains import Mask, everywhere, from_zero
 from proofs.extremes import Extremes, Guess, Piece, finite
-from proofs.slopes import Map, default_slopes, root
+from proofs.slopes import Map, default_slopes, root, up_to
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 
-STEEPEST = 2.0**60
 AWAY = 2.0**-100
 
 
@@ -62,8 +61,7 @@ class Curve:
 
     def usable_slopes(self, hints: FloatArray) -> FloatArray:
         """Any finite slope up to ``2 ** 60``; a NaN becomes 0."""
-        known = np.nan_to_num(hints, nan=0.0, posinf=STEEPEST, neginf=-STEEPEST)
-        return np.asarray(np.clip(known, -STEEPEST, STEEPEST), dtype=np.float64)
+        return up_to(2.0**60, hints)
 
     def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tangents and chords; see ``proofs/slopes.py``."""

@@ -145,6 +145,9 @@ class Exact:
         centre = self.lift_down(offset.value)
         return centre, np.maximum(high - centre, centre - low)
 
+    def floor(self, x: Numbers) -> Numbers:
+        return (x >> BITS) << BITS
+
     def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
         return function.integers(x, BITS, order)
 

@@ -162,6 +162,9 @@ class Outward:
         radius = np.zeros(offset.shape) if offset.radius is None else offset.radius
         return offset.value, radius
 
+    def floor(self, x: Numbers) -> Numbers:
+        return np.floor(x)
+
     def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
         return function.floats(x, order)
 

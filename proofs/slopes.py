@@ -16,6 +16,7 @@ Signs = npt.NDArray[np.int64]
 
 NEITHER = 2
 STEPS = 60
+PATIENCE = 5
 SAMPLES = 16
 """Intervals between the samples from which slopes are taken where there is no rule."""
 
@@ -37,6 +38,12 @@ class Shape(Protocol):
 
     @property
     def derivative(self) -> Map: ...
+
+
+def up_to(limit: float, hints: FloatArray) -> FloatArray:
+    """Hints with NaN made 0 and what is beyond a limit made that limit."""
+    known = np.nan_to_num(hints, nan=0.0, posinf=limit, neginf=-limit)
+    return np.asarray(np.clip(known, -limit, limit), dtype=np.float64)
 
 
 def default_slopes(shape: Shape, lower: FloatArray, upper: FloatArray) -> Slopes:
@@ -71,12 +78,13 @@ def default_slopes(shape: Shape, lower: FloatArray, upper: FloatArray) -> Slopes
 def _turns(shape: Shape) -> tuple[FloatArray, Signs]:
     """The bends at which one shape ends and another begins, and the shapes in between."""
     turns, runs = [], [shape.curvatures[0]]
-    for bend, before, after in zip(
-        shape.bends, shape.curvatures, shape.curvatures[1:], strict=False
-    ):
-        if before != after or bend in shape.corners:
+    for bend, after in zip(shape.bends, shape.curvatures[1:], strict=True):
+        before = runs[-1]
+        if bend in shape.corners or after is None or before is None or after * before < 0:
             turns.append(bend)
             runs.append(after)
+        else:  # a linear piece goes with its neighbour
+            runs[-1] = after or before
     return np.array(turns), np.array([NEITHER if run is None else run for run in runs])
 
 
@@ -151,16 +159,24 @@ def root(function: Map, start: FloatArray, end: FloatArray) -> FloatArray:
     a, b = start, end
     at_a, at_b = function(a), function(b)
     best, at_best = b, np.abs(at_b)
+    idle = 0
     for step in range(STEPS):
-        falsi, middle = b - at_b * ((b - a) / (at_b - at_a)), 0.5 * a + 0.5 * b
-        inside = np.abs(falsi - middle) <= 0.5 * np.abs(b - a)
+        falsi, middle = b - at_b * ((b - a) / (at_b - at_a)), _middle(a, b)
+        inside = (falsi >= np.minimum(a, b)) & (falsi <= np.maximum(a, b))
         x = np.where(inside & (step % 3 < 2), falsi, middle)
         at_x = function(x)
         better = np.abs(at_x) < at_best
-        if not better.any() and step % 3 < 2:
+        idle = 0 if better.any() else idle + 1
+        if idle > PATIENCE:
             break
         best, at_best = np.where(better, x, best), np.where(better, np.abs(at_x), at_best)
         crossed = (at_x > 0) != (at_b > 0)
         a, at_a = np.where(crossed, b, a), np.where(crossed, at_b, 0.5 * at_a)
         b, at_b = x, at_x
     return best
+
+
+def _middle(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Halfway; in a long interval halfway on a logarithmic scale."""
+    long = np.abs(b - a) > 8.0
+    return np.where(long, np.sinh(0.5 * np.arcsinh(a) + 0.5 * np.arcsinh(b)), 0.5 * a + 0.5 * b)

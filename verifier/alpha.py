@@ -258,7 +258,7 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
     Returns:
         Bounds ``(R,)`` and multipliers of the last step of each row.
     """
-    count = len(problem)
+    net, count = problem.net, len(problem)
     shared = len(start.alpha) == 1 and count > 1
     current, result = start.map(torch.clone), start.map(torch.clone)
     best = problem.low.new_full((count,), -float("inf"))
@@ -282,7 +282,8 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
             current, adam = current.take(keep), adam.take(keep)
             found = _take(found, keep)
         decay = effort.decay**step
-        adam.ascend(current, _gradient(relaxed, current, found, shared), effort, decay, found)
+        gradient = _gradient(relaxed, current, found, shared)
+        adam.ascend(net, current, gradient, effort, decay, found)
     return best, result
 
 
@@ -304,6 +305,7 @@ class _Adam:
 
     def ascend(
         self,
+        net: TorchNetwork,
         current: Multipliers,
         gradient: Multipliers,
         effort: Effort,
@@ -321,8 +323,7 @@ class _Adam:
         if alpha is not None:
             current.alpha.add_(alpha, alpha=effort.rate * decay).clamp_(0.0, 1.0)
         if current.beta is not None and beta is not None:
-            largest = [m.abs().amax(-1) for m in found.trace.values() if m.shape[-1]]
-            scale = torch.stack(largest).mean(0)[:, None] if largest else 1.0
+            scale = _reaching(net, found)
             current.beta.add_(beta * scale, alpha=effort.beta_rate * decay).clamp_(min=0.0)
         if current.weights is not None and weights is not None:
             current.weights.add_(weights, alpha=0.1 * decay).clamp_(min=0.0)
@@ -340,6 +341,28 @@ class _Adam:
         second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
         scale = (1 - 0.99**self._steps) ** 0.5 / (1 - 0.9**self._steps)
         return first * scale / second.sqrt().add_(1e-10)
+
+
+def _reaching(net: TorchNetwork, found: Bounded) -> Tensor:
+    """The size of the coefficients that reach the neurons, ``(R, 1)`` or ``(R, N)``.
+
+    Between Relus one for all will do; elsewhere tensors differ by orders of magnitude.
+    """
+    if net.bends_at_zero:
+        largest = [m.abs().amax(-1) for m in found.trace.values() if m.shape[-1]]
+        like = found.constant
+        return (torch.stack(largest).mean(0) if largest else torch.ones_like(like))[:, None]
+    scale = found.constant.new_zeros(len(found.constant), net.neuron_count)
+    for number, matrix in found.trace.items():
+        node, lines = net.function(number), found.lines[number]
+        pairs = [(lines.lower_slope, lines.upper_slope), lines.second]
+        for source, pair in zip(node.sources, pairs, strict=False):
+            if pair is not None and matrix.shape[-1]:
+                steep = torch.maximum(pair[0].abs(), pair[1].abs())
+                reaching = (matrix.abs() * steep).amax(-1, keepdim=True)
+                where = net.neurons[source]
+                scale[:, where] = torch.maximum(scale[:, where], reaching)
+    return scale
 
 
 def _gradient(relaxed: _Relaxed, current: Multipliers, found: Bounded, shared: bool) -> Multipliers:

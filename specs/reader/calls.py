@@ -102,6 +102,13 @@ class Call:
         found = self._read(name, AttributeProto.FLOATS)
         return None if found is None else tuple(found.floats)
 
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """An attribute that is a list of strings."""
+        found = self._read(name, AttributeProto.STRINGS)
+        if found is None:
+            return None
+        return tuple(text.decode("utf-8", "replace") for text in found.strings)
+
     def stored(self, name: str) -> TensorProto | None:
         """An attribute that is a tensor."""
         found = self._read(name, AttributeProto.TENSOR)

@@ -243,7 +243,13 @@ def test_other_opsets_are_refused(opset: int) -> None:
         read_model_bytes(serialised(chain(node("Relu", "x")), opset), None, "m")
 
 
-NEW_ATTRIBUTES = {"Cast": {"round_mode"}, "Range": {"stash_type"}, "SpaceToDepth": {"mode"}}
+NEW_ATTRIBUTES = {
+    "Cast": {"round_mode"},
+    "DequantizeLinear": {"output_dtype"},
+    "QuantizeLinear": {"precision"},
+    "Range": {"stash_type"},
+    "SpaceToDepth": {"mode"},
+}
 """Read since the rules were held against opset 21; the others have no new attributes."""
 
 

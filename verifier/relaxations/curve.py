@@ -120,6 +120,7 @@ class _Side:
         if point is None or self.first is None or self.last is None:
             return None, None
         rate = (self.last - self.first) * self.curve.derivatives(point).curvature
+        rate = rate.nan_to_num(0.0, HUGE, -HUGE)  # the curvature may overflow
         return rate, -point * rate
 
     def _point(self, parameter: Tensor) -> Tensor | None:
@@ -337,9 +338,10 @@ class Curve:
         low, high = (end.clamp(*self.core) for end in (lower, upper))
         outside = low >= high
         low, high = torch.where(outside, lower, low), torch.where(outside, upper, high)
-        # Unbounded intervals are cut where their other end's size is doubled.
+        # An unbounded side is cut where the other end's size is doubled.
         reach = 1.0 + 2.0 * torch.minimum(low.abs(), high.abs()).clamp(max=HUGE)
-        low, high = torch.maximum(low, -reach), torch.minimum(high, reach)
+        low = torch.where(low.isinf(), -reach, low)
+        high = torch.where(high.isinf(), reach, high)
         middle, room = 0.5 * low + 0.5 * high, (high - low) / 16
         point, distance = middle, torch.full_like(middle, inf)
         for bend in dict.fromkeys((*self.bends, *self.kinks)):
@@ -479,7 +481,7 @@ class Curve:
         for _ in range(self.steps):
             slope = (self.value(point) - height) / (point - far)
             point = torch.minimum(torch.maximum(self.at_slope(slope, inside), low), high)
-        return torch.where(point.isnan(), near, point)  # widths of a few roundings
+        return torch.where(point.isnan(), bend, point)  # roundings apart from the far end
 
     def _sampled(
         self,

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from verifier.relaxations import Lines, Rates
 
+HUGE = 1e37
+"""Stands for infinity, which would make chords NaN."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Free:
@@ -59,6 +62,7 @@ class Relu:
 
     def hinted(self, lower: Tensor, upper: Tensor, slope: Tensor) -> Lines:
         """Lines with the given lower slopes in [0, 1] where the neuron is unstable."""
+        lower, upper = lower.clamp(min=-HUGE), upper.clamp(max=HUGE)
         active = (lower >= 0).to(lower.dtype)
         tiny = torch.finfo(lower.dtype).tiny  # the width may be 0 where neurons are stable
         unstable = ((lower < 0) & (upper > 0)).to(lower.dtype)
@@ -74,6 +78,7 @@ class Relu:
         self, lower: Tensor, upper: Tensor, below: Tensor, above: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The extremes lie at the ends, or at 0."""
+        lower, upper = (end.clamp(-HUGE, HUGE) for end in (lower, upper))
         ends = (lower, upper, torch.zeros_like(lower).clamp(min=lower, max=upper))
         under, over = ([x.clamp(min=0) - s * x for x in ends] for s in (below, above))
         least = torch.minimum(torch.minimum(under[0], under[1]), under[2])

@@ -9,6 +9,7 @@ a steepest one, and the intercept follows from the four corners where slopes cha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from torch import Tensor
@@ -163,16 +164,28 @@ class Stairs:
         self, lower: Tensor, upper: Tensor, below: Tensor, above: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Intercepts for given slopes."""
-        under, over = self._corners(lower, torch.maximum(lower, upper))
-        return under.touch(below)[0], over.touch(above)[0]
+        finite = (upper - lower).isfinite()
+        low, high = (torch.where(finite, end, 0.0) for end in (lower, upper))
+        under, over = self._corners(low, torch.maximum(low, high))
+        ends = self.image(lower, upper)
+        found = []
+        for side, slope, end, none in zip(
+            (under, over), (below, above), ends, (-inf, inf), strict=True
+        ):
+            outside = torch.where(slope == 0, end, none)
+            found.append(torch.where(finite, side.touch(slope)[0], outside))
+        return found[0], found[1]
 
     def split_point(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """A step near the middle, or the middle if there is none inside."""
+        """The step nearest to the middle, or the middle if there is none inside."""
         middle = (0.5 * lower + 0.5 * upper).nan_to_num(0.0, 0.0, 0.0)
-        point = middle
+        middle = middle.clamp(min=lower.clamp(max=STEEPEST), max=upper.clamp(min=-STEEPEST))
+        point, distance = middle, torch.full_like(middle, inf)
         for step in (self.last(middle), self.first(middle)):
-            point = torch.where((step > lower) & (step < upper), step, point)
-        return point.clamp(min=lower.clamp(min=-STEEPEST), max=upper.clamp(max=STEEPEST))
+            away = (step - middle).abs()
+            good = (step > lower) & (step < upper) & (away < distance)
+            point, distance = torch.where(good, step, point), torch.where(good, away, distance)
+        return point
 
     def _corners(self, lower: Tensor, upper: Tensor) -> tuple[_Corners, _Corners]:
         """Of the limits at a step on the interval's edge only that from inside counts."""

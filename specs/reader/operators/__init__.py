@@ -15,6 +15,7 @@ MODULES = (
     "normalization",
     "products",
     "quantized",
+    "recurrent",
     "reduce",
     "resize",
     "rewrites",

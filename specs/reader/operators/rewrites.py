@@ -88,10 +88,16 @@ def hard_sigmoid(call: Call) -> Operand:
     x = call.operand(0)
     slope = call.float("alpha", float(np.float32(0.2)))
     shift = call.float("beta", 0.5)
-    line = call.builder.scale(x, Constant(np.array(slope), x.kind))
-    line = call.builder.add(line, Constant(np.array(shift), x.kind))
+    return hard_sigmoid_of(call.builder, x, slope, shift)
+
+
+def hard_sigmoid_of(builder: Builder, x: Operand, slope: float, shift: float) -> Operand:
+    """``min(max(slope * x + shift, 0), 1)``."""
+    require_real(x)
+    line = builder.scale(x, Constant(np.array(slope), x.kind))
+    line = builder.add(line, Constant(np.array(shift), x.kind))
     ends = [Constant(np.array(end), x.kind) for end in (0.0, 1.0)]
-    return clipped(call.builder, line, *ends)
+    return clipped(builder, line, *ends)
 
 
 def bent(builder: Builder, x: Operand, slope: Constant) -> Operand:
