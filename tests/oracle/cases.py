@@ -24,6 +24,9 @@ TANGENTS = """
     Where an interval has the inflection inside, our tangent is at the middle if it may, the
     oracle's as near to the inflection as it may.  Tighter bounds change lines, too."""
 
+WAVES = """
+    Between inflections the oracle's tangent is parallel to the chord, ours is at the middle."""
+
 EXPONENTIALS = """
     Below, the oracle's tangent is at the middle, but at most 0.99 above the lower end, where
     it then is positive; ours is at the middle."""
@@ -67,6 +70,7 @@ SAME_LINES = (
     Case("residual", models.residual, {0.1: 0.039, 0.5: 0.024}, FLIPS),
     Case("average pool", models.pooled("AveragePool")),
     Case("reciprocal", models.through("Reciprocal", shift=2.0), {0.5: 0.0013}, FLIPS),
+    Case("logarithm", models.through("Log", shift=2.0), {0.1: 0.00044, 0.5: 0.00035}, FLIPS),
 )
 """Both relax these alike, so that they agree layer by layer."""
 
@@ -95,6 +99,24 @@ OTHER_LINES = (
         models.feedforward(4, 8, 8, 3, activation="Tanh"),
         {0.1: 0.0003, 0.5: 0.031},
         TANGENTS,
+    ),
+    Case(
+        "atan",
+        models.feedforward(4, 8, 8, 3, activation="Atan"),
+        {0.1: 0.00033, 0.5: 0.0088},
+        TANGENTS,
+    ),
+    Case(
+        "sine",
+        models.feedforward(4, 8, 8, 3, activation="Sin"),
+        {0.02: 0.00039, 0.1: 0.0065, 0.5: 0.064},
+        WAVES,
+    ),
+    Case(
+        "cosine",
+        models.feedforward(4, 8, 8, 3, activation="Cos"),
+        {0.02: 0.0003, 0.1: 0.0063, 0.5: 0.12},
+        WAVES,
     ),
     Case("exp", models.through("Exp"), {0.5: 0.043}, EXPONENTIALS),
     Case("square", models.squares, {0.02: 0.014, 0.1: 0.081, 0.5: 0.12}, SQUARES),

@@ -12,6 +12,8 @@ of the oracle's width and why; a share that has grown fails, and so does one tha
 from __future__ import annotations
 
 import csv
+import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +46,7 @@ SEEDS = range(4)
 
 COMPUTE = {"search": by_search, "outward": by_kernel("outward"), "exact": by_kernel("exact")}
 FAST = ("search", "outward")
-FUNCTIONS = {"relu": "Relu", "reciprocal": "Reciprocal"}
+FUNCTIONS = {"relu": "Relu", "reciprocal": "Reciprocal", "log": "Log"}
 """Those that both relax alike, by our names and the oracle's."""
 
 
@@ -254,3 +256,13 @@ def test_a_looseness_that_is_not_as_stated_is_refused(
         check_share(found, 10.0, stated, "a reason")
     check_share(found, 10.0, 0.25, "a reason")
     check_share(found, 0.5, 0.0, "")
+
+
+def test_what_the_oracle_needs_is_put_back() -> None:
+    before = set(sys.modules) & set(crown._stand_ins())
+    drawn(SAME_LINES[0], 0)[1].outputs(np.zeros((1, 4)))
+    assert set(sys.modules) & set(crown._stand_ins()) == before
+    assert not hasattr(torch._C.Node, "__getitem__")
+    assert torch.get_default_dtype() == torch.float32
+    assert "AUTOLIRPA_USE_FULL_C" not in os.environ
+    assert torch.is_grad_enabled()
