@@ -2,10 +2,10 @@
 
 Neither shares a line with ours: another reader, another bound propagation (Xu et al.,
 *Automatic perturbation analysis for scalable certified robustness and beyond*, 2020), in
-float64 here.  Both packages are older than the torch and the numpy that we use, and import
-packages of which nothing here is needed.  What that takes is undone as soon as it has served:
-stand-ins for modules while they are imported, and two names that torch has dropped while a
-model is converted.
+float64 here.  auto_LiRPA 0.3 is older than the torch and the numpy that we use, and both
+import packages of which nothing here is needed.  What that takes is undone as soon as it has
+served: stand-ins for modules while they are imported, and two names that torch has dropped
+while a model is converted.
 """
 
 from __future__ import annotations
