@@ -66,7 +66,8 @@ class Curve:
     def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tangents and chords; see ``proofs/slopes.py``."""
         defined = self.defined(lower, upper)
-        return default_slopes(self, np.where(defined, lower, 1.0), np.where(defined, upper, 1.0))
+        slopes = default_slopes(self, np.where(defined, lower, 1.0), np.where(defined, upper, 1.0))
+        return self.usable_slopes(slopes[0]), self.usable_slopes(slopes[1])
 
     def unstable(self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Mask:
         """Wherever an interval is neither a point nor inside a linear piece."""
