@@ -10,27 +10,33 @@ from typing import Any
 
 from flint import arb, ctx, fmpq
 
-Bounds = tuple[Fraction | float, Fraction | float]
-Reference = Callable[[Fraction], Bounds | None]
+Bounds = tuple[fmpq, fmpq]
+Reference = Callable[[fmpq], Bounds | None]
 """A lower and an upper bound of the value, equal where it is exact; ``None``: undefined."""
 
 PRECISION = 600
 LARGEST = 3000
-"""Beyond ``2 ** LARGEST`` a bound is infinite, below ``2 ** -LARGEST`` a value is about 0."""
+"""Beyond ``2 ** LARGEST`` a value has no upper bound, below ``2 ** -LARGEST`` it is about 0."""
+
+INFINITE = fmpq(1 << 5000)
+"""Stands for infinity: beyond all numbers that occur, and so is what is near to it."""
+
+ENDLESS = fmpq(1 << 4000)
+"""Only what stands for infinity is beyond."""
 
 
-def balls(formula: Callable[[Any], Any], defined: Callable[[Fraction], bool] | None = None):
+def balls(formula: Callable[[Any], Any], defined: Callable[[fmpq], bool] | None = None):
     """A reference from a formula in balls."""
 
     @functools.cache
-    def reference(x: Fraction) -> Bounds | None:
+    def reference(x: fmpq) -> Bounds | None:
         if defined is not None and not defined(x):
             return None
         before, ctx.prec = ctx.prec, PRECISION
         try:
-            value = formula(arb(fmpq(x.numerator, x.denominator)))
+            value = formula(arb(x))
             assert value.is_finite(), x
-            return _down(value), -_down(-value)
+            return _bounds(value)
         finally:
             ctx.prec = before
 
@@ -39,13 +45,27 @@ def balls(formula: Callable[[Any], Any], defined: Callable[[Fraction], bool] | N
 
 def exactly(formula: Callable[[Fraction], Fraction | int]) -> Reference:
     """A reference from exact arithmetic."""
-    return lambda x: (Fraction(formula(x)),) * 2
+
+    @functools.cache
+    def reference(x: fmpq) -> Bounds:
+        value = Fraction(formula(Fraction(int(x.p), int(x.q))))
+        return (fmpq(value.numerator, value.denominator),) * 2
+
+    return reference
 
 
-def _down(value: Any) -> Fraction | float:
-    if not abs(value) < arb((1, LARGEST)):
-        return Fraction(1 << LARGEST) if value > 0 else -math.inf
+def rational(value: float | Fraction) -> fmpq:
+    """A number as it stands, infinity as what stands for it."""
+    if value in (math.inf, -math.inf):
+        return INFINITE if value > 0 else -INFINITE
+    return fmpq(*value.as_integer_ratio())
+
+
+def _bounds(value: Any) -> Bounds:
     if abs(value) < arb((1, -LARGEST)):
-        return Fraction(0) if value >= 0 else Fraction(-1, 1 << LARGEST)
-    mantissa, exponent = map(int, value.lower().man_exp())
-    return mantissa * Fraction(2) ** exponent
+        small = fmpq(1, 1 << LARGEST)
+        return fmpq(0) if value >= 0 else -small, fmpq(0) if value <= 0 else small
+    if not abs(value) < arb((1, LARGEST)):
+        large = fmpq(1 << LARGEST)
+        return (large, INFINITE) if value > 0 else (-INFINITE, -large)
+    return value.lower().fmpq(), value.upper().fmpq()
