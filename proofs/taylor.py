@@ -9,7 +9,8 @@ sum of
 * the rounding of Horner's scheme and of the last addition, at most ``(2 k + 2) UNIT |b_k|``
   for each coefficient (Higham, *Accuracy and Stability*, section 5.1), and underflow.
 
-``t = (x - c) / h`` is exact: ``x`` and ``c`` share an exponent, ``h`` is a power of two.
+``t = (x - c) / h`` is exact: ``x`` and ``c`` share an exponent (or ``c`` is 0), and ``h`` is a
+power of two.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ UNIFORM = 10
 """Nor wider than ``2 ** -BITS`` where these are below ``2 ** UNIFORM``."""
 
 SMALLEST = -1014
-"""All arguments below ``2 ** SMALLEST`` of one sign are one cell."""
+"""Arguments below ``2 ** SMALLEST`` lie in a cell around 0."""
 
 UNIT = 2.0**-52  # twice the rounding error, so that the bound may be computed in floats
 UNDERFLOW = 2.0**-1070
@@ -141,8 +142,7 @@ def cell(x: float) -> tuple[float, float]:
     """Centre and half width of the cell of a finite float."""
     exponent = math.frexp(x)[1] - 1 if x else SMALLEST - 1
     if exponent < SMALLEST:
-        half = math.ldexp(1.0, SMALLEST - 1)
-        return math.copysign(half, x), half
+        return 0.0, math.ldexp(1.0, SMALLEST)  # no other centre makes t exact
     half = math.ldexp(1.0, exponent + int(SHIFT[exponent + 1023]) - 53)
     return math.copysign((abs(x) // (2 * half) * 2 + 1) * half, x), half
 
