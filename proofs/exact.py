@@ -230,6 +230,9 @@ def _ceil_shift(numbers: Any, bits: int) -> Any:
 def _floats(numbers: Numbers, direction: int) -> FloatArray:
     out = np.empty(numbers.size)
     for i, number in enumerate(numbers.flat):
+        if isinstance(number, float):  # infinite: the bound of a function
+            out[i] = number
+            continue
         try:
             value = math.ldexp(float(number), -BITS)
             if (int(math.ldexp(value, BITS)) - number) * direction < 0:

@@ -6,8 +6,9 @@ filled when first used: in balls, ``f(c + h t) = sum b_k t**k + r`` for ``|t| <=
 sum of
 
 * ``|r|`` and the rounding of every coefficient, computed with balls,
-* the rounding of Horner's scheme and of the last addition, at most ``(2 k + 2) UNIT |b_k|``
-  for each coefficient (Higham, *Accuracy and Stability*, section 5.1), and underflow.
+* the rounding of Horner's scheme and of the addition of a bound, at most ``(2 k + 2) UNIT
+  |b_k|`` for each coefficient (Higham, *Accuracy and Stability*, section 5.1), underflow, and
+  ``UNIT`` times the error itself.
 
 ``t = (x - c) / h`` is exact: ``x`` and ``c`` share an exponent (or ``c`` is 0), and ``h`` is a
 power of two.
@@ -177,10 +178,10 @@ def _encode(
     remainder = abs(whole[DEGREE + 1])
     size = sum(map(abs, rounded))
     good = bool(error <= size * UNIT + UNDERFLOW) and remainder.is_finite()
-    total = float_above(error + remainder + _rounding(rounded))
+    total = _total(error + remainder, rounded)
     if not total <= 8.0 * UNIT * size:  # the polynomial may be useless in a wide cell
         crude, spread = _rounded([values])
-        bound = float_above(spread + _rounding(crude))
+        bound = _total(spread, crude)
         if bound < total:
             rounded, total = crude + [0.0] * DEGREE, bound
     if math.isinf(total):
@@ -196,6 +197,11 @@ def _rounded(balls: list[Any]) -> tuple[list[float], Any]:
     for b, near in zip(balls, floats, strict=True):
         error += abs(b - near)
     return floats, error
+
+
+def _total(error: Any, coefficients: list[float]) -> float:
+    """With rounding: of Horner's scheme, and of adding this very bound to its result."""
+    return float_above((error + _rounding(coefficients)) * (1 + arb(UNIT)))
 
 
 def _rounding(coefficients: list[float]) -> float:

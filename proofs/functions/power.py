@@ -19,7 +19,7 @@ from specs.enclosure import FloatArray
 from specs.errors import UnsupportedOperatorError
 
 LARGEST = 64
-"""Exponents of a larger magnitude are refused."""
+"""Exponents of a larger magnitude are refused.  From about 16 on float bounds get loose."""
 
 
 def _repeated(x: Any, times: int) -> Any:

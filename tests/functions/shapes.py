@@ -110,7 +110,7 @@ def check_bend(rule, formula, bend: float, left: int) -> None:
     assert derivative(formula, exact - radius, 2) * left > 0, (bend, "lies farther off")
     assert derivative(formula, exact + radius, 2) * left < 0, (bend, "lies farther off")
     third = abs(derivative(formula, exact + arb(0, 1) * 2 * radius, 3))
-    assert third * radius * radius / 2 <= arb(rule.slack), (bend, "costs more than the slack")
+    assert third * radius * radius <= arb(rule.slack), (bend, "costs more than the slack")
 
 
 def check_joints(rule: Curve) -> None:

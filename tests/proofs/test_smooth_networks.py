@@ -84,3 +84,25 @@ def test_default_slopes_are_better_than_others():
         unsafe = at_least(0, top + (top - centre) * share)
         for checked in verdicts(query(made, [replace(case, unsafe=(unsafe,))]), None).values():
             assert checked.verdict == verdict
+
+
+@pytest.mark.parametrize("name", ["log", "reciprocal", "sqrt"])
+def test_that_a_function_is_defined_is_never_a_fact(name):
+    """Not even at the one point where the property speaks of its value."""
+    net = Net(1)
+    net.nodes.append(Univariate("f", (1,), 0, name))
+    net.dense(1, [[1.0]])
+    made = net.done()
+    for lower, verdict in ((-1, "invalid"), (1, "valid unsat")):
+        case = box_case([lower], [2], at_least(0, 100))
+        for checked in verdicts(query(made, [case]), None).values():
+            assert checked.verdict == verdict
+
+
+def test_what_overflows_is_unbounded():
+    net = Net(1)
+    net.nodes.append(Univariate("f", (1,), 0, "exp"))
+    made = net.done()
+    case = box_case([0], [2000], at_least(0, 10**400))
+    for checked in verdicts(query(made, [case]), None).values():
+        assert checked.verdict == "invalid"
