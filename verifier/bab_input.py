@@ -32,7 +32,6 @@ from verifier.branching import input_scores
 from verifier.combine import by_column, combine
 from verifier.memory import ran_out
 
-
 SMALL_BATCH, PATIENCE = 128, 10.0
 """Rounds of so few domains may take so many times longer: much of it is the same for more."""
 
