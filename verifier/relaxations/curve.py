@@ -103,6 +103,9 @@ class Curve:
     def inside(self, lower: Tensor, upper: Tensor) -> Bent:
         """The bends strictly inside intervals."""
         none = torch.zeros_like(lower, dtype=torch.bool)
+        if len(self.bends) == 1 and not self.kinks:
+            bend = torch.full_like(lower, self.bends[0])
+            return Bent((lower < bend) & (upper > bend), none, none, bend, bend)
         some, two, more = none, none, none
         first = second = torch.zeros_like(lower)
         for place in self.bends:

@@ -30,7 +30,7 @@ class Side:
     Attributes:
         derivatives: of the function.
         tangent: 1 where it is a tangent, else 0; ``None``: 1 everywhere.
-        first, last: ``None`` if it is a tangent nowhere; any point, twice, at fixed lines.
+        first, last: ``None`` if it is a tangent nowhere; the same point at fixed lines.
         middle: the default's tangent point; ``aim`` makes it the nearest one to a default
             that is no tangent.
         slope, intercept: of fixed lines, 0 at tangents; ``None``: 0 everywhere.

@@ -98,16 +98,17 @@ def relaxed(curve: Curve, lower: Tensor, upper: Tensor, *, default: bool = False
 
 
 def _ends(curve: Curve, lower: Tensor, upper: Tensor) -> _Ends:
-    """The intervals, with stand-ins where the function is not finite at their ends."""
+    """The intervals, with stand-ins where lines through their ends are not finite."""
     upper = torch.maximum(lower, upper)
     ends = _Ends(lower, upper, curve.derivatives(lower), curve.derivatives(upper))
     width = upper - lower
-    probe = ends.at_lower.value + ends.at_upper.value + ends.at_upper.slope + width
+    probe = ends.at_lower.value + ends.at_upper.value + width
+    probe = probe + ends.at_upper.slope * upper
     if curve.margin:  # an infinite derivative at the lower end does no harm
         narrow = width < torch.finfo(lower.dtype).tiny * 2.0**30
         probe = probe + torch.where(narrow, ends.at_lower.slope, 0.0)
     else:
-        probe = probe + ends.at_lower.slope
+        probe = probe + ends.at_lower.slope * lower
     defined = curve.defined(lower, upper) if curve.partial else None
     if bool(probe.sum().isfinite()) and (defined is None or bool(defined.all())):
         return ends
@@ -285,10 +286,11 @@ def _tangents(
         last = torch.maximum(first, last.clamp(max=curve.core[1]))
     if curve.core[0] > -inf:
         first = torch.minimum(last, first.clamp(min=curve.core[0]))
+    if tangent is not None:
+        last = torch.where(tangent, last, first)
     middle = torch.minimum(torch.maximum(ends.middle, first), last)
     if tangent is None or slope is None or intercept is None:
         return Side(curve.derivatives, None, first, last, middle)
-    first, last, middle = (torch.where(tangent, x, curve.home) for x in (first, last, middle))
     share = tangent.to(slope.dtype)
     rest = 1 - share
     return Side(curve.derivatives, share, first, last, middle, slope * rest, intercept * rest)
