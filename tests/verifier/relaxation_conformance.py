@@ -169,7 +169,8 @@ def check_free(truth: Truth, relaxation: Any) -> None:
 def check_start(truth: Truth, relaxation: Any) -> None:
     """The first parameters give the default lines.
 
-    With two bends inside, where the default comes from samples, only if its slope is in reach.
+    With two bends or a corner inside, where the default comes from samples, only if its slope
+    is in reach.
     """
     low, high = intervals(truth)
     bounds = tensors(low, high)
@@ -177,8 +178,9 @@ def check_start(truth: Truth, relaxation: Any) -> None:
     start = free.start()
     assert len(start) == relaxation.free
     assert all(bool(((s >= 0) & (s <= 1)).all()) for s in start)
-    bends = np.array(truth.bends).reshape(-1, 1, 1)
+    bends, corners = (np.reshape(b, (-1, 1, 1)) for b in (truth.bends, truth.corners))
     sure = ((low < bends) & (bends < high)).sum(0) < 2
+    sure &= ((low < corners) & (corners < high)).sum(0) < 1
     lines, default = arrays(free.lines(*start)), arrays(relaxation.default(*bounds))
     for side, share in zip((slice(2), slice(2, 4)), (*start, None), strict=False):
         within = sure if share is None else sure | ((share > 0) & (share < 1)).numpy()

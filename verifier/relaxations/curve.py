@@ -24,14 +24,15 @@ class Bent(NamedTuple):
     """What lies strictly inside intervals, all ``(..., n)``.
 
     Attributes:
-        one, two: where there are so many bends, without a kink.
-        more: where there are more, or a kink.
+        one, two, more: where there are so many bends.
+        kinked: where there are kinks among them.
         first, second: the bends, where there are so many.
     """
 
     one: Tensor
     two: Tensor
     more: Tensor
+    kinked: Tensor
     first: Tensor
     second: Tensor
 
@@ -41,8 +42,9 @@ class Curve:
 
     Attributes:
         bends: ascending: where convexity changes, among them ``poles``.
-        kinks: where the derivative may jump; no bends if it stays convex or concave there.
-        convex: by piece, from left to right, whether the function is convex there.
+        kinks: where the derivative may jump; bends if it falls there.
+        convex: by piece, from left to right, whether the function is convex there; linear
+            pieces beside a bend are not.
         extremes: where it has a local extreme, other than at a bend.
         domain: it is defined from here on, at this end itself if ``closed``.
         core: outside it is linear to about 1e-11 of its values, where it is so at all.
@@ -105,8 +107,8 @@ class Curve:
         none = torch.zeros_like(lower, dtype=torch.bool)
         if len(self.bends) == 1 and not self.kinks:
             bend = torch.full_like(lower, self.bends[0])
-            return Bent((lower < bend) & (upper > bend), none, none, bend, bend)
-        some, two, more = none, none, none
+            return Bent((lower < bend) & (upper > bend), none, none, none, bend, bend)
+        some, two, more, kinked = none, none, none, none
         first = second = torch.zeros_like(lower)
         for place in self.bends:
             if place in self.poles:
@@ -114,9 +116,9 @@ class Curve:
             here = (lower < place) & (upper > place)
             second = torch.where(here, place, second)
             first = torch.where(here & ~some, place, first)
-            more = more | here if place in self.kinks else more | (here & two)
-            some, two = some | here, two | (here & some)
-        return Bent(some & ~two & ~more, two & ~more, more, first, second)
+            kinked = kinked | here if place in self.kinks else kinked
+            some, two, more = some | here, two | (here & some), more | (here & two)
+        return Bent(some & ~two, two & ~more, more, kinked, first, second)
 
     def convex_at(self, x: Tensor) -> Tensor:
         """Whether the function is convex around points that are no bends."""

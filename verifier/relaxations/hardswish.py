@@ -13,7 +13,7 @@ class HardSwish(Curve):
     """A parabola between two concave kinks."""
 
     bends = kinks = (-3.0, 3.0)
-    convex = (True, True, True)
+    convex = (False, True, False)
     extremes = (-1.5,)
     core = (-6.0, 6.0)
 

@@ -36,7 +36,8 @@ class Sin(Curve):
         first = ((lower + room + self.phase) / pi).floor() + 1
         last = ((upper - room + self.phase) / pi).ceil() - 1
         number, bend = last - first, first * pi - self.phase
-        return Bent(number == 0, number == 1, number > 1, bend, bend + pi)
+        none = torch.zeros_like(lower, dtype=torch.bool)
+        return Bent(number == 0, number == 1, number > 1, none, bend, bend + pi)
 
     def convex_at(self, x: Tensor) -> Tensor:
         return self.value(x) < 0

@@ -6,7 +6,8 @@ at points from an end of the interval up to the tangent through the other end; w
 are none, the chord is (Zhang et al., CROWN, 2018).  With two, the tangents of the piece in
 the middle are valid between those through the ends.  The parameter of a line moves its
 tangent point through that range.  What is left, and kinks, get lines with the slopes of the
-hulls of samples, and accurate intercepts.
+hulls of samples, and accurate intercepts; so do the defaults wherever there are several bends
+or a kink.
 """
 
 from __future__ import annotations
@@ -163,27 +164,33 @@ def _bent(curve: Curve, ends: _Ends, default: bool) -> Sides:
     plain = ~(one | two | bent.more)
     below = (plain & convex) | _either(first, left, right)
     above = (plain & ~convex) | _either(first, right, left)
-    if several:
-        sampled = two | bent.more
-        if inner:
-            between = two & (inner[0] <= inner[1])
-            low, high = between & ~convex, between & convex
-            below_first, below_last, above_first, above_last = (
-                torch.where(here, point, other)
-                for here, point, other in (
-                    (low, inner[0], below_first),
-                    (low, inner[1], below_last),
-                    (high, inner[0], above_first),
-                    (high, inner[1], above_last),
-                )
+    special = two | bent.kinked
+    if inner:
+        between = two & (inner[0] <= inner[1])
+        low, high = between & ~convex, between & convex
+        below_first, below_last, above_first, above_last = (
+            torch.where(here, point, other)
+            for here, point, other in (
+                (low, inner[0], below_first),
+                (low, inner[1], below_last),
+                (high, inner[0], above_first),
+                (high, inner[1], above_last),
             )
-            below, above = below | low, above | high
-            # The hull on the other side is the chord if it leaves both ends outwards.
-            sampled = sampled & ~(two & (flat_left != convex) & (flat_right == convex))
+        )
+        # Above a kink, which is never convex, lines turn around it: no tangents.
+        below, above = below | low, (above | high) & ~bent.kinked
+        # The hull on the other side is the chord if it leaves both ends outwards.
+        fitting = two & (flat_left != convex) & (flat_right == convex)
+        sampled = bent.more | (special & ~fitting)
+    elif several:
+        sampled = bent.more | special
+        below, above = below & ~sampled, above & ~sampled
+    if several:
         slopes, intercepts = _sampled(curve, lower, upper, sampled, slopes, intercepts)
     under = _tangents(curve, ends, below_first, below_last, below, slopes.below, intercepts.below)
     over = _tangents(curve, ends, above_first, above_last, above, slopes.above, intercepts.above)
     if inner:
+        low, high = below & special, above & special
         under = replace(under, aim=partial(_aimed, curve, lower, upper, low, 0, under))
         over = replace(over, aim=partial(_aimed, curve, lower, upper, high, 1, over))
     return under, over
