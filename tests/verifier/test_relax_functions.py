@@ -6,6 +6,7 @@ from math import ceil, floor, inf, nan, pi, sqrt
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import erf as error_function
 from scipy.special import ndtr
 
@@ -90,8 +91,8 @@ BUMP = (-1, 1, -1)
 POSITIVE = {"span": (1e-3, 30.0), "core": (0.05, 4.0)}
 STEPS = {
     "pieces": (0,),
-    "span": (-12.0, 12.0),
-    "core": (-6.0, 6.0),
+    "span": (-8.0, 8.0),
+    "core": (-5.0, 5.0),
     "harmless": ("range too wide", "derivative of something else"),
 }
 RELU = ("rates of slopes alone",)  # its line below goes through 0
@@ -107,8 +108,8 @@ TRUTHS = (
     Truth("softplus", softplus, (1,)),
     Truth("log", np.log, (-1,), outside=((-1.0, 2.0), (0.0, 2.0), (-2.0, -1.0)), **POSITIVE),
     Truth("sqrt", np.sqrt, (-1,), outside=((-1.0, 2.0), (-2.0, -1.0)), **POSITIVE),
-    Truth("sin", np.sin, (1, -1) * 11, WAVE),
-    Truth("cos", np.cos, (-1, 1) * 11, tuple(b + pi / 2 for b in WAVE)),
+    Truth("sin", np.sin, (1, -1) * 11, WAVE, span=(-15.0, 15.0)),
+    Truth("cos", np.cos, (-1, 1) * 11, tuple(b + pi / 2 for b in WAVE), span=(-15.0, 15.0)),
     Truth("reciprocal", lambda x: 1 / x, (1,), outside=POLE, **POSITIVE),
     Truth("power", power(2), (1,), parameters=(2.0,)),
     Truth("power", power(3), parameters=(3.0,), **S_MIRRORED),
@@ -171,6 +172,26 @@ def test_every_function_is_tested() -> None:
 def test_functions_without_a_relaxation_are_refused(name: str, parameters: tuple) -> None:
     with pytest.raises(UnsupportedOperatorError):
         find(name, parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "low", "high"),
+    [
+        ("gelu", (), -4.0, 4.0),
+        ("silu", (), -6.0, 5.0),
+        ("sin", (), -1.0, 3.5),
+        ("hardswish", (), -5.0, 5.0),
+        ("hardswish", (), -4.0, 0.5),
+        ("selu", SELU, -3.0, 2.0),
+    ],
+)
+def test_lines_move_over_bends_and_kinks(name, parameters, low, high) -> None:
+    """Though the default has fixed lines there."""
+    ends = torch.tensor([[low]]).double(), torch.tensor([[high]]).double()
+    free = find(name, parameters).relaxed(*ends)
+    half = [torch.tensor([[0.5]]).double()] * 2
+    rates = free.rates(*half)
+    assert abs(float(rates.lower_slope)) + abs(float(rates.upper_slope)) > 0.05
 
 
 @pytest.mark.parametrize("truth", [t for t in TRUTHS if t.name in PROVED], ids=str)
