@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from proofs.analytic import Analytic
 from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
 from specs.linear import LinearMap
@@ -26,6 +27,15 @@ Interval = tuple[Numbers, Numbers]
 SLOPE_GRID = 2.0**40
 SLOPE_LIMIT = 2.0**10
 MAGNITUDE_LIMIT = 2.0**100
+
+
+def bounded(*intervals: Interval) -> npt.NDArray[np.bool_]:
+    """Where all ends are finite; in both arithmetics an infinite one is a float infinity."""
+    found: npt.NDArray[np.bool_] = np.asarray(True)
+    for lower, upper in intervals:
+        for end in (lower, upper):
+            found = found & np.asarray((end > -np.inf) & (end < np.inf), dtype=bool)
+    return found
 
 
 def usable_slopes(slopes: FloatArray) -> FloatArray:
@@ -158,6 +168,17 @@ class Arithmetic(Protocol):
 
     def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
         """An offset and its radius as numbers; ``None`` if it is zero."""
+        ...
+
+    def floor(self, x: Numbers) -> Numbers:
+        """The greatest integers at most ``x``, exactly."""
+        ...
+
+    def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
+        """Bounds of a function (order 0) or its derivative (1) at finite numbers.
+
+        Where there is none, or the function is not defined: an infinite float.
+        """
         ...
 
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.analytic import Analytic
 from proofs.arithmetic import MAGNITUDE_LIMIT, Interval, Numbers
 from proofs.entries import Entries
 from specs.enclosure import Enclosure, FloatArray
@@ -161,6 +162,12 @@ class Outward:
         radius = np.zeros(offset.shape) if offset.radius is None else offset.radius
         return offset.value, radius
 
+    def floor(self, x: Numbers) -> Numbers:
+        return np.floor(x)
+
+    def enclose(self, function: Analytic, x: Numbers, order: int) -> Interval:
+        return function.floats(x, order)
+
     def linear_interval(self, node: Linear, sources: list[Interval]) -> Interval:
         radius = 0.0 if node.offset.radius is None else node.offset.radius
         lower = np.nextafter(node.offset.value - radius, -np.inf)[None, :]
@@ -217,14 +224,9 @@ def _check_length(count: int) -> None:
         raise EvidenceError(f"a sum of {count} terms is too long for outward arithmetic")
 
 
-def check_magnitude(magnitude: Any) -> None:
-    """Refuse magnitudes for which underflow is no longer paid for.
-
-    Raises:
-        EvidenceError: some magnitude exceeds the limit or is not a number.
-    """
-    if not np.all(magnitude <= MAGNITUDE_LIMIT):
-        raise EvidenceError("an interval bound of the network exceeds 2**100")
+def is_payable(magnitude: Any) -> bool:
+    """Whether underflow is paid for at magnitudes: none exceeds the limit or is no number."""
+    return bool(np.all(magnitude <= MAGNITUDE_LIMIT))
 
 
 def _self_test() -> None:

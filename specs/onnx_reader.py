@@ -1,7 +1,7 @@
 """Reads ONNX model files into networks in normal form.
 
-A model file becomes a :class:`specs.network.Network`: a graph of linear and univariate
-nodes, every constant exact or enclosed.  The rules of the operators stand in
+A model file becomes a :class:`specs.network.Network`: a graph of linear, univariate
+and product nodes, every constant exact or enclosed.  The rules of the operators stand in
 ``specs.reader.operators``.
 """
 

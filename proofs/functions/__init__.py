@@ -41,7 +41,13 @@ class Function(Protocol):
         """Its derivative in plain floats, from either side at a bend; for guesses only."""
         ...
 
-    def unstable(self, lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
+    def usable_slopes(self, hints: FloatArray) -> FloatArray:
+        """The slopes that are used instead of hints: finite, and the nearest that will do."""
+        ...
+
+    def unstable(
+        self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers
+    ) -> npt.NDArray[np.bool_]:
         """Where the function is not linear on ``[lower, upper]``."""
         ...
 

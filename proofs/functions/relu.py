@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from proofs.arithmetic import Arithmetic, Interval, Numbers
+from proofs.arithmetic import Arithmetic, Interval, Numbers, usable_slopes
 from specs.enclosure import FloatArray
 
 
@@ -22,7 +22,13 @@ class Relu:
     def derivative(self, x: FloatArray) -> FloatArray:
         return np.where(x > 0, 1.0, 0.0)
 
-    def unstable(self, lower: Numbers, upper: Numbers) -> npt.NDArray[np.bool_]:
+    def usable_slopes(self, hints: FloatArray) -> FloatArray:
+        """On a grid on which ``1 - s`` is exact."""
+        return usable_slopes(hints)
+
+    def unstable(
+        self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers
+    ) -> npt.NDArray[np.bool_]:
         """Where 0 lies inside."""
         return np.asarray((lower < 0) & (upper > 0), dtype=bool)
 

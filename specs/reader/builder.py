@@ -86,6 +86,7 @@ class Builder:
     _labels: list[list[str]] = field(default_factory=list)
     _pending: dict[Affine, list[str]] = field(default_factory=dict)
     _finished: dict[Affine, int] = field(default_factory=dict)
+    _functions: dict[tuple[int, str, tuple[float, ...]], int] = field(default_factory=dict)
     _helpers: dict[str, int] = field(default_factory=dict)
     _numbers: Array = field(default_factory=lambda: np.arange(0))
 
@@ -268,18 +269,25 @@ class Builder:
     def univariate(
         self, operand: Variable, function: str, parameters: Sequence[float] = ()
     ) -> Variable:
-        """A function of the kernel, elementwise."""
+        """A function of every entry; the same one of the same tensor is made once."""
         source = self.tensor(operand)
-        node = Univariate("", operand.shape, source, function, tuple(parameters))
-        return self._append(node, operand.kind)
+        key = source, function, tuple(parameters)
+        if key not in self._functions:
+            made = self._append(Univariate("", operand.shape, *key), operand.kind)
+            self._functions[key] = made.affine.terms[0].source
+        return self.whole(self._functions[key], operand)
+
+    def whole(self, number: int, like: Variable) -> Variable:
+        """A node's tensor, with the shape and type of another of its size."""
+        return Variable(like.shape, like.kind, self._plain(number))
 
     def multiply(self, left: Variable, right: Variable) -> Variable:
         """The elementwise product, broadcast; that of a tensor with itself is a square."""
         shape = common_shape(left.shape, right.shape)
-        wide = [self.broadcast(operand, shape) for operand in (left, right)]
-        first, second = (self.tensor(factor) for factor in wide)  # type: ignore[arg-type]
+        wide = [variable(self.broadcast(operand, shape)) for operand in (left, right)]
+        first, second = (self.tensor(factor) for factor in wide)
         if first == second:
-            return self._append(Univariate("", shape, first, "power", (2.0,)), left.kind)
+            return self.univariate(wide[0], "power", (2.0,))
         return self._append(Product("", shape, first, second), left.kind)
 
     def before_relu(self, operand: Operand) -> Variable | None:
@@ -288,7 +296,7 @@ class Builder:
         node = None if number is None else self.nodes[number]
         if not isinstance(node, Univariate) or node.function != "relu":
             return None
-        return Variable(operand.shape, operand.kind, self._plain(node.source))
+        return self.whole(node.source, variable(operand))
 
     def concat(self, operands: Sequence[Operand], axis: int) -> Operand:
         """The operands one after the other along an axis."""
@@ -430,6 +438,13 @@ def rearranged(constant: Constant, rearrange: Rearrangement) -> Constant:
     value = rearrange(constant.value, 0)
     radius = None if constant.radius is None else rearrange(constant.radius, 0)
     return Constant(value, constant.kind, radius)
+
+
+def variable(operand: Operand) -> Variable:
+    """An operand that is known to depend on the network's inputs."""
+    if isinstance(operand, Constant):
+        raise ModelError("a constant was taken for a variable tensor")
+    return operand
 
 
 def require_real(operand: Operand) -> None:

@@ -102,6 +102,13 @@ class Call:
         found = self._read(name, AttributeProto.FLOATS)
         return None if found is None else tuple(found.floats)
 
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """An attribute that is a list of strings."""
+        found = self._read(name, AttributeProto.STRINGS)
+        if found is None:
+            return None
+        return tuple(text.decode("utf-8", "replace") for text in found.strings)
+
     def stored(self, name: str) -> TensorProto | None:
         """An attribute that is a tensor."""
         found = self._read(name, AttributeProto.TENSOR)
@@ -122,16 +129,24 @@ class Call:
 Rule = Callable[[Call], Operand | Sequence[Operand]]
 
 RULES: dict[str, Rule] = {}
+ON_INTEGERS: set[str] = set()
+"""Operators whose rule holds for variable tensors of integers and truth values, too."""
 
 
-def operator(*names: str) -> Callable[[Rule], Rule]:
-    """Register the rule of operators of the standard domain."""
+def operator(*names: str, integers: bool = False) -> Callable[[Rule], Rule]:
+    """Register the rule of operators of the standard domain.
+
+    Args:
+        integers: variable tensors that are not of a floating type may be operands.
+    """
 
     def register(rule: Rule) -> Rule:
         for name in names:
             if name in RULES:
                 raise ValueError(f"operator {name} has two rules")
             RULES[name] = rule
+            if integers:
+                ON_INTEGERS.add(name)
         return rule
 
     return register

@@ -14,10 +14,10 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
 from specs.reader import operators as _operators
 from specs.reader.builder import RESERVED, Builder, Operand, Variable, common_shape
-from specs.reader.calls import RULES, Call
+from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
-OPSETS = range(7, 22)
+OPSETS = range(7, 29)
 BASE_BUDGET = 2**26
 FAULTS = (
     ArithmeticError,
@@ -117,6 +117,10 @@ def _results(
     operands = tuple(values[name] if name else None for name in node.input)
     if any(values[name] is None for name in node.input if name):
         return [None] * len(node.output)
+    whole = {o.kind for o in operands if isinstance(o, Variable) and o.kind not in FLOATS}
+    if whole and node.op_type not in ON_INTEGERS:
+        name = kind_name(min(whole))
+        raise UnsupportedOperatorError(f"it has no rule for a variable tensor of type {name}")
     builder.place = next((name for name in node.output if name), "")
     attributes: dict[str, AttributeProto] = {}
     for attribute in node.attribute:

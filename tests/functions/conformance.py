@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from proofs.arithmetic import usable_slopes
 from proofs.check import ARITHMETICS
 from proofs.functions import KNOWN, function
 
@@ -70,8 +69,8 @@ def check_lines(rule, arithmetic, reference: Reference) -> None:
     hinted = [(np.full(low.size, s), np.full(low.size, s)) for s in SLOPES]
     hinted.append(rule.default_slopes(low, high))
     for below, above in hinted:
-        slope_below = arithmetic.lift_down(usable_slopes(below))
-        slope_above = arithmetic.lift_down(usable_slopes(above))
+        slope_below = arithmetic.lift_down(rule.usable_slopes(below))
+        slope_above = arithmetic.lift_down(rule.usable_slopes(above))
         floor, ceiling = rule.intercepts(arithmetic, slope_below, slope_above, lower, upper)
         for k in range(low.size):
             s, t = arithmetic.fraction(slope_below[k]), arithmetic.fraction(floor[k])
@@ -85,7 +84,7 @@ def check_lines(rule, arithmetic, reference: Reference) -> None:
 def check_unstable(rule, arithmetic, reference: Reference) -> None:
     """Where the rule says that the function is linear, three samples lie on one line."""
     low, high = intervals()
-    mask = rule.unstable(arithmetic.lift_down(low), arithmetic.lift_up(high))
+    mask = rule.unstable(arithmetic, arithmetic.lift_down(low), arithmetic.lift_up(high))
     for k in np.flatnonzero(~mask):
         a, b = Fraction(low[k]), Fraction(high[k])
         ends, middle = [reference(x) for x in (a, b)], reference((a + b) / 2)
@@ -111,10 +110,10 @@ def check_defaults(rule, arithmetic, reference: Reference) -> None:
     """Default slopes are finite, and tight where the function is linear."""
     low, high = intervals()
     below, above = rule.default_slopes(low, high)
-    used = [arithmetic.lift_down(usable_slopes(s)) for s in (below, above)]
+    used = [arithmetic.lift_down(rule.usable_slopes(s)) for s in (below, above)]
     lower, upper = arithmetic.lift_down(low), arithmetic.lift_up(high)
     floor, ceiling = rule.intercepts(arithmetic, *used, lower, upper)
-    linear = ~np.asarray(rule.unstable(lower, upper), dtype=bool)
+    linear = ~np.asarray(rule.unstable(arithmetic, lower, upper), dtype=bool)
     for k in np.flatnonzero(linear):
         x = Fraction(low[k])
         bottom = arithmetic.fraction(used[0][k]) * x + arithmetic.fraction(floor[k])

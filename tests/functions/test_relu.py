@@ -95,7 +95,9 @@ conforms, refuses = conformance(
         ),
         "stable too early": (
             "unstable",
-            replaced("unstable", lambda m: lambda lower, upper: m.unstable(lower, upper) & False),
+            replaced(
+                "unstable", lambda m: lambda a, lower, upper: m.unstable(a, lower, upper) & False
+            ),
         ),
         "point negative": (
             "points",

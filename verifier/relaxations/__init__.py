@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -27,13 +28,30 @@ KNOWN = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 class Lines:
     """Lines that enclose a function on intervals: slopes and intercepts, all ``(..., n)``.
 
-    ``lower_intercept`` is ``None`` where it is zero throughout.
+    ``lower_intercept`` is ``None`` where it is zero throughout.  ``second`` has the slopes
+    below and above in a second argument, where there is one.
     """
 
     lower_slope: Tensor
     lower_intercept: Tensor | None
     upper_slope: Tensor
     upper_intercept: Tensor
+    second: tuple[Tensor, Tensor] | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Lines:
+        """The lines with every part changed."""
+        floor, second = self.lower_intercept, self.second
+        return Lines(
+            change(self.lower_slope),
+            None if floor is None else change(floor),
+            change(self.upper_slope),
+            change(self.upper_intercept),
+            None if second is None else (change(second[0]), change(second[1])),
+        )
+
+    def take(self, index: Tensor) -> Lines:
+        """The lines of these rows, of ``(R or 1, n)``."""
+        return self.map(lambda part: part[index] if len(part) > 1 else part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +65,7 @@ class Rates:
     lower_intercept: Tensor | None = None
     upper_slope: Tensor | None = None
     upper_intercept: Tensor | None = None
+    second: tuple[Tensor, Tensor] | None = None
 
 
 class Free(Protocol):

@@ -7,7 +7,22 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = ("constants", "dense", "elementwise", "layout", "reduce", "resize", "rewrites", "windows")
+MODULES = (
+    "constants",
+    "dense",
+    "elementwise",
+    "layout",
+    "normalization",
+    "products",
+    "quantized",
+    "recurrent",
+    "reduce",
+    "resize",
+    "rewrites",
+    "softmax",
+    "univariate",
+    "windows",
+)
 
 
 def load() -> None:

@@ -21,6 +21,13 @@ from specs.reader.tensors import (
     read_tensor,
 )
 
+EXACT_IN = {
+    (kind, target)
+    for kind in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
+    for target in (TensorProto.FLOAT, TensorProto.DOUBLE)
+} | {(TensorProto.INT32, TensorProto.DOUBLE)}
+"""Casts of integers to types that hold all of them."""
+
 
 @operator("Constant")
 def constant(call: Call) -> Operand:
@@ -58,7 +65,7 @@ def constant_of_shape(call: Call) -> Operand:
     return Constant(np.full(shape, fill.value.reshape(())), fill.kind)
 
 
-@operator("Shape")
+@operator("Shape", integers=True)
 def shape_of(call: Call) -> Operand:
     shape = call.operand(0).shape
     rank = len(shape)
@@ -68,7 +75,7 @@ def shape_of(call: Call) -> Operand:
     return Constant(np.array(shape[edges[0] : edges[1]], dtype=np.int64), TensorProto.INT64)
 
 
-@operator("Size")
+@operator("Size", integers=True)
 def size_of(call: Call) -> Operand:
     size = math.prod(call.operand(0).shape)
     return Constant(np.array(size, dtype=np.int64), TensorProto.INT64)
@@ -78,6 +85,7 @@ def size_of(call: Call) -> Operand:
 def arange(call: Call) -> Operand:
     edges = [call.constant(position) for position in range(3)]
     kind = edges[0].kind
+    call.ignore("stash_type")  # of short floats
     if kind not in INTEGERS:
         raise UnsupportedOperatorError(f"a range of {kind_name(kind)} has no rule")
     if any(edge.value.size != 1 or edge.kind != kind for edge in edges):
@@ -91,10 +99,10 @@ def arange(call: Call) -> Operand:
     return integer_constant(np.array(steps, dtype=object), kind)
 
 
-@operator("Cast")
+@operator("Cast", integers=True)
 def cast(call: Call) -> Operand:
     x, target = call.operand(0), call.int("to", 0)
-    call.ignore("saturate")
+    call.ignore("saturate", "round_mode")  # of eight-bit floats, which have no rule
     if target not in KINDS:
         raise UnsupportedOperatorError(f"a cast to element type {target} has no rule")
     if target == x.kind:
@@ -102,7 +110,7 @@ def cast(call: Call) -> Operand:
     name = f"a cast from {kind_name(x.kind)} to {kind_name(target)}"
     widens = (x.kind, target) in WIDENINGS
     if isinstance(x, Variable):
-        if not widens:
+        if not widens and (x.kind, target) not in EXACT_IN:
             raise UnsupportedOperatorError(f"{name} rounds a variable tensor, which has no rule")
         return Variable(x.shape, target, x.affine)
     if widens:

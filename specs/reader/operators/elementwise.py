@@ -25,49 +25,22 @@ INTEGER_COST = 16
 @operator("Add")
 def add(call: Call) -> Operand:
     left, right = call.operand(0), call.operand(1)
-    whole = _on_integers(call, left, right, np.add)
+    whole = on_integers(call, left, right, np.add)
     return call.builder.add(left, right) if whole is None else whole
 
 
 @operator("Sub")
 def subtract(call: Call) -> Operand:
     left, right = call.operand(0), call.operand(1)
-    whole = _on_integers(call, left, right, np.subtract)
+    whole = on_integers(call, left, right, np.subtract)
     return call.builder.subtract(left, right) if whole is None else whole
-
-
-@operator("Mul")
-def multiply(call: Call) -> Operand:
-    left, right = call.operand(0), call.operand(1)
-    whole = _on_integers(call, left, right, np.multiply)
-    if whole is not None:
-        return whole
-    if isinstance(right, Constant):
-        return call.builder.scale(left, right)
-    if isinstance(left, Constant):
-        return call.builder.scale(right, left)
-    raise UnsupportedOperatorError("a product of two variable tensors has no rule")
-
-
-@operator("Div")
-def divide(call: Call) -> Operand:
-    left, right = call.operand(0), call.operand(1)
-    whole = _on_integers(call, left, right, _truncated_quotient)
-    if whole is not None:
-        return whole
-    if isinstance(right, Variable):
-        raise UnsupportedOperatorError("a quotient by a variable tensor has no rule")
-    if isinstance(left, Constant):
-        call.builder.claim(common_shape(left.shape, right.shape))
-        return real(rounding.divide(left.enclosure, right.enclosure), left.kind)
-    return call.builder.scale(left, real(rounding.reciprocal(right.enclosure), right.kind))
 
 
 @operator("Neg")
 def negate(call: Call) -> Operand:
     x = call.operand(0)
     if isinstance(x, Constant) and x.kind in INTEGERS:
-        return integer_constant(np.negative(_objects(call, x)), x.kind)
+        return integer_constant(np.negative(objects(call, x)), x.kind)
     return call.builder.negate(x)
 
 
@@ -87,7 +60,7 @@ def mean(call: Call) -> Operand:
     return call.builder.scale(summed, real(share, summed.kind))
 
 
-@operator("Identity")
+@operator("Identity", integers=True)
 def identity(call: Call) -> Operand:
     return call.operand(0)
 
@@ -99,38 +72,6 @@ def dropout(call: Call) -> Operand:
     if training is not None and np.any(training.value):
         raise UnsupportedOperatorError("dropout in training mode has no rule")
     return call.operand(0)
-
-
-@operator("Sqrt")
-def square_root(call: Call) -> Operand:
-    return real(rounding.square_root(call.constant(0).enclosure), call.operand(0).kind)
-
-
-@operator("Reciprocal")
-def reciprocal(call: Call) -> Operand:
-    return real(rounding.reciprocal(call.constant(0).enclosure), call.operand(0).kind)
-
-
-@operator("Pow")
-def power(call: Call) -> Operand:
-    base, exponent = call.constant(0), call.constant(1)
-    if exponent.radius is not None or exponent.value.size != 1:
-        raise UnsupportedOperatorError("only whole constant powers have a rule")
-    number = float(exponent.value.reshape(()))
-    if not number.is_integer() or not 1 <= number <= 64 or len(exponent.shape) > len(base.shape):
-        raise UnsupportedOperatorError(f"a power of {number} has no rule")
-    if base.kind in INTEGERS:
-        return integer_constant(_objects(call, base) ** int(number), base.kind)
-    return real(rounding.power(base.enclosure, int(number)), base.kind)
-
-
-@operator("Floor", "Ceil", "Sign")
-def step(call: Call) -> Operand:
-    x = call.constant(0)
-    if x.radius is not None:
-        raise UnsupportedOperatorError("a step of a constant known by an enclosure only")
-    function = {"Floor": np.floor, "Ceil": np.ceil, "Sign": np.sign}[call.node.op_type]
-    return Constant(function(x.value).astype(x.value.dtype), x.kind)
 
 
 @operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
@@ -196,7 +137,7 @@ def integer_constant(values: Any, kind: int) -> Constant:
     return Constant(array.astype(np.int64), kind)
 
 
-def _on_integers(
+def on_integers(
     call: Call, left: Operand, right: Operand, function: Callable[[Any, Any], Any]
 ) -> Constant | None:
     """The result for integer constants; ``None`` when the operands are real."""
@@ -206,20 +147,12 @@ def _on_integers(
     if isinstance(left, Variable) or isinstance(right, Variable):
         raise ModelError("a variable tensor of integers")
     call.builder.claim((INTEGER_COST, *common_shape(left.shape, right.shape)))
-    return integer_constant(function(_objects(call, left), _objects(call, right)), left.kind)
+    return integer_constant(function(objects(call, left), objects(call, right)), left.kind)
 
 
-def _objects(call: Call, constant: Constant) -> Array:
+def objects(call: Call, constant: Constant) -> Array:
     call.builder.claim((INTEGER_COST, *constant.shape))
     return constant.value.astype(object)
-
-
-def _truncated_quotient(left: Array, right: Array) -> Array:
-    if np.any(right == 0):
-        raise ModelError("an integer is divided by 0")
-    sign = np.sign(left) * np.sign(right)
-    quotient: Array = sign * (np.abs(left) // np.abs(right))
-    return quotient
 
 
 def _kind(name: str) -> int:

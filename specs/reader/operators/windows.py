@@ -37,6 +37,11 @@ class Windows:
 def convolution(call: Call) -> Operand:
     x, weight = call.operand(0), call.constant(1)
     same_kind(x, weight)
+    return _biased(call, convolved(call, x, weight))
+
+
+def convolved(call: Call, x: Operand, weight: Constant) -> Operand:
+    """The convolution that a call's attributes describe."""
     spatial = _spatial(x, weight)
     groups = call.int("group", 1)
     windows = _windows(call, spatial, weight.shape[2:], ceil=False)
@@ -50,7 +55,7 @@ def convolution(call: Call) -> Operand:
         dilations=windows.dilations,
         groups=groups,
     )
-    return _biased(call, call.builder.apply(mover, x, shape))
+    return call.builder.apply(mover, x, shape)
 
 
 @operator("ConvTranspose")
@@ -139,7 +144,7 @@ def average_pool(call: Call) -> Operand:
     return builder.scale(summed, Constant(shares.value[which], x.kind, radius))
 
 
-@operator("MaxPool")
+@operator("MaxPool", integers=True)
 def max_pool(call: Call) -> Operand:
     builder, x = call.builder, call.operand(0)
     call.ignore("storage_order")

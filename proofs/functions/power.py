@@ -1,0 +1,71 @@
+"""Powers ``x ** a`` by a constant exponent, other than 0 and 1.
+
+For an exponent that is not an integer they are defined where ``x > 0``, and at 0 where the
+exponent is positive.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from flint import arb, fmpq
+
+from proofs.analytic import Analytic
+from proofs.curves import Curve
+from proofs.domains import above_zero, away_from_zero, everywhere, from_zero
+from specs.enclosure import FloatArray
+from specs.errors import UnsupportedOperatorError
+
+LARGEST = 64
+"""Exponents of a larger magnitude are refused."""
+
+
+def rule(exponent: float) -> Curve:
+    """Convex or concave on either side of 0, by the signs of ``a (a - 1)`` and of the power.
+
+    Raises:
+        UnsupportedOperatorError: the exponent is 0 or 1, or too large.
+    """
+    if exponent in (0.0, 1.0) or not abs(exponent) <= LARGEST:
+        raise UnsupportedOperatorError(f"the kernel has no rule for the power {exponent}")
+    whole, odd = exponent == int(exponent), exponent % 2 == 1
+    right = 1 if exponent * (exponent - 1) > 0 else -1
+    left = -right if odd else right
+    defined = {
+        (True, True): everywhere,
+        (True, False): away_from_zero,
+        (False, True): from_zero,
+        (False, False): above_zero,
+    }[whole, exponent > 0]
+    ratio = fmpq(*exponent.as_integer_ratio())
+
+    def formula(x: Any) -> Any:
+        if whole:
+            return x ** int(exponent)
+        if isinstance(x, arb) and exponent > 0:  # a ball around 0 stands for its upper half
+            x = x.nonnegative_part()
+        return x**ratio
+
+    def value(x: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore"):
+            return np.power(x, exponent)
+
+    def derivative(x: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore", divide="ignore"):
+            return exponent * np.power(x, exponent - 1.0)
+
+    def touching(slope: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+        return np.copysign(np.abs(slope / exponent) ** (1.0 / (exponent - 1.0)), a + b)
+
+    return Curve(
+        formulas=(Analytic(formula),),
+        curvatures=(left, right),
+        bends=(0.0,),
+        range=(-math.inf if odd else 0.0, math.inf),
+        defined=defined,
+        value=value,
+        derivative=derivative,
+        touching=touching,
+    )
