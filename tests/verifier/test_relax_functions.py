@@ -10,6 +10,7 @@ import torch
 from scipy.special import erf as error_function
 from scipy.special import ndtr
 
+from proofs.check import ARITHMETICS
 from proofs.functions import KNOWN as PROVED
 from proofs.functions import function
 from specs.errors import UnsupportedOperatorError
@@ -21,6 +22,7 @@ from tests.verifier.relaxation_conformance import (
     checks,
     intervals,
     mutants,
+    scale,
     tensors,
 )
 from verifier.relaxations import KNOWN, find
@@ -202,3 +204,21 @@ def test_default_slopes_are_the_kernels(truth: Truth) -> None:
     proved = function(truth.name, truth.parameters).default_slopes(low, high)
     for found, expected in zip((below, above), proved, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("truth", [t for t in TRUTHS if t.name in PROVED], ids=str)
+def test_lines_are_nearly_the_kernels(truth: Truth) -> None:
+    """What the search promises for a slope the kernel proves, but for a small loss."""
+    low, high = intervals(truth)
+    lines = find(truth.name, truth.parameters).default(*tensors(low, high))
+    below, floor, above, ceiling = arrays(lines)
+    arithmetic, rule = ARITHMETICS["outward"](), function(truth.name, truth.parameters)
+    slopes = [rule.usable_slopes(slope) for slope in (below, above)]
+    kept = (slopes[0] == below) & (slopes[1] == above)  # Relu's are on a grid
+    assert kept.any()
+    ends = [arithmetic.lift_down(x) for x in (*slopes, low, high)]
+    proved = [arithmetic.floats_down(x) for x in rule.intercepts(arithmetic, *ends)]
+    room = 1e-9 * (1 + np.abs(floor) + np.abs(ceiling) + scale(truth, below, low, high))
+    room += 1e-9 * scale(truth, above, low, high)
+    assert (np.abs(proved[0] - floor) <= room)[kept].all()
+    assert (np.abs(proved[1] - ceiling) <= room)[kept].all()
