@@ -22,6 +22,7 @@ from tests.verifier.relaxation_conformance import (
     checks,
     intervals,
     mutants,
+    relaxation_conformance,
     scale,
     tensors,
 )
@@ -97,7 +98,6 @@ STEPS = {
     "core": (-5.0, 5.0),
     "harmless": ("range too wide", "derivative of something else"),
 }
-RELU = ("rates of slopes alone",)  # its line below goes through 0
 POLE = ((-1.0, 2.0), (-1.0, 0.0), (0.0, 2.0), (0.0, 0.0), (-inf, inf))
 TRUTHS = (
     Truth("sigmoid", logistic, **S_SHAPED),
@@ -134,8 +134,17 @@ TRUTHS = (
     Truth("sign", flat(np.sign), steps=sign_steps, skipped=("split",), **STEPS),
     Truth("floor", flat(np.floor), steps=floor_steps, **STEPS),
     Truth("round", flat(np.round), steps=round_steps, **STEPS),
-    Truth("relu", relu, (0, 0), (0.0,), (0.0,), skipped=("slopes", "split"), harmless=RELU),
 )
+RELU = Truth(
+    "relu",
+    relu,
+    (0, 0),
+    (0.0,),
+    (0.0,),
+    skipped=("slopes", "split"),  # rules of its own
+    harmless=("rates of slopes alone",),  # the line below goes through 0
+)
+test_relu_conforms, test_wrong_relus_are_noticed = relaxation_conformance(RELU)
 
 
 @pytest.mark.parametrize(("truth", "check"), [(t, c) for t in TRUTHS for c in checks(t)], ids=str)
@@ -152,7 +161,7 @@ def test_wrong_relaxations_are_noticed(truth: Truth, mutant: str) -> None:
 
 def test_every_function_is_tested() -> None:
     engines = {"curve", "hull", "lines", "roots", "stairs", "tangents"}
-    assert {truth.name for truth in TRUTHS} == set(KNOWN) - engines
+    assert {truth.name for truth in (*TRUTHS, RELU)} == set(KNOWN) - engines
 
 
 @pytest.mark.parametrize(
@@ -196,7 +205,7 @@ def test_lines_move_over_bends_and_kinks(name, parameters, low, high) -> None:
     assert abs(float(rates.lower_slope)) + abs(float(rates.upper_slope)) > 0.05
 
 
-@pytest.mark.parametrize("truth", [t for t in TRUTHS if t.name in PROVED], ids=str)
+@pytest.mark.parametrize("truth", [t for t in (*TRUTHS, RELU) if t.name in PROVED], ids=str)
 def test_default_slopes_are_the_kernels(truth: Truth) -> None:
     """The search computes with the lines that the kernel takes without hints."""
     low, high = intervals(truth)
@@ -206,7 +215,7 @@ def test_default_slopes_are_the_kernels(truth: Truth) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("truth", [t for t in TRUTHS if t.name in PROVED], ids=str)
+@pytest.mark.parametrize("truth", [t for t in (*TRUTHS, RELU) if t.name in PROVED], ids=str)
 def test_lines_are_nearly_the_kernels(truth: Truth) -> None:
     """What the search promises for a slope the kernel proves, but for a small loss."""
     low, high = intervals(truth)
