@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +12,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
 from specs.reader import operators as _operators
-from specs.reader.builder import RESERVED, Builder, Operand, Variable, common_shape
+from specs.reader.builder import RESERVED, Builder, Operand, Variable
 from specs.reader.calls import ON_INTEGERS, RULES, Call
+from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
 OPSETS = range(7, 29)
@@ -41,26 +41,24 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     """
     opset = _opset(model)
     graph = model.graph
-    for collection in ("sparse_initializer", "quantization_annotation"):
-        if len(getattr(graph, collection)):
-            raise UnsupportedOperatorError(f"the graph holds a {collection}, which has no rule")
-    live = _live_nodes(graph)
     builder = Builder(BASE_BUDGET + 8 * size)
-    values: dict[str, Operand | None] = dict(_initializers(graph, builder, external))
-    for name, variable in _inputs(graph, set(values), builder):
-        values[name] = variable
+    faults = _foreign_parts(model)
+    values: dict[str, Operand | None] = {}
+    _read_initializers(graph, builder, external, values, faults)
+    _read_inputs(graph, builder, values, faults)
     _check_names(graph, values)
+    live = _live_nodes(graph)
     uses = Counter(name for position in live for name in graph.node[position].input)
     uses.update(output.name for output in graph.output)
-    faults: list[str] = []
-    doubtful: set[str] = set()
+    # What stands behind something without a rule: an error there may be owed to the stand-in.
+    doubtful = {name for name, operand in values.items() if operand is None}
     for position in live:
         node = graph.node[position]
         try:
             results = _results(node, values, uses, opset, builder, external)
         except UnsupportedOperatorError as error:
             faults.append(f"{_place(node, position, len(graph.node))}: {error}")
-            results = _stand_ins(node, values, builder)
+            results = stand_ins(node, values, opset, builder)
             doubtful.update(node.output)
         except (ModelError, *FAULTS) as error:
             if doubtful.isdisjoint(node.input):
@@ -76,25 +74,17 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     return builder.network(_outputs(graph, values))
 
 
-def _stand_ins(
-    node: NodeProto, values: dict[str, Operand | None], builder: Builder
-) -> list[Operand | None]:
-    """Variables in place of an operator without a rule, to find further ones behind it."""
-    unknown: list[Operand | None] = [None] * len(node.output)
-    operands = [values.get(name) for name in node.input if name]
-    shapes = [operand.shape for operand in operands if operand is not None]
-    kinds = {operand.kind for operand in operands if operand is not None}
-    if len(shapes) != len(operands) or len(node.output) != 1 or len(kinds) != 1:
-        return unknown
-    try:
-        if node.op_type == "MatMul":
-            outer = common_shape(shapes[0][:-2], shapes[1][:-2])
-            shape = (*outer, shapes[0][-2], shapes[1][-1])
-        else:
-            shape = functools.reduce(common_shape, shapes)
-        return [builder.input(f"{RESERVED}{node.output[0]}", shape, kinds.pop())]
-    except (ModelError, *FAULTS):
-        return unknown
+def _foreign_parts(model: ModelProto) -> list[str]:
+    """Parts of a file, beside its nodes, that have no rule."""
+    found = [
+        f"the graph holds a {name}, which has no rule"
+        for name in ("sparse_initializer", "quantization_annotation")
+        if len(getattr(model.graph, name))
+    ]
+    if len(model.functions):
+        name = model.functions[0].name
+        found.append(f"the model defines functions of its own ('{name}'); inline them")
+    return found
 
 
 def _results(
@@ -131,8 +121,10 @@ def _results(
         attributes[attribute.name] = attribute
     call = Call(node, operands, opset, builder, external, attributes)
     made = rule(call)
-    if call.unread():
-        raise UnsupportedOperatorError(f"attribute '{call.unread()[0]}' has no rule")
+    if unread := call.unread():
+        raise UnsupportedOperatorError(
+            "attribute " + ", ".join(f"'{name}'" for name in unread) + " has no rule"
+        )
     results = list(made) if isinstance(made, Sequence) else [made]
     for name in node.output[len(results) :]:
         if name and uses[name]:
@@ -168,10 +160,6 @@ def _check_schema(node: NodeProto, opset: int) -> None:
 def _opset(model: ModelProto) -> int:
     if not model.HasField("graph"):
         raise ModelError("the file holds no graph; is it an ONNX model?")
-    if len(model.functions):
-        raise UnsupportedOperatorError(
-            f"the model defines functions of its own ('{model.functions[0].name}'); inline them"
-        )
     stated = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
     found = sorted(stated)
     if len(found) != 1:
@@ -198,28 +186,37 @@ def _live_nodes(graph: GraphProto) -> list[int]:
     return live[::-1]
 
 
-def _initializers(
-    graph: GraphProto, builder: Builder, external: ExternalData
-) -> dict[str, Constant]:
-    found: dict[str, Constant] = {}
+def _read_initializers(
+    graph: GraphProto,
+    builder: Builder,
+    external: ExternalData,
+    values: dict[str, Operand | None],
+    faults: list[str],
+) -> None:
     for tensor in graph.initializer:
         if not tensor.name:
             raise ModelError("an initialiser has no name")
-        if tensor.name in found:
+        if tensor.name in values:
             raise ModelError(f"two initialisers are called '{tensor.name}'")
         try:
             builder.claim(tensor.dims)
-            found[tensor.name] = read_tensor(tensor, external)
+            values[tensor.name] = read_tensor(tensor, external)
+        except UnsupportedOperatorError as error:
+            faults.append(f"initialiser '{tensor.name}': {error}")
+            values[tensor.name] = None
         except (ModelError, *FAULTS) as error:
-            kind = type(error) if isinstance(error, ModelError) else ModelError
-            raise kind(f"initialiser '{tensor.name}': {error}") from error
+            raise ModelError(f"initialiser '{tensor.name}': {error}") from error
         # Releases the raw copy: large models would stand in memory three times.
         tensor.ClearField("raw_data")
-    return found
 
 
-def _inputs(graph: GraphProto, constants: set[str], builder: Builder) -> list[tuple[str, Variable]]:
-    found = []
+def _read_inputs(
+    graph: GraphProto,
+    builder: Builder,
+    values: dict[str, Operand | None],
+    faults: list[str],
+) -> None:
+    constants = set(values)
     for value in graph.input:
         if value.name in constants:
             continue
@@ -227,14 +224,13 @@ def _inputs(graph: GraphProto, constants: set[str], builder: Builder) -> list[tu
             raise ModelError(f"an input is called '{value.name}'; '{RESERVED}' is reserved")
         kind = value.type.tensor_type.elem_type
         if value.type.WhichOneof("value") != "tensor_type" or kind not in FLOATS:
-            raise UnsupportedOperatorError(
-                f"input '{value.name}' is no tensor of real numbers ({kind_name(kind)})"
-            )
+            faults.append(f"input '{value.name}' is no tensor of real numbers ({kind_name(kind)})")
+            values[value.name] = None
+            continue
         if not value.type.tensor_type.HasField("shape"):
             raise ModelError(f"input '{value.name}' has no shape")
         shape = _input_shape(value.name, value.type.tensor_type.shape.dim)
-        found.append((value.name, builder.input(value.name, shape, kind)))
-    return found
+        values[value.name] = builder.input(value.name, shape, kind)
 
 
 def _input_shape(name: str, dimensions: Any) -> tuple[int, ...]:

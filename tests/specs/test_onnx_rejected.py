@@ -104,6 +104,7 @@ BROKEN: list[Refused] = [
     ("Clip", 13, [(2,), floats(1)[0:1].reshape(()), np.float32(0)], {}, "exceeds"),
     ("Clip", 13, [(2,), floats(1, 2)], {}, "single"),
     ("Relu", 13, [(2, 3), ones(1)], {}, "2 inputs"),
+    ("Where", 16, [(3,), ones(3), ones(3)], {}, "not Boolean"),
     ("Resize", 13, [X, floats(), floats(), ints(1, 2, 3)], {}, "sizes"),
     ("Resize", 13, [X, floats(), floats(1, 1, 0, 1)], {}, "scales"),
     ("Resize", 13, [X, floats(), floats(1, 1, 0.1, 1)], {}, "cannot become"),
@@ -152,7 +153,6 @@ WITHOUT_RULE: list[Refused] = [
         {"output_shape": [5, 6]},
         "uneven automatic padding",
     ),
-    ("Where", 16, [(3,), ones(3), ones(3)], {}, "not a constant|no tensor of real"),
     ("Dropout", 13, [(3,), np.float32(0.5), np.array(True)], {}, "training"),
 ]
 
@@ -189,7 +189,8 @@ def chain(*nodes: Any, shape: Any = (2, 3), constants: Any = None, result: str =
 
 
 def node(operator: str, inputs: str, outputs: str = "y", **attributes: Any) -> Any:
-    return helper.make_node(operator, inputs.split(), outputs.split(), **attributes)
+    names = ["" if name == "-" else name for name in inputs.split()]
+    return helper.make_node(operator, names, outputs.split(), **attributes)
 
 
 GRAPHS: list[tuple[str, GraphProto]] = [
@@ -241,6 +242,107 @@ def test_all_reasons_are_named_even_behind_each_other() -> None:
 def test_other_opsets_are_refused(opset: int) -> None:
     with pytest.raises(ModelError, match="opset"):
         read_model_bytes(serialised(chain(node("Relu", "x")), opset), None, "m")
+
+
+def refusals(*nodes: Any, foreign: bool = False, **constants: Any) -> list[str]:
+    """The lines of a refusal, one for each reason."""
+    graph = chain(*nodes, constants=constants)
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("ours", 1)]
+    model = helper.make_model(graph, ir_version=8, opset_imports=imports)
+    if foreign:
+        model.functions.append(helper.make_function("f", "Own", ["a"], ["b"], [], imports[:1]))
+        model.graph.sparse_initializer.add()
+        model.graph.initializer.append(stored("text", TensorProto.STRING, string_data=[b"a"]))
+        whole = helper.make_tensor_value_info("whole", TensorProto.INT64, [2])
+        model.graph.input.append(whole)
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        read_model_bytes(model.SerializeToString(), None, "m")
+    head, *lines = str(caught.value).split("\n  ")
+    assert head.endswith("operators without a rule:")
+    return [line.split(", node")[0] for line in lines]
+
+
+def test_reasons_behind_several_outputs_are_named() -> None:
+    found = refusals(
+        node("TopK", "x k", "a i"),
+        node("Det", "a", "b"),
+        node("ArgMax", "a", "j"),
+        node("NonZero", "a", "n"),
+        node("Conv", "a a", "c"),
+        node("Resize", "d - - s", "e", mode="cubic"),
+        node("Unique", "a", "u v w"),
+        node("Reshape", "x r", "d"),
+        node("Sum", "b c"),
+        k=ints(2),
+        r=ints(1, 1, 2, 3),
+        s=ints(1, 1, 4, 6),
+    )
+    # What no output needs is not read: only TopK, Det and the convolution count.
+    assert [line.split(":")[0] for line in found] == [
+        "TopK (tensor 'a'",
+        "Det (tensor 'b'",
+        "Conv (tensor 'c'",
+    ]
+
+
+def test_reasons_behind_attributes_and_other_domains_are_named() -> None:
+    found = refusals(
+        helper.make_node("Foo", ["x", "x"], ["a", "b"], domain="ours"),
+        node("Reshape", "b r", "d"),
+        node("Resize", "d - - s", "e", mode="cubic"),
+        node("Reshape", "e t", "f"),
+        node("ReduceProd", "f", "g", axes=[1]),
+        node("MatMul", "a q", "h"),
+        node("Celu", "h", "i", alpha=-1.0),
+        node("Neg", "i", "j"),
+        helper.make_node("Softmax", ["j"], ["l"], domain="com.example"),
+        node("Pow", "l a", "m"),
+        node("Hardmax", "m", "o"),
+        node("Pad", "o p", "w", mode="sideways"),
+        node("Sum", "w f"),
+        r=ints(1, 1, 2, 3),
+        s=ints(1, 1, 4, 6),
+        t=ints(4, 6),
+        q=ones(3, 3),
+        p=ints(0, 0, 0, 0),
+    )
+    assert [line.split(" (")[0] for line in found] == [
+        "Foo",
+        "Resize",
+        "Celu",
+        "Softmax",
+        "Pow",
+        "Hardmax",
+        "Pad",
+    ]
+
+
+def test_foreign_parts_and_operators_are_named_together() -> None:
+    found = refusals(
+        helper.make_node("Own", ["x"], ["a"], domain="ours"),
+        node("Gather", "a whole", "b"),
+        node("Det", "b", "c"),
+        node("Concat", "c text", "d", axis=0),
+        node("Hardmax", "x", "e"),
+        node("Sum", "d e"),
+        foreign=True,
+    )
+    assert len(found) == 7
+    for part in ("sparse_initializer", "functions of its own", "'text'", "input 'whole'"):
+        assert any(part in line for line in found[:4])
+    assert [line.split(" (")[0] for line in found[4:]] == ["Own", "Det", "Hardmax"]
+
+
+def test_an_error_that_no_stand_in_explains_is_an_error() -> None:
+    graph = chain(
+        node("Det", "x", "a"),
+        node("Reshape", "x r", "b"),
+        node("Sum", "a b"),
+        constants={"r": ints(5, 5)},
+    )
+    with pytest.raises(ModelError, match="cannot become") as caught:
+        read_model_bytes(serialised(graph), None, "m")
+    assert not isinstance(caught.value, UnsupportedOperatorError)
 
 
 NEW_ATTRIBUTES = {

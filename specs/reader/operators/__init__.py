@@ -12,6 +12,7 @@ MODULES = (
     "dense",
     "elementwise",
     "layout",
+    "logic",
     "normalization",
     "products",
     "quantized",

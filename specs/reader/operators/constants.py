@@ -11,6 +11,7 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader.builder import Array, Operand, Variable
 from specs.reader.calls import Call, operator
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
+from specs.reader.operators.logic import unequal_to_0
 from specs.reader.tensors import (
     FLOATS,
     INTEGERS,
@@ -110,7 +111,9 @@ def cast(call: Call) -> Operand:
     name = f"a cast from {kind_name(x.kind)} to {kind_name(target)}"
     widens = (x.kind, target) in WIDENINGS
     if isinstance(x, Variable):
-        if not widens and (x.kind, target) not in EXACT_IN:
+        if target == TensorProto.BOOL:
+            return unequal_to_0(call.builder, x)
+        if not widens and x.kind != TensorProto.BOOL and (x.kind, target) not in EXACT_IN:
             raise UnsupportedOperatorError(f"{name} rounds a variable tensor, which has no rule")
         return Variable(x.shape, target, x.affine)
     if widens:

@@ -14,7 +14,7 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
 from specs.reader.builder import Operand, Variable, common_shape
 from specs.reader.calls import Call, operator, same_kind
-from specs.reader.tensors import FLOATS, INTEGERS, KINDS, Constant, real
+from specs.reader.tensors import INTEGERS, KINDS, Constant, real
 
 Array = npt.NDArray[Any]
 
@@ -74,55 +74,6 @@ def dropout(call: Call) -> Operand:
     return call.operand(0)
 
 
-@operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
-def compare(call: Call) -> Operand:
-    left, right = call.constant(0), call.constant(1)
-    same_kind(left, right)
-    call.builder.claim(common_shape(left.shape, right.shape))
-    if left.radius is not None or right.radius is not None:
-        raise UnsupportedOperatorError("a comparison of constants known by an enclosure only")
-    function: Any = {
-        "Equal": np.equal,
-        "Less": np.less,
-        "Greater": np.greater,
-        "LessOrEqual": np.less_equal,
-        "GreaterOrEqual": np.greater_equal,
-        "And": np.logical_and,
-        "Or": np.logical_or,
-        "Xor": np.logical_xor,
-    }[call.node.op_type]
-    return Constant(np.asarray(function(left.value, right.value)), _kind("bool"))
-
-
-@operator("Not")
-def invert(call: Call) -> Operand:
-    x = call.constant(0)
-    if KINDS[x.kind] != "bool":
-        raise ModelError("the negation of values that are not Boolean")
-    return Constant(np.logical_not(x.value), x.kind)
-
-
-@operator("Where")
-def where(call: Call) -> Operand:
-    condition, left, right = call.constant(0), call.operand(1), call.operand(2)
-    same_kind(left, right)
-    if KINDS[condition.kind] != "bool":
-        raise ModelError("its condition is not Boolean")
-    builder = call.builder
-    shape = common_shape(common_shape(condition.shape, left.shape), right.shape)
-    mask = np.broadcast_to(condition.value, builder.claim(shape))
-    if left.kind not in FLOATS:
-        chosen = np.where(mask, call.constant(1).value, call.constant(2).value)
-        return Constant(chosen, left.kind)
-    first = builder.view(
-        builder.broadcast(left, shape), lambda array, fill: np.where(mask, array, fill)
-    )
-    second = builder.view(
-        builder.broadcast(right, shape), lambda array, fill: np.where(mask, fill, array)
-    )
-    return builder.add(first, second)
-
-
 def integer_constant(values: Any, kind: int) -> Constant:
     """A constant of an integer type from exact integers.
 
@@ -153,7 +104,3 @@ def on_integers(
 def objects(call: Call, constant: Constant) -> Array:
     call.builder.claim((INTEGER_COST, *constant.shape))
     return constant.value.astype(object)
-
-
-def _kind(name: str) -> int:
-    return next(kind for kind, text in KINDS.items() if text == name)
