@@ -17,7 +17,7 @@ from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
-OPSETS = range(7, 29)
+OPSETS = range(7, 27)
 BASE_BUDGET = 2**26
 FAULTS = (
     ArithmeticError,

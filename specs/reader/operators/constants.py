@@ -86,7 +86,6 @@ def size_of(call: Call) -> Operand:
 def arange(call: Call) -> Operand:
     edges = [call.constant(position) for position in range(3)]
     kind = edges[0].kind
-    call.ignore("stash_type")  # of short floats
     if kind not in INTEGERS:
         raise UnsupportedOperatorError(f"a range of {kind_name(kind)} has no rule")
     if any(edge.value.size != 1 or edge.kind != kind for edge in edges):

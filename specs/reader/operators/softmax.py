@@ -76,9 +76,38 @@ def log_sum(call: Call) -> Operand:
     return apply(call.builder, summed(call.builder, x, axes, shape), "log")
 
 
-def probabilities(builder: Builder, x: Operand) -> Operand:
-    """The softmax over the last axis."""
-    return _normalised(builder, x, x.shape[-1], "Softmax")
+def probabilities(builder: Builder, x: Operand, allowed: Array | None = None) -> Operand:
+    """The softmax over the last axis.
+
+    Args:
+        allowed: of the shape of ``x``, where an entry takes part; the others are 0.
+
+    Raises:
+        ModelError: a row in which no entry takes part.
+    """
+    if allowed is None or np.all(allowed):
+        return _normalised(builder, x, x.shape[-1], "Softmax")
+    if not np.all(np.any(allowed, axis=-1)):
+        raise ModelError("a softmax over no entries")
+    size, count = math.prod(x.shape), x.shape[-1]
+    builder.claim((2, size, count))
+    own, other = _pairs(size, count)
+    flat = allowed.reshape(-1)
+    kept = flat[own] & flat[other]
+    own, other = own[kept], other[kept]
+    places = np.flatnonzero(flat)
+    order = np.cumsum(flat) - 1
+    if own.size:
+        exponentials = apply(builder, _differences(builder, x, own, other), "exp")
+        gather = Scatter(order[own], places.size)
+        total = builder.apply(gather, exponentials, (places.size,))
+    else:
+        total = Constant(np.zeros(places.size), x.kind)
+    one = Constant(np.ones(()), x.kind)
+    found = apply(builder, builder.add(total, one), "reciprocal")
+    return builder.view(
+        found, lambda array, fill: np.where(flat, array[order], fill).reshape(x.shape)
+    )
 
 
 def _normalised(builder: Builder, x: Operand, count: int, name: str) -> Operand:
@@ -114,19 +143,25 @@ def _log_of_one_plus(builder: Builder, total: Operand) -> Operand:
 def _gaps(builder: Builder, x: Operand, count: int) -> Operand:
     """``x_j - x_i`` for all j != i of a row, by i."""
     size = math.prod(x.shape)
-    shape = builder.claim((size, count - 1))
-    builder.claim((6, *shape))
+    builder.claim((size, count - 1))
     own, other = _pairs(size, count)
+    gaps = _differences(builder, x, own, other)
+    return builder.reshape(gaps, (size, count - 1))
+
+
+def _differences(builder: Builder, x: Operand, own: Array, other: Array) -> Operand:
+    """``x_j - x_i`` for pairs of an entry i of its own and another j."""
+    builder.claim((6, own.size))
     places = np.arange(own.size)
     ones = np.ones(own.size)
     differences = Sparse(
         Enclosure(np.concatenate([ones, -ones])),
         np.concatenate([other, own]),
         np.concatenate([places, places]),
-        size,
+        math.prod(x.shape),
         own.size,
     )
-    return builder.apply(differences, x, shape)
+    return builder.apply(differences, x, (own.size,))
 
 
 def _pairs(size: int, count: int) -> tuple[Array, Array]:
