@@ -12,7 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
 from specs.reader import operators as _operators
-from specs.reader.builder import RESERVED, Builder, Operand, Variable
+from specs.reader.builder import RESERVED, Builder, Masked, Value, Variable
 from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
@@ -43,7 +43,7 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     graph = model.graph
     builder = Builder(BASE_BUDGET + 8 * size)
     faults = _foreign_parts(model)
-    values: dict[str, Operand | None] = {}
+    values: dict[str, Value | None] = {}
     _read_initializers(graph, builder, external, values, faults)
     _read_inputs(graph, builder, values, faults)
     _check_names(graph, values)
@@ -89,12 +89,12 @@ def _foreign_parts(model: ModelProto) -> list[str]:
 
 def _results(
     node: NodeProto,
-    values: dict[str, Operand | None],
+    values: dict[str, Value | None],
     uses: Counter[str],
     opset: int,
     builder: Builder,
     external: ExternalData,
-) -> list[Operand | None]:
+) -> list[Value | None]:
     """What a node computes; ``None`` where an operator without a rule stands before."""
     rule = RULES.get(node.op_type)
     if node.domain not in ("", "ai.onnx") or rule is None:
@@ -107,7 +107,7 @@ def _results(
     operands = tuple(values[name] if name else None for name in node.input)
     if any(values[name] is None for name in node.input if name):
         return [None] * len(node.output)
-    whole = {o.kind for o in operands if isinstance(o, Variable) and o.kind not in FLOATS}
+    whole = {o.kind for o in operands if isinstance(o, Variable)} - set(FLOATS)
     if whole and node.op_type not in ON_INTEGERS:
         name = kind_name(min(whole))
         raise UnsupportedOperatorError(f"it has no rule for a variable tensor of type {name}")
@@ -129,7 +129,7 @@ def _results(
     for name in node.output[len(results) :]:
         if name and uses[name]:
             raise UnsupportedOperatorError(f"its further output '{name}' has no rule")
-    found: list[Operand | None] = []
+    found: list[Value | None] = []
     for name, result in zip(node.output, results, strict=False):
         if isinstance(result, Constant):
             builder.claim(result.shape)
@@ -190,7 +190,7 @@ def _read_initializers(
     graph: GraphProto,
     builder: Builder,
     external: ExternalData,
-    values: dict[str, Operand | None],
+    values: dict[str, Value | None],
     faults: list[str],
 ) -> None:
     for tensor in graph.initializer:
@@ -213,7 +213,7 @@ def _read_initializers(
 def _read_inputs(
     graph: GraphProto,
     builder: Builder,
-    values: dict[str, Operand | None],
+    values: dict[str, Value | None],
     faults: list[str],
 ) -> None:
     constants = set(values)
@@ -248,7 +248,7 @@ def _input_shape(name: str, dimensions: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _check_names(graph: GraphProto, values: dict[str, Operand | None]) -> None:
+def _check_names(graph: GraphProto, values: dict[str, Value | None]) -> None:
     """Refuse names that are defined twice or that are reserved."""
     defined = set(values)
     inputs = Counter(value.name for value in graph.input)
@@ -267,7 +267,7 @@ def _check_names(graph: GraphProto, values: dict[str, Operand | None]) -> None:
         raise ModelError(f"tensor '{reserved[0]}': names that start '{RESERVED}' are reserved")
 
 
-def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Variable]:
+def _outputs(graph: GraphProto, values: dict[str, Value | None]) -> list[Variable]:
     if not graph.output:
         raise ModelError("the graph has no output")
     found = []
@@ -279,6 +279,8 @@ def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Varia
             raise ModelError(f"output '{output.name}' is not defined")
         if isinstance(operand, Constant):
             raise ModelError(f"output '{output.name}' does not depend on the network's inputs")
+        if isinstance(operand, Masked):
+            raise UnsupportedOperatorError(f"output '{output.name}' holds minus infinities")
         if 0 in operand.shape:
             raise ModelError(f"output '{output.name}' of shape {operand.shape} is empty")
         found.append(operand)

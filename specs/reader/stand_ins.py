@@ -14,7 +14,7 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
 from specs.errors import ModelError
-from specs.reader.builder import RESERVED, Builder, Operand, common_shape
+from specs.reader.builder import RESERVED, Builder, Value, common_shape
 from specs.reader.tensors import KINDS, Constant
 
 SMALL = 2**10
@@ -25,15 +25,15 @@ Form = tuple[tuple[int, ...], int]
 
 
 def stand_ins(
-    node: NodeProto, values: Mapping[str, Operand | None], opset: int, builder: Builder
-) -> list[Operand | None]:
+    node: NodeProto, values: Mapping[str, Value | None], opset: int, builder: Builder
+) -> list[Value | None]:
     """A variable for each output whose shape can be told, ``None`` for the others."""
     operands = {name: values.get(name) for name in node.input if name}
     known = {name: operand for name, operand in operands.items() if operand is not None}
     forms: dict[str, Form] = {}
     if len(known) == len(operands):
         forms = _inferred(node, known, opset) or _guessed(node, known)
-    made: list[Operand | None] = []
+    made: list[Value | None] = []
     for name in node.output:
         try:
             shape, kind = forms[name]
@@ -43,7 +43,7 @@ def stand_ins(
     return made
 
 
-def _inferred(node: NodeProto, operands: Mapping[str, Operand], opset: int) -> dict[str, Form]:
+def _inferred(node: NodeProto, operands: Mapping[str, Value], opset: int) -> dict[str, Form]:
     """What the operator's schema says of its outputs."""
     if node.domain not in ("", "ai.onnx"):
         return {}
@@ -79,7 +79,7 @@ def _form(kind: TypeProto) -> Form | None:
     return shape, tensor.elem_type
 
 
-def _guessed(node: NodeProto, operands: Mapping[str, Operand]) -> dict[str, Form]:
+def _guessed(node: NodeProto, operands: Mapping[str, Value]) -> dict[str, Form]:
     """The operands broadcast, or the first of them, for an operator that nobody knows."""
     if not operands:
         return {}

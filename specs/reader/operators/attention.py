@@ -13,6 +13,7 @@ from specs.reader import rounding
 from specs.reader.builder import Array, Builder, Operand, Rearrangement, common_shape, require_real
 from specs.reader.calls import Call, operator, same_kind
 from specs.reader.operators.dense import product
+from specs.reader.operators.masks import split
 from specs.reader.operators.products import times
 from specs.reader.operators.rewrites import shareable
 from specs.reader.operators.softmax import probabilities
@@ -157,17 +158,17 @@ def _scores(call: Call, query: Operand, key: Operand) -> Operand:
     return builder.scale(apply(builder, inner, "tanh"), limit)
 
 
-def _masked(call: Call, scores: Operand, past: bool) -> tuple[Operand, Array | None]:
-    """Scores with a mask of numbers added, and where a mask of truth values lets them pass."""
+def _masked(call: Call, scores: Operand, past: bool) -> tuple[Operand, Array]:
+    """Scores with a mask of numbers added, and where a mask lets them pass."""
     builder, mask = call.builder, call.optional(3)
-    allowed: Array | None = None
+    allowed: Array = np.ones(builder.claim(scores.shape), dtype=np.bool_)
     if call.int("is_causal", 0):
         rows, columns = scores.shape[-2:]
         if rows != columns or past:
             raise UnsupportedOperatorError(
                 "a causal mask where queries and keys differ in number is read in several ways"
             )
-        allowed = np.broadcast_to(np.tri(rows, dtype=np.bool_), builder.claim(scores.shape))
+        allowed = allowed & np.tri(rows, dtype=np.bool_)
     if mask is None:
         return scores, allowed
     if common_shape(mask.shape, scores.shape) != scores.shape:
@@ -175,10 +176,10 @@ def _masked(call: Call, scores: Operand, past: bool) -> tuple[Operand, Array | N
     if mask.shape[-1:] != scores.shape[-1:]:
         raise UnsupportedOperatorError("a mask of fewer keys is read in several ways")
     if mask.kind == TensorProto.BOOL and isinstance(mask, Constant):
-        wide = np.broadcast_to(mask.value, builder.claim(scores.shape))
-        return scores, wide if allowed is None else wide & allowed
+        return scores, mask.value & allowed
     same_kind(scores, mask)
-    return builder.add(scores, mask), allowed
+    finite, passing = split(mask)
+    return builder.add(scores, finite), passing & allowed
 
 
 def _at_positions(builder: Builder, cache: Operand, position: Constant) -> Operand:

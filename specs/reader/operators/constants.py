@@ -49,7 +49,7 @@ def constant(call: Call) -> Operand:
 
 
 def _floats(values: Array) -> Constant:
-    if not np.all(np.isfinite(values)):
+    if not np.all(np.isfinite(values) | np.isneginf(values)):
         raise ModelError("it holds values that are not finite")
     return Constant(values, TensorProto.FLOAT)
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
-from specs.reader.builder import Operand, Variable, common_shape
+from specs.reader.builder import Operand, Value, Variable, common_shape
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operators.masks import is_masked, masked_sum
 from specs.reader.tensors import INTEGERS, KINDS, Constant, real
 
 Array = npt.NDArray[Any]
@@ -23,7 +24,10 @@ INTEGER_COST = 16
 
 
 @operator("Add")
-def add(call: Call) -> Operand:
+def add(call: Call) -> Value:
+    if is_masked(call.maskable(0)) or is_masked(call.maskable(1)):
+        same_kind(call.maskable(0), call.maskable(1))
+        return masked_sum(call.builder, call.maskable(0), call.maskable(1))
     left, right = call.operand(0), call.operand(1)
     whole = on_integers(call, left, right, np.add)
     return call.builder.add(left, right) if whole is None else whole
@@ -42,6 +46,18 @@ def negate(call: Call) -> Operand:
     if isinstance(x, Constant) and x.kind in INTEGERS:
         return integer_constant(np.negative(objects(call, x)), x.kind)
     return call.builder.negate(x)
+
+
+@operator("Mod")
+def remainder(call: Call) -> Operand:
+    left, right = call.constant(0), call.constant(1)
+    function = _truncated_remainder if call.int("fmod", 0) else np.mod
+    if left.kind in INTEGERS and np.any(right.value == 0):
+        raise ModelError("an integer is divided by 0")
+    whole = on_integers(call, left, right, function)
+    if whole is None:
+        raise UnsupportedOperatorError("a remainder of real numbers has no rule")
+    return whole
 
 
 @operator("Sum")
@@ -104,3 +120,9 @@ def on_integers(
 def objects(call: Call, constant: Constant) -> Array:
     call.builder.claim((INTEGER_COST, *constant.shape))
     return constant.value.astype(object)
+
+
+def _truncated_remainder(left: Array, right: Array) -> Array:
+    """The remainder with the sign of the dividend."""
+    remainder: Array = np.sign(left) * (np.abs(left) % np.abs(right))
+    return remainder

@@ -14,8 +14,9 @@ import numpy as np
 from onnx import TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Builder, Operand, Variable, common_shape
+from specs.reader.builder import Array, Builder, Operand, Value, Variable, common_shape
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operators.masks import is_masked, joined, split
 from specs.reader.operators.products import times
 from specs.reader.tensors import FLOATS, Constant, kind_name
 
@@ -78,16 +79,42 @@ def invert(call: Call) -> Operand:
 
 
 @operator("Where", integers=True)
-def where(call: Call) -> Operand:
-    condition, left, right = call.operand(0), call.operand(1), call.operand(2)
+def where(call: Call) -> Value:
+    condition, left, right = call.operand(0), call.maskable(1), call.maskable(2)
     same_kind(left, right)
     if condition.kind != BOOL:
         raise ModelError("its condition is not Boolean")
     builder = call.builder
     if isinstance(condition, Variable):
-        return _chosen(builder, condition, left, right)
+        return _chosen(builder, condition, call.operand(1), call.operand(2))
     shape = common_shape(common_shape(condition.shape, left.shape), right.shape)
     mask = np.broadcast_to(condition.value, builder.claim(shape))
+    (first, some), (second, others) = split(left), split(right)
+    made = _picked(builder, mask, first, second)
+    if is_masked(left) or is_masked(right):
+        return joined(made, np.where(mask, some, others))
+    return made
+
+
+@operator("IsNaN", "IsInf")
+def is_no_number(call: Call) -> Operand:
+    """Truth values that do not depend on the inputs: no real number is any of these."""
+    x = call.operand(0)
+    call.ignore("detect_positive")
+    found = np.zeros(call.builder.claim(x.shape), dtype=np.bool_)
+    if isinstance(x, Constant) and call.node.op_type == "IsInf" and call.int("detect_negative", 1):
+        found = np.isneginf(x.value)
+    call.ignore("detect_negative")
+    return Constant(found, BOOL)
+
+
+def unequal_to_0(builder: Builder, x: Variable) -> Operand:
+    """Where ``x`` is not 0, as truth values."""
+    return x if x.kind == BOOL else _truth(_unequal(builder, _real(x)))
+
+
+def _picked(builder: Builder, mask: Array, left: Operand, right: Operand) -> Operand:
+    """``left`` where a constant mask holds, ``right`` elsewhere."""
     if isinstance(left, Constant) and isinstance(right, Constant) and left.kind not in FLOATS:
         return Constant(np.where(mask, left.value, right.value), left.kind)
     if left.kind not in FLOATS:
@@ -95,17 +122,12 @@ def where(call: Call) -> Operand:
             f"it has no rule for a variable tensor of type {kind_name(left.kind)}"
         )
     first = builder.view(
-        builder.broadcast(left, shape), lambda array, fill: np.where(mask, array, fill)
+        builder.broadcast(left, mask.shape), lambda array, fill: np.where(mask, array, fill)
     )
     second = builder.view(
-        builder.broadcast(right, shape), lambda array, fill: np.where(mask, fill, array)
+        builder.broadcast(right, mask.shape), lambda array, fill: np.where(mask, fill, array)
     )
     return builder.add(first, second)
-
-
-def unequal_to_0(builder: Builder, x: Variable) -> Operand:
-    """Where ``x`` is not 0, as truth values."""
-    return x if x.kind == BOOL else _truth(_unequal(builder, _real(x)))
 
 
 def _chosen(builder: Builder, condition: Variable, left: Operand, right: Operand) -> Operand:

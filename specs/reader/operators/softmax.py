@@ -12,10 +12,11 @@ import math
 import numpy as np
 
 from specs.enclosure import Enclosure
-from specs.errors import ModelError
+from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Scatter, Sparse
 from specs.reader.builder import Array, Builder, Operand, require_real
 from specs.reader.calls import Call, operator, resolved_axis
+from specs.reader.operators.masks import is_masked, split
 from specs.reader.operators.reduce import reduction, summed
 from specs.reader.operators.univariate import apply
 from specs.reader.tensors import Constant
@@ -23,8 +24,10 @@ from specs.reader.tensors import Constant
 
 @operator("Softmax", "LogSoftmax")
 def softmax(call: Call) -> Operand:
-    builder, x = call.builder, call.operand(0)
+    builder, (x, allowed) = call.builder, split(call.maskable(0))
     require_real(x)
+    if is_masked(call.maskable(0)) and call.node.op_type == "LogSoftmax":
+        raise UnsupportedOperatorError("the logarithm of a masked entry's probability")
     rank = len(x.shape)
     since_13 = call.opset >= 13
     axis = call.int("axis", -1 if since_13 else 1)
@@ -37,9 +40,12 @@ def softmax(call: Call) -> Operand:
         order = (*(a for a in range(rank) if a != at), at)
         back = tuple(np.argsort(order))
         turned = builder.view(x, lambda array, _: array.transpose(order))
-        made = _normalised(builder, turned, turned.shape[-1], call.node.op_type)
+        made = _normalised(builder, turned, allowed.transpose(order), call.node.op_type)
         return builder.view(made, lambda array, _: array.transpose(back))
-    return _normalised(builder, x, groups[1], call.node.op_type)
+    made = _normalised(
+        builder, builder.reshape(x, groups), allowed.reshape(groups), call.node.op_type
+    )
+    return builder.reshape(made, x.shape)
 
 
 @operator("ReduceLogSumExp")
@@ -76,7 +82,7 @@ def log_sum(call: Call) -> Operand:
     return apply(call.builder, summed(call.builder, x, axes, shape), "log")
 
 
-def probabilities(builder: Builder, x: Operand, allowed: Array | None = None) -> Operand:
+def probabilities(builder: Builder, x: Operand, allowed: Array) -> Operand:
     """The softmax over the last axis.
 
     Args:
@@ -85,8 +91,11 @@ def probabilities(builder: Builder, x: Operand, allowed: Array | None = None) ->
     Raises:
         ModelError: a row in which no entry takes part.
     """
-    if allowed is None or np.all(allowed):
-        return _normalised(builder, x, x.shape[-1], "Softmax")
+    return _normalised(builder, x, allowed, "Softmax")
+
+
+def _masked(builder: Builder, x: Operand, allowed: Array) -> Operand:
+    """The softmax over rows of which not all entries take part."""
     if not np.all(np.any(allowed, axis=-1)):
         raise ModelError("a softmax over no entries")
     size, count = math.prod(x.shape), x.shape[-1]
@@ -110,11 +119,13 @@ def probabilities(builder: Builder, x: Operand, allowed: Array | None = None) ->
     )
 
 
-def _normalised(builder: Builder, x: Operand, count: int, name: str) -> Operand:
-    """Softmax or its logarithm over rows of ``count`` neighbours."""
-    logarithmic = name == "LogSoftmax"
+def _normalised(builder: Builder, x: Operand, allowed: Array, name: str) -> Operand:
+    """Softmax or its logarithm over the last axis."""
+    logarithmic, count = name == "LogSoftmax", x.shape[-1]
     if count == 0:
         raise ModelError("a softmax over no entries")
+    if not np.all(allowed):
+        return _masked(builder, x, allowed)
     if count == 1:
         builder.claim(x.shape)
         return Constant(np.full(x.shape, 0.0 if logarithmic else 1.0), x.kind)
