@@ -29,6 +29,15 @@ SLOPE_LIMIT = 2.0**10
 MAGNITUDE_LIMIT = 2.0**100
 
 
+def bounded(*intervals: Interval) -> npt.NDArray[np.bool_]:
+    """Where all ends are finite; in both arithmetics an infinite one is a float infinity."""
+    found: npt.NDArray[np.bool_] = np.asarray(True)
+    for lower, upper in intervals:
+        for end in (lower, upper):
+            found = found & np.asarray((end > -np.inf) & (end < np.inf), dtype=bool)
+    return found
+
+
 def usable_slopes(slopes: FloatArray) -> FloatArray:
     """Slopes on the grid on which both arithmetics compute ``s`` and ``1 - s`` exactly.
 

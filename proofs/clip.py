@@ -59,6 +59,8 @@ class Clipper:
         width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
         for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
             self._tick()
+            if not self._frame.passes(group.rows.entries):
+                continue
             cuts = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
             hull = _Hull.of(group, domains)
             if not hull.places.size:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from flint import fmpz_mat
 
 from proofs.analytic import Analytic
-from proofs.arithmetic import Interval, Numbers
+from proofs.arithmetic import Interval, Numbers, bounded
 from proofs.entries import Entries
 from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
@@ -167,6 +167,17 @@ class Exact:
         return low, high
 
     def _map_interval(self, term: LinearMap, low: Numbers, high: Numbers) -> Interval:
+        finite = bounded((low, high))
+        if not finite.all():
+            reached = np.where(finite, 0, 1).astype(object)
+            low, high = np.where(finite, low, 0), np.where(finite, high, 0)
+            lower, upper = self._map_interval(term, low, high)
+            size, _ = self._weight(term, "magnitude")
+            lost = term.forward(reached, size, self._product) > 0
+            if term.weight is not None and term.weight.radius is not None:
+                radius, _ = self._weight(term, "radius")
+                lost |= term.forward(reached, radius, self._product) > 0
+            return np.where(lost, -np.inf, lower), np.where(lost, np.inf, upper)
         weight, exponent = self._weight(term, "value")
         size, _ = self._weight(term, "magnitude")
         value = term.forward(low + high, weight, self._product)
@@ -230,7 +241,7 @@ def _ceil_shift(numbers: Any, bits: int) -> Any:
 def _floats(numbers: Numbers, direction: int) -> FloatArray:
     out = np.empty(numbers.size)
     for i, number in enumerate(numbers.flat):
-        if isinstance(number, float):  # infinite: the bound of a function
+        if isinstance(number, float):  # an infinity
             out[i] = number
             continue
         try:

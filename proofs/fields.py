@@ -6,7 +6,7 @@ lines of the whole frame at the entries that are left; all others have coefficie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ class Field(Frame):
         self.arithmetic = whole.arithmetic
         self._whole, self._index = whole, field.index
         self._count_work()
+
+    def passes(self, tensors: Iterable[int]) -> bool:
+        return self._whole.passes(tensors)
 
     def magnitude(self, tensor: int) -> Numbers:
         return self.cut(tensor, self._whole.magnitude(tensor))

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proofs.arithmetic import Arithmetic, Interval, Numbers
+from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from proofs.functions import function
-from proofs.outward import check_magnitude
+from proofs.outward import is_payable
 from proofs.products import planes, product_image
 from proofs.proof import Side
 from specs.enclosure import FloatArray
@@ -47,6 +47,8 @@ class Frame:
         self.arithmetic = arithmetic
         self.preactivations = network.preactivations
         self._magnitude: list[Numbers | None] = [None] * len(network.nodes)
+        self._unpayable: set[int] = set()
+        self._ancestors: dict[int, frozenset[int]] = {}
         self._cost: dict[int, tuple[Numbers, Any]] = {}
         self._readers: list[list[int]] = [[] for _ in network.nodes]
         for number, node in enumerate(network.nodes):
@@ -75,17 +77,46 @@ class Frame:
         """Take a new magnitude for a tensor from an interval that holds over the case."""
         lower, upper = interval
         magnitude = np.maximum(np.abs(lower[0]), np.abs(upper[0]))
-        check_magnitude(self.arithmetic.floats_up(magnitude))
         self._magnitude[tensor] = magnitude
+        if is_payable(self.arithmetic.floats_up(magnitude)):
+            self._unpayable.discard(tensor)
+        else:
+            self._unpayable.add(tensor)
         for stale in (tensor, *self._readers[tensor]):
             self._cost.pop(stale, None)
 
     def magnitude(self, tensor: int) -> Numbers:
-        """The magnitude of a tensor, ``(n,)``."""
+        """The magnitude of a tensor, ``(n,)``.
+
+        Raises:
+            EvidenceError: it is so large that rounding is not paid for; see ``passes``.
+        """
         known = self._magnitude[tensor]
+        if tensor in self._unpayable:
+            raise EvidenceError("an interval bound of the network exceeds 2**100")
         if known is None:
             raise EvidenceError("a magnitude is used before intervals were propagated")
         return known
+
+    def passes(self, tensors: Iterable[int]) -> bool:
+        """Whether rows that start at tensors can be passed back to the inputs.
+
+        They cannot through a tensor so large, or unbounded, that rounding is not paid for.
+        """
+        return not self._unpayable or self._unpayable.isdisjoint(
+            above for tensor in tensors for above in self._above(tensor)
+        )
+
+    def _above(self, tensor: int) -> frozenset[int]:
+        """A tensor and all that it depends on."""
+        if tensor not in self._ancestors:
+            found, front = {tensor}, [tensor]
+            while front:
+                sources = set(self.network.nodes[front.pop()].sources) - found
+                found |= sources
+                front += sources
+            self._ancestors[tensor] = frozenset(found)
+        return self._ancestors[tensor]
 
     def cost(self, tensor: int) -> tuple[Numbers, Any]:
         """What a row pays for passing the node of a tensor, per unit of coefficient and flat.
@@ -231,9 +262,16 @@ class Relaxations:
     _made: dict[int, Lines] = field(default_factory=dict)
 
     def lines(self, tensor: int) -> Lines:
-        """Lines for the nonlinear node that defines ``tensor``."""
+        """Lines for the nonlinear node that defines ``tensor``.
+
+        Raises:
+            EvidenceError: one is unbounded, which exact numbers have no room for.
+        """
         if tensor not in self._made:
-            self._made[tensor] = self._lines(tensor)
+            made = self._lines(tensor)
+            if made.floor.dtype == object and not bounded((made.floor, made.ceiling)).all():
+                raise EvidenceError("a relaxation is unbounded")
+            self._made[tensor] = made
         return self._made[tensor]
 
     def _lines(self, tensor: int) -> Lines:
@@ -313,8 +351,10 @@ def _work(network: Network, tensor: int) -> int:
     node, size = network.nodes[tensor], network.sizes[tensor]
     if isinstance(node, Linear):
         for term in node.terms:
-            taps = math.prod(term.map.weight.shape[2:]) if isinstance(term.map, Conv) else 1
-            size = max(size, taps * max(term.map.source_size, term.map.target_size))
+            size = max(size, term.map.source_size, term.map.target_size)
+            if isinstance(term.map, Conv):  # every window beside the others
+                places, taps = term.map.out_shape[2:], term.map.weight.shape[2:]
+                size = max(size, math.prod(places) * math.prod(taps) * term.map.in_shape[1])
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
     return size

@@ -224,14 +224,9 @@ def _check_length(count: int) -> None:
         raise EvidenceError(f"a sum of {count} terms is too long for outward arithmetic")
 
 
-def check_magnitude(magnitude: Any) -> None:
-    """Refuse magnitudes for which underflow is no longer paid for.
-
-    Raises:
-        EvidenceError: some magnitude exceeds the limit or is not a number.
-    """
-    if not np.all(magnitude <= MAGNITUDE_LIMIT):
-        raise EvidenceError("an interval bound of the network exceeds 2**100")
+def is_payable(magnitude: Any) -> bool:
+    """Whether underflow is paid for at magnitudes: none exceeds the limit or is no number."""
+    return bool(np.all(magnitude <= MAGNITUDE_LIMIT))
 
 
 def _self_test() -> None:

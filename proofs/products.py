@@ -10,8 +10,9 @@ extremes over the box lie at the corners.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from proofs.arithmetic import Arithmetic, Interval, Numbers
+from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from specs.enclosure import FloatArray
 
 STEEPEST = 2.0**60
@@ -19,6 +20,11 @@ STEEPEST = 2.0**60
 
 def product_image(arithmetic: Arithmetic, left: Interval, right: Interval) -> Interval:
     """An interval that contains the products of numbers from two intervals."""
+    finite = bounded(left, right)
+    if not finite.all():
+        left, right = _where(finite, left), _where(finite, right)
+        low, high = product_image(arithmetic, left, right)
+        return np.where(finite, low, -np.inf), np.where(finite, high, np.inf)
     down = [arithmetic.multiply_down(x, y) for x in left for y in right]
     up = [arithmetic.multiply_up(x, y) for x in left for y in right]
     lower, upper = down[0], up[0]
@@ -42,6 +48,11 @@ def planes(
         below, above: weights of the first of the two planes, in [0, 1]; where NaN or
             ``None``, 1/2, with which the planes are tangent in the middle of the box.
     """
+    finite = bounded(left, right)
+    if not finite.all():
+        left, right = _where(finite, left), _where(finite, right)
+        under, floor, over, ceiling = planes(arithmetic, left, right, below, above)
+        return under, np.where(finite, floor, -np.inf), over, np.where(finite, ceiling, np.inf)
     (a, b), (c, d) = (
         (arithmetic.floats_down(low), arithmetic.floats_up(high)) for low, high in (left, right)
     )
@@ -52,6 +63,10 @@ def planes(
     negated = (-left[1], -left[0])  # the greatest of x y - p x - q y: minus the least for -x
     ceiling = -_extreme(arithmetic, (over[0], -over[1]), negated, right)
     return under, floor, over, ceiling
+
+
+def _where(finite: npt.NDArray[np.bool_], interval: Interval) -> Interval:
+    return np.where(finite, interval[0], 0), np.where(finite, interval[1], 0)
 
 
 def _weight(hint: FloatArray | None, like: FloatArray) -> FloatArray:

@@ -139,19 +139,22 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class SlopeHint:
-    """Slopes of one side of the relaxation of a univariate node.
+    """Slopes of one side of a univariate node's relaxation, or weights of a product's planes.
 
     Attributes:
-        tensor: number of the tensor that the univariate node defines.
-        side: the line below (``LOWER``) or above (``UPPER``) the function.
+        tensor: number of the tensor that the node defines.
+        side: the line (planes) below (``LOWER``) or above (``UPPER``) the function.
         values: ``(n,)``, or ``(rows, n)`` with a row for each row of a bound step.
         indices: entries of the tensor that the ``n`` columns belong to; ``None`` = all.
+        exponent: values count units of ``2 ** exponent``; ``None``: they are reals, to be
+            rounded as the builder does.
     """
 
     tensor: int
     side: Side
     values: Array
     indices: Array | None = None
+    exponent: int | None = None
 
 
 class ProofBuilder:
@@ -232,7 +235,7 @@ class ProofBuilder:
         """A bound step: improve bounds of pre-activation ``target``; returns its number.
 
         Args:
-            target: a tensor that a univariate node reads.
+            target: a tensor that a nonlinear node reads.
             rows: its entries to bound; ``None``: those unstable when the step is taken.
             sides: which bounds.
             substitution: hints; ``None``: default slopes.
@@ -394,13 +397,14 @@ class ProofBuilder:
 
     def _block(self, hint: SlopeHint) -> int:
         values = np.atleast_2d(np.asarray(hint.values, dtype=np.float64))
-        whole = np.rint(values * 2.0**self._slope_bits)
+        exponent = -self._slope_bits if hint.exponent is None else hint.exponent
+        whole = np.rint(values * 2.0**-exponent if hint.exponent is None else values)
         if not np.all(np.abs(whole) < 2**31):
             raise EvidenceError("a slope is too large or not finite")
         coded = whole.astype(np.int32)
         tensor = self._tensor(hint.tensor)
         chosen = -1 if hint.indices is None else self._set(hint.indices)
-        key = ("block", tensor, int(hint.side), chosen, coded.shape[0], coded.tobytes())
+        key = ("block", tensor, int(hint.side), chosen, exponent, coded.shape[0], coded.tobytes())
         if key in self._seen:
             return self._seen[key]
         self._slopes.append(coded.reshape(-1))
@@ -410,7 +414,7 @@ class ProofBuilder:
         columns["block_side"].append(int(hint.side))
         columns["block_set"].append(chosen)
         columns["block_rows"].append(coded.shape[0])
-        columns["block_exponent"].append(-self._slope_bits)
+        columns["block_exponent"].append(exponent)
         columns["block_ptr"].append(self._slope_count)
         return self._remember(key, len(columns["block_tensor"]) - 1)
 
@@ -433,4 +437,5 @@ def _narrowed(values: Array) -> Array:
         info = np.iinfo(name)
         if not values.size or (values.min() >= info.min and values.max() <= info.max):
             return values.astype(name)
-    return values.astype(np.float64)
+    whole = not values.size or np.abs(values).max() <= 1 << 24
+    return values.astype(np.float32 if whole else np.float64)

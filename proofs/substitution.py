@@ -35,7 +35,12 @@ def substitute(
         rows: the functions.
         stop: a pre-activation or univariate tensor at which stored bounds are used.
         tick: called between chunks of rows; may raise to stop at a deadline.
+
+    Returns:
+        Minus infinity for rows that cannot be passed back.
     """
+    if not frame.passes(rows.entries):
+        return np.full(rows.owner.size, -np.inf, dtype=rows.constant.dtype)
     parts = [np.asarray(rows.constant[:0])]
     for chunk in _chunks(frame, batch, relaxations, rows, stop, tick):
         parts.append(_Substitution(frame, batch, relaxations, chunk).run(stop))
@@ -68,7 +73,11 @@ def linearize(
     rows: Rows,
     tick: Callable[[], None] = lambda: None,
 ) -> Affine:
-    """Linear functions of the input that bound rows from below over the owners' domains."""
+    """Linear functions of the input that bound rows from below over the owners' domains.
+
+    Raises:
+        EvidenceError: rows cannot be passed back; see ``Frame.passes``.
+    """
     matrices = [frame.arithmetic.zeros((0, frame.input_size))]
     constants = [np.asarray(rows.constant[:0])]
     for chunk in _chunks(frame, batch, relaxations, rows, None, tick):

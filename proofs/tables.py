@@ -18,7 +18,7 @@ from proofs.domain import Literal
 from proofs.forms import Place
 from proofs.proof import ARRAYS, AS_STORED, Fact, NodeKind, Proof, Side, neuron_tensors
 from specs.errors import EvidenceError
-from specs.network import Univariate
+from specs.network import Nonlinear
 from specs.query import Query
 
 Array = npt.NDArray[Any]
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Slope hints for one side of a univariate tensor; ``slopes`` is ``(rows, n)``."""
+    """Slope hints for one side of a nonlinear tensor; ``slopes`` is ``(rows, n)``."""
 
     tensor: int
     side: Side
@@ -314,8 +314,8 @@ class Tables:
         for number in range(len(arrays["block_tensor"])):
             place = int(arrays["block_tensor"][number])
             size, chosen = int(self._sizes[place]), int(arrays["block_set"][number])
-            if not isinstance(nodes[self._tensors[place]], Univariate):
-                raise EvidenceError("slopes are given for a tensor that is not univariate")
+            if not isinstance(nodes[self._tensors[place]], Nonlinear):
+                raise EvidenceError("slopes are given for a tensor that is linear")
             width = size if chosen < 0 else self._check_set(chosen, size)
             span = self._span("block_ptr", number)
             if int(arrays["block_rows"][number]) * width != span.stop - span.start:

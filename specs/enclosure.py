@@ -63,7 +63,7 @@ def _frozen(array: Any) -> FloatArray:
     kept = isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim > 0
     if kept and not array.flags.writeable:
         return np.asarray(array)
-    out = np.ascontiguousarray(array, dtype=np.float64)
+    out = np.asarray(array, dtype=np.float64, order="C")
     if out.flags.writeable:
         out = out.copy() if out is array or out.base is not None else out
         out.flags.writeable = False

@@ -1,7 +1,7 @@
 """Reads ONNX model files into networks in normal form.
 
-A model file becomes a :class:`specs.network.Network`: a graph of linear and univariate
-nodes, every constant exact or enclosed.  The rules of the operators stand in
+A model file becomes a :class:`specs.network.Network`: a graph of linear, univariate
+and product nodes, every constant exact or enclosed.  The rules of the operators stand in
 ``specs.reader.operators``.
 """
 
@@ -18,8 +18,9 @@ from onnx import ModelProto
 from specs.errors import ModelError
 from specs.network import Network
 from specs.query import ModelFile
-from specs.reader.graph import FAULTS, build_network
+from specs.reader.graph import build_network
 from specs.reader.tensors import ExternalData
+from specs.reader.walk import FAULTS
 
 LARGEST_FILE = 2**31 - 1
 """Most bytes of a model, decompressed; protocol buffers end there too."""

@@ -5,20 +5,22 @@ fixed, and its gradient has a meaning: propagate the box corner where the linear
 least forward through the lines that the row uses, and the value ``z`` that reaches a
 neuron is the derivative with respect to the coefficient there.  So one pass backward and
 one forward give bound and gradient (Xu et al., *Fast and complete*, 2021, for the slopes;
-Wang et al., *Beta-CROWN*, 2021, for the split multipliers), without recording a graph.
+Wang et al., *Beta-CROWN*, 2021, for the split multipliers; Shi et al., *Neural network
+verification with branch-and-bound for general nonlinearities*, 2025, for functions other
+than Relu), without recording a graph.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from verifier.bounds import Rows, TorchNetwork, UnivariateNode, concretize, substitute
-from verifier.relaxations import Lines
+from verifier.bounds import NonlinearNode, Rows, TorchNetwork, concretize, substitute
+from verifier.relaxations import Free, Lines
 
 GRID = 128.0
 """Slopes in proofs are multiples of 1 / GRID."""
@@ -29,7 +31,8 @@ class Multipliers:
     """What a bound is optimised over, for ``R`` rows.
 
     Attributes:
-        alpha: ``(R or 1, N)`` lower slopes of unstable neurons; one row is shared by all.
+        alpha: ``(R or 1, P)`` parameters in [0, 1] of the lines of every nonlinear node
+            (see ``TorchNetwork.parameters``); one row is shared by all.
         beta: ``(R, N)`` multipliers of split neurons, >= 0; ``None`` without splits.
         weights: ``(R, k)`` of the forms that make up a row, >= 0; ``None`` if ``k == 1``.
         region: ``(R, q)`` of the region's constraints, >= 0; ``None`` if it has none.
@@ -73,7 +76,8 @@ class Problem:
         forms: coefficients ``(R, k, n)`` by tensor and constants ``(R, k)``; a row is the
             combination of its ``k`` forms by the weights.
         low, high: ``(R or 1, I)``; ``lower``, ``upper``: ``(R or 1, N)``.
-        signs: ``(R, N)``: 1 where the path assumes ``z <= 0``, -1 where ``z >= 0``.
+        signs: ``(R, N)``: 1 where the path assumes ``z <= p``, -1 where ``z >= p``.
+        points: ``(R, N)`` the points ``p``; ``None``: 0 throughout.
         region: constraints ``a x + c <= 0`` of the region, ``(R or 1, q, I)`` and
             ``(R or 1, q)``.
     """
@@ -86,6 +90,7 @@ class Problem:
     upper: Tensor
     signs: Tensor | None = None
     region: tuple[Tensor, Tensor] | None = None
+    points: Tensor | None = None
 
     def take(self, index: Tensor) -> Problem:
         """The problem of these rows."""
@@ -103,7 +108,12 @@ class Problem:
             own(self.upper),
             None if self.signs is None else self.signs[index],
             None if self.region is None else (own(self.region[0]), own(self.region[1])),
+            None if self.points is None else self.points[index],
         )
+
+    def contradictory(self, margin: float) -> Tensor:
+        """Rows ``(R or 1,)`` for which some neuron's bounds cross by more than ``margin``."""
+        return (self.lower > self.upper + margin).any(-1)
 
     def __len__(self) -> int:
         return len(self.forms.constant)
@@ -138,7 +148,8 @@ class Bounded:
 
     Attributes:
         matrix, constant: the rows as functions of the input, ``(R, I)`` and ``(R,)``.
-        trace: coefficients ``(R, n)`` that reach each univariate tensor.
+        trace: coefficients ``(R, n)`` that reach each nonlinear tensor.
+        lines: that were used for it.
         values: ``(R, N)`` the ``z`` of every neuron; see the module's text.
         points: ``(R, I)`` the box corners.
         outputs: ``(R, k)`` what every form is worth there.
@@ -148,49 +159,58 @@ class Bounded:
     matrix: Tensor
     constant: Tensor
     trace: Mapping[int, Tensor]
+    lines: Mapping[int, Lines]
     values: Tensor | None = None
     points: Tensor | None = None
     outputs: Tensor | None = None
 
 
 class _Relaxed:
-    """The lines of a problem for changing slopes."""
+    """The lines of a problem for changing parameters."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        lower, upper = problem.lower, problem.upper
-        self.active = (lower >= 0).to(lower.dtype)
-        self.unstable = ((lower < 0) & (upper > 0)).to(lower.dtype)
-        self.sources: dict[int, slice] = {}
-        self._fixed: dict[int, Lines] = {}
-        net = problem.net
-        for number in net.needed:
-            node = net.nodes[number]
-            if isinstance(node, UnivariateNode):
-                where = net.neurons[node.source]
-                zero = torch.zeros_like(lower[:, where])
-                self.sources[number] = where
-                self._fixed[number] = node.relaxation.hinted(lower[:, where], upper[:, where], zero)
+        self.problem, self.net = problem, problem.net
+        self.free: dict[int, Free] = {
+            number: self.net.function(number).relaxation.relaxed(
+                *self.net.ends(number, problem.lower, problem.upper)
+            )
+            for number in self.net.nonlinear
+        }
 
-    def lines(self, number: int, slopes: Tensor) -> Lines:
-        """Lines of a univariate tensor from lower slopes ``(R or 1, N)``."""
-        fixed = self._fixed[number]
-        below = slopes[:, self.sources[number]]
-        return Lines(below, None, fixed.upper_slope, fixed.upper_intercept)
+    def own(self, number: int, alpha: Tensor) -> tuple[Tensor, ...]:
+        """A node's parameters ``(R or 1, n)`` each."""
+        count = self.net.function(number).relaxation.free
+        part = alpha[:, self.net.parameters[number]]
+        return (part,) if count == 1 else part.tensor_split(count, -1) if count else ()
+
+    def lines(self, number: int, alpha: Tensor) -> Lines:
+        """Lines of a nonlinear tensor."""
+        return self.free[number].lines(*self.own(number, alpha))
+
+    def start(self) -> Tensor:
+        """The parameters of the default lines, ``(R or 1, P)``."""
+        parts = [part for number in self.net.nonlinear for part in self.free[number].start()]
+        return torch.cat(parts, -1) if parts else self.problem.lower[:, :0]
+
+
+def used_lines(problem: Problem, multipliers: Multipliers) -> dict[int, Lines]:
+    """The lines of every nonlinear tensor, ``(R or 1, n)``."""
+    relaxed = _Relaxed(problem)
+    return {number: relaxed.lines(number, multipliers.alpha) for number in problem.net.nonlinear}
 
 
 def initial(problem: Problem) -> Multipliers:
-    """The default slopes, no split multipliers, equal weights."""
-    steep = (problem.upper.float() > -problem.lower.float()).to(problem.lower.dtype)
+    """The default lines, no split multipliers, equal weights."""
+    alpha = _Relaxed(problem).start()
     count = problem.forms.constant.shape[1]
-    beta = None if problem.signs is None else torch.zeros_like(problem.signs, dtype=steep.dtype)
+    beta = None if problem.signs is None else torch.zeros_like(problem.signs, dtype=alpha.dtype)
     weights = None
     if count > 1:
-        weights = steep.new_full((len(problem), count), 1.0 / count)
+        weights = alpha.new_full((len(problem), count), 1.0 / count)
     region = None
     if problem.region is not None:
-        region = steep.new_zeros(len(problem), problem.region[0].shape[1])
-    return Multipliers(steep.expand(len(problem), -1).clone(), beta, weights, region)
+        region = alpha.new_zeros(len(problem), problem.region[0].shape[1])
+    return Multipliers(alpha.expand(len(problem), -1).clone(), beta, weights, region)
 
 
 def bounded(
@@ -201,8 +221,7 @@ def bounded(
         relaxed = _Relaxed(relaxed)
     problem = relaxed.problem
     net = problem.net
-    slopes = relaxed.active + relaxed.unstable * multipliers.alpha
-    extra = None
+    extra = force = None
     if multipliers.beta is not None and problem.signs is not None:
         force = multipliers.beta * problem.signs
         extra = {t: force[:, where] for t, where in net.neurons.items()}
@@ -210,11 +229,13 @@ def bounded(
     used: dict[int, Lines] = {}
 
     def lines(number: int) -> Lines:
-        used[number] = relaxed.lines(number, slopes)
+        used[number] = relaxed.lines(number, multipliers.alpha)
         return used[number]
 
     rows = combined(problem.forms, multipliers.weights)
     matrix, constant = substitute(net, rows, lines, extra, trace)
+    if force is not None and problem.points is not None:
+        constant = constant - (force * problem.points).sum(-1)
     if multipliers.region is not None and problem.region is not None:
         normals, offsets = problem.region
         share = multipliers.region[:, :, None]
@@ -222,11 +243,11 @@ def bounded(
         constant = constant + (multipliers.region * offsets).sum(1)
     bound = concretize(matrix, constant, problem.low, problem.high)
     if not gradient:
-        return Bounded(bound, matrix, constant, trace)
+        return Bounded(bound, matrix, constant, trace, used)
     center, radius = (problem.low + problem.high) * 0.5, (problem.high - problem.low) * 0.5
     points = center - matrix.sign() * radius
     values, outputs = _respond(problem, points, trace, used)
-    return Bounded(bound, matrix, constant, trace, values, points, outputs)
+    return Bounded(bound, matrix, constant, trace, used, values, points, outputs)
 
 
 def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tensor, Multipliers]:
@@ -237,7 +258,7 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
     Returns:
         Bounds ``(R,)`` and multipliers of the last step of each row.
     """
-    count = len(problem)
+    net, count = problem.net, len(problem)
     shared = len(start.alpha) == 1 and count > 1
     current, result = start.map(torch.clone), start.map(torch.clone)
     best = problem.low.new_full((count,), -float("inf"))
@@ -261,7 +282,8 @@ def optimise(problem: Problem, start: Multipliers, effort: Effort) -> tuple[Tens
             current, adam = current.take(keep), adam.take(keep)
             found = _take(found, keep)
         decay = effort.decay**step
-        adam.ascend(current, _gradient(relaxed, found, shared), effort, decay, found)
+        gradient = _gradient(relaxed, current, found, shared)
+        adam.ascend(net, current, gradient, effort, decay, found)
     return best, result
 
 
@@ -283,6 +305,7 @@ class _Adam:
 
     def ascend(
         self,
+        net: TorchNetwork,
         current: Multipliers,
         gradient: Multipliers,
         effort: Effort,
@@ -300,8 +323,7 @@ class _Adam:
         if alpha is not None:
             current.alpha.add_(alpha, alpha=effort.rate * decay).clamp_(0.0, 1.0)
         if current.beta is not None and beta is not None:
-            largest = [m.abs().amax(-1) for m in found.trace.values() if m.shape[-1]]
-            scale = torch.stack(largest).mean(0)[:, None] if largest else 1.0
+            scale = _reaching(net, found)
             current.beta.add_(beta * scale, alpha=effort.beta_rate * decay).clamp_(min=0.0)
         if current.weights is not None and weights is not None:
             current.weights.add_(weights, alpha=0.1 * decay).clamp_(min=0.0)
@@ -321,19 +343,50 @@ class _Adam:
         return first * scale / second.sqrt().add_(1e-10)
 
 
-def _gradient(relaxed: _Relaxed, found: Bounded, shared: bool) -> Multipliers:
+def _reaching(net: TorchNetwork, found: Bounded) -> Tensor:
+    """The size of the coefficients that reach the neurons, ``(R, 1)`` or ``(R, N)``.
+
+    Between Relus one for all will do; elsewhere tensors differ by orders of magnitude.
+    """
+    if net.bends_at_zero:
+        largest = [m.abs().amax(-1) for m in found.trace.values() if m.shape[-1]]
+        like = found.constant
+        return (torch.stack(largest).mean(0) if largest else torch.ones_like(like))[:, None]
+    scale = found.constant.new_zeros(len(found.constant), net.neuron_count)
+    for number, matrix in found.trace.items():
+        node, lines = net.function(number), found.lines[number]
+        pairs = [(lines.lower_slope, lines.upper_slope), lines.second]
+        for source, pair in zip(node.sources, pairs, strict=False):
+            if pair is not None and matrix.shape[-1]:
+                steep = torch.maximum(pair[0].abs(), pair[1].abs())
+                reaching = (matrix.abs() * steep).amax(-1, keepdim=True)
+                where = net.neurons[source]
+                scale[:, where] = torch.maximum(scale[:, where], reaching)
+    return scale
+
+
+def _gradient(relaxed: _Relaxed, current: Multipliers, found: Bounded, shared: bool) -> Multipliers:
     if found.values is None or found.points is None:
         raise ValueError("no gradient was computed")
-    problem = relaxed.problem
-    alpha = torch.zeros_like(found.values)
-    for number, where in relaxed.sources.items():
-        if number in found.trace:
-            positive = found.trace[number].clamp(min=0)
-            alpha[:, where] += positive * found.values[:, where]
-    alpha = alpha * relaxed.unstable
+    problem, net = relaxed.problem, relaxed.net
+    alpha = found.values.new_zeros(len(found.values), net.parameter_count)
+    for number, matrix in found.trace.items():
+        node = net.function(number)
+        at = [found.values[:, net.neurons[source]] for source in node.sources]
+        rates = relaxed.free[number].rates(*relaxed.own(number, current.alpha))
+        positive = matrix.clamp(min=0)
+        parts = alpha[:, net.parameters[number]].tensor_split(max(1, node.relaxation.free), -1)
+        if rates.lower_slope is not None:
+            _rise(parts[0], positive, rates.lower_slope, rates.lower_intercept, at, rates.second, 0)
+        if rates.upper_slope is not None:
+            negative = matrix - positive
+            _rise(parts[1], negative, rates.upper_slope, rates.upper_intercept, at, rates.second, 1)
     if shared:
         alpha = alpha.sum(0, keepdim=True)
-    beta = None if problem.signs is None else problem.signs * found.values
+    beta = None
+    if problem.signs is not None:
+        from_point = found.values if problem.points is None else found.values - problem.points
+        beta = problem.signs * from_point
     weights = found.outputs
     if weights is not None:
         weights = weights - weights.mean(-1, keepdim=True)
@@ -342,6 +395,24 @@ def _gradient(relaxed: _Relaxed, found: Bounded, shared: bool) -> Multipliers:
         normals, offsets = problem.region
         region = (normals * found.points[:, None, :]).sum(-1) + offsets
     return Multipliers(alpha, beta, weights, region)
+
+
+def _rise(
+    out: Tensor,
+    matrix: Tensor,
+    slope: Tensor,
+    intercept: Tensor | None,
+    at: Sequence[Tensor],
+    second: tuple[Tensor, Tensor] | None,
+    side: int,
+) -> None:
+    """Into ``out``, what the bound gains as a parameter rises."""
+    rise = slope * at[0]
+    if second is not None:
+        rise = torch.addcmul(rise, second[side], at[1])
+    if intercept is not None:
+        rise = rise + intercept
+    torch.mul(matrix, rise, out=out)
 
 
 def _respond(
@@ -356,15 +427,24 @@ def _respond(
             neurons[:, net.neurons[tensor]] = net.pick(tensor, values[tensor])
     for number in net.needed:
         node = net.nodes[number]
-        if isinstance(node, UnivariateNode):
-            whole = values[node.source]
+        if isinstance(node, NonlinearNode):
+            whole = values[node.sources[0]]
             if number not in trace:
                 values[number] = torch.zeros_like(whole)
                 continue
-            lines, z = used[number], net.pick(node.source, whole)
+            lines, z = used[number], net.pick(node.sources[0], whole)
             negative = (trace[number] < 0).to(z.dtype)
             slope = lines.lower_slope + negative * (lines.upper_slope - lines.lower_slope)
-            part = torch.addcmul(negative * lines.upper_intercept, slope, z)
+            shift = negative * lines.upper_intercept
+            if lines.lower_intercept is not None:
+                shift = shift + (1.0 - negative) * lines.lower_intercept
+            part = torch.addcmul(shift, slope, z)
+            if lines.second is not None:
+                below, above = lines.second
+                slope = below + negative * (above - below)
+                part = torch.addcmul(
+                    part, slope, net.pick(node.sources[1], values[node.sources[1]])
+                )
             if node.focus is not None:
                 part = (whole * node.focus.slope).index_copy_(-1, node.focus.index, part)
             values[number] = part
@@ -412,6 +492,7 @@ def _take(found: Bounded, keep: Tensor) -> Bounded:
         found.matrix[keep],
         found.constant[keep],
         {t: m[keep] for t, m in found.trace.items()},
+        {t: lines.take(keep) for t, lines in found.lines.items()},
         own(found.values),
         own(found.points),
         own(found.outputs),

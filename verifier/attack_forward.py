@@ -8,15 +8,15 @@ have been imported; :mod:`verifier.attack_torch` has the same interface.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from specs.errors import UnsupportedOperatorError
+from proofs.functions import check_known, function
 from specs.linear import Conv, MatMul
-from specs.network import Input, Linear, Network
+from specs.network import Input, Linear, Network, Product
 
 FloatArray = npt.NDArray[np.float64]
 Pullback = Callable[[FloatArray], FloatArray]
@@ -33,24 +33,16 @@ class Evaluator(Protocol):
         ...
 
 
-_FUNCTIONS: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "relu": (lambda z: np.maximum(z, 0.0), lambda z: z > 0.0),
-}
-
-
 class NumpyEvaluator:
     """The network in float64 numpy.
 
     Raises:
-        UnsupportedOperatorError: a univariate function has no derivative here.
+        UnsupportedOperatorError: the kernel has no rule for a function.
     """
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        for i in network.nonlinear:
-            node = network.nodes[i]
-            if node.function not in _FUNCTIONS:  # type: ignore[union-attr]
-                raise UnsupportedOperatorError(f"'{node.name}': no derivative for the attack")
+        check_known(network)
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """See :class:`Evaluator`."""
@@ -68,8 +60,11 @@ class NumpyEvaluator:
                     weight = None if term.map.weight is None else term.map.weight.value
                     total += term.map.forward(values[term.source], weight, np.matmul)
                 values.append(total)
+            elif isinstance(node, Product):
+                values.append(values[node.left] * values[node.right])
             else:
-                values.append(_FUNCTIONS[node.function][0](values[node.source]))
+                rule = function(node.function, node.parameters)
+                values.append(rule.value(values[node.source]))
         y = np.concatenate([values[o] for o in network.outputs], axis=1)
         return y, lambda directions: self._pull_back(values, directions)
 
@@ -94,9 +89,12 @@ class NumpyEvaluator:
                 for term in node.terms:
                     weight = None if term.map.weight is None else term.map.weight.value
                     add(term.source, term.map.adjoint(gradient, weight, np.matmul))
+            elif isinstance(node, Product):
+                add(node.left, gradient * values[node.right])
+                add(node.right, gradient * values[node.left])
             else:
-                derivative = _FUNCTIONS[node.function][1](values[node.source])
-                add(node.source, gradient * derivative)
+                rule = function(node.function, node.parameters)
+                add(node.source, gradient * rule.derivative(values[node.source]))
             gradients[number] = None
         parts = [
             np.zeros((len(directions), network.sizes[i])) if gradients[i] is None else gradients[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from specs.network import Input, Linear, Network, Univariate
+from specs.network import Input, Linear, Network, Product, Univariate
 from verifier import relaxations
 from verifier.attack_forward import FloatArray, Pullback
 from verifier.bounds_maps import TorchMap, Weights, compile_map
@@ -37,8 +37,11 @@ class TorchEvaluator:
                     (term.source, compile_map(term.map, weights)) for term in node.terms
                 ]
                 self._offsets[number] = weights.moved(node.offset.value)
-        functions = {node.function for node in network.nodes if isinstance(node, Univariate)}
-        self._functions = {name: relaxations.find(name).value for name in functions}
+        self._functions = {
+            number: relaxations.find(node.function, node.parameters).value
+            for number, node in enumerate(network.nodes)
+            if isinstance(node, Univariate)
+        }
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """See :class:`verifier.attack_forward.Evaluator`."""
@@ -69,6 +72,8 @@ class TorchEvaluator:
                 for source, term in self._terms[number]:
                     total = total + term.forward(values[source])
                 values.append(total)
+            elif isinstance(node, Product):
+                values.append(values[node.left] * values[node.right])
             else:
-                values.append(self._functions[node.function](values[node.source]))
+                values.append(self._functions[number](values[node.source]))
         return torch.cat([values[o] for o in network.outputs], dim=1)

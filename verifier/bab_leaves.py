@@ -14,7 +14,7 @@ from torch import Tensor
 from verifier.alpha import Multipliers, Problem, initial
 from verifier.bab_root import Stated, leaf_hints
 from verifier.bab_tree import Feedback, Kind, LeafHint, Tree
-from verifier.bounds import Domains, Rows
+from verifier.bounds import Domains, Rows, TorchNetwork
 from verifier.bounds_focus import Focused
 from verifier.bounds_spec import Table
 from verifier.clip import FirstLayers
@@ -28,6 +28,7 @@ class Leaves:
     Attributes:
         state: bounds before the splits are looked at; a single domain's where shared.
         disjunct, signs, multipliers, node: disjunct, splits, multipliers, tree node.
+        points: ``(B, N)`` where neurons are split last; ``None``: at 0, throughout.
     """
 
     state: Domains
@@ -35,6 +36,7 @@ class Leaves:
     signs: Tensor
     multipliers: Multipliers
     node: Tensor
+    points: Tensor | None = None
 
     def take(self, index: Tensor) -> Leaves:
         return Leaves(
@@ -43,6 +45,7 @@ class Leaves:
             self.signs[index],
             self.multipliers.take(index),
             self.node[index.cpu()],
+            None if self.points is None else self.points[index],
         )
 
 
@@ -76,7 +79,7 @@ class Root:
     @property
     def own(self) -> bool:
         """Whether domains below have bounds of their own."""
-        return self.first is not None or self.late is not None
+        return self.first is not None or self.late is not None or not self.nets.fast.bends_at_zero
 
     def fed(self, gained: Gained, hint: LeafHint) -> Feedback:
         """What feedback gained, as it stands in the proof."""
@@ -90,7 +93,7 @@ class Root:
 
     @cached_property
     def indices(self) -> dict[int, npt.NDArray[np.int64]]:
-        """By univariate tensor the entries that leaves have slopes for."""
+        """By nonlinear tensor the entries that leaves have slopes for."""
         return {number: index.cpu().numpy() for number, index in self.nets.entries.items()}
 
     def place(self, neuron: int) -> int:
@@ -100,10 +103,38 @@ class Root:
     def unsplit(self) -> Leaves:
         """The disjuncts before any split."""
         count = len(self.lengths)
-        signs, disjuncts = self.signs(count), torch.arange(count, device=self.state.low.device)
-        placeholder = Multipliers(torch.zeros_like(signs))
-        leaves = Leaves(self.state, disjuncts, signs, placeholder, torch.zeros(count))
+        disjuncts = torch.arange(count, device=self.state.low.device)
+        leaves = self._leaves(disjuncts, torch.zeros(count))
         return replace(leaves, multipliers=initial(self.problem(leaves)))
+
+    def below(self, tree: Tree, node: int) -> Leaves:
+        """A node of the tree as a leaf, with the splits on its path and no multipliers."""
+        leaves = self._leaves(
+            torch.zeros(1, dtype=torch.long, device=self.state.low.device), torch.tensor([node])
+        )
+        for above, side in tree.path(node):
+            if tree.kind[above] == Kind.DISJUNCT:
+                leaves.disjunct[0] = side
+                continue
+            place = self.place(tree.arg[above])
+            if leaves.points is not None:
+                leaves = replace(leaves, state=cut(self.problem(leaves), leaves.state))
+                leaves.points[0, place] = tree.points.get(above, 0.0)
+            leaves.signs[0, place] = -1.0 if side else 1.0
+        return leaves
+
+    def _leaves(self, disjunct: Tensor, node: Tensor) -> Leaves:
+        signs = self.signs(len(disjunct))
+        points = None
+        if not self.nets.fast.bends_at_zero:
+            points = torch.zeros_like(signs, dtype=self.state.lower.dtype)
+        return Leaves(self.state, disjunct, signs, Multipliers(signs[:, :0]), node, points)
+
+    def split_points(self, problem: Problem) -> Tensor | None:
+        """Where neurons are to be split, ``(B, N)``; ``None``: at 0."""
+        if self.nets.fast.bends_at_zero:
+            return None
+        return self.nets.sure.split_points(problem.lower, problem.upper)
 
     def problem(self, leaves: Leaves) -> Problem:
         """The sure problem of a batch: bounds cut at the splits."""
@@ -111,15 +142,17 @@ class Root:
         forms = {t: m[chosen] for t, m in self.forms.coefficients.items()}
         state = leaves.state
         signs = leaves.signs.to(state.lower.dtype)
+        points = signs.new_zeros(1) if leaves.points is None else leaves.points
         return Problem(
             self.nets.sure,
             Rows(forms, self.forms.constant[chosen]),
             state.low,
             state.high,
-            state.lower.where(signs >= 0, state.lower.clamp(min=0.0)),
-            state.upper.where(signs <= 0, state.upper.clamp(max=0.0)),
+            state.lower.where(signs >= 0, torch.maximum(state.lower, points)),
+            state.upper.where(signs <= 0, torch.minimum(state.upper, points)),
             signs,
             self.table.regions(torch.tensor([self.case], device=signs.device)),
+            leaves.points,
         )
 
     def hints(
@@ -153,6 +186,23 @@ class Root:
         ]
 
 
+def cut(problem: Problem, state: Domains) -> Domains:
+    """The domains of leaves, with the bounds that their problem has after its splits."""
+    count = len(problem)
+    low, high = state.low.expand(count, -1), state.high.expand(count, -1)
+    return Domains(low, high, problem.lower.expand(count, -1), problem.upper.expand(count, -1))
+
+
+def adopt(net: TorchNetwork, start: Multipliers, hint: LeafHint) -> None:
+    """Take slopes and weights from a hint, as far as they are parameters themselves."""
+    for stored in hint.slopes:
+        node, where = net.function(stored.tensor), net.parameters[stored.tensor]
+        if node.relaxation.free == 1 or len(node.sources) > 1:
+            values = torch.tensor(stored.values).to(start.alpha) * 2.0 ** (stored.exponent or 0)
+            part = start.alpha[:, where].tensor_split(node.relaxation.free, -1)
+            part[int(stored.side)].copy_(values)
+
+
 def joined(one: Leaves, other: Leaves) -> Leaves:
     """The leaves of both."""
     if not len(one.node):
@@ -183,14 +233,19 @@ def joined(one: Leaves, other: Leaves) -> Leaves:
         both(one.signs, other.signs),
         Multipliers(alpha, *others),
         both(one.node, other.node),
+        None if one.points is None or other.points is None else both(one.points, other.points),
     )
 
 
 def moved(leaves: Leaves, before: Root, after: Root) -> Leaves:
     """Leaves without splits under the bounds of a better root."""
-    place = torch.searchsorted(before.nets.columns, after.nets.columns)
-    old = leaves.multipliers
-    beta = None if old.beta is None else old.beta[:, place]
-    multipliers = replace(old, alpha=old.alpha[:, place], beta=beta)
-    signs = after.signs(len(leaves.node))
-    return replace(leaves, state=after.state, signs=signs, multipliers=multipliers)
+    old, fresh = leaves.multipliers, after.unsplit()
+    net, parts = before.nets.fast, []
+    for number in after.nets.fast.nonlinear:
+        place = torch.searchsorted(before.nets.entries[number], after.nets.entries[number])
+        free = net.function(number).relaxation.free
+        own = old.alpha[:, net.parameters[number]].tensor_split(max(1, free), -1)
+        parts += [part[:, place] for part in own[:free]]
+    alpha = torch.cat(parts, -1) if parts else old.alpha[:, :0]
+    multipliers = replace(old, alpha=alpha, beta=fresh.multipliers.beta)
+    return replace(fresh, node=leaves.node, disjunct=leaves.disjunct, multipliers=multipliers)

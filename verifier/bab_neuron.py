@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verifier.alpha import GRID, Effort, Multipliers, bounded, initial, optimise
+from verifier.alpha import Effort, Multipliers, bounded, initial, optimise
 from verifier.bab_feed import Attempt, Feeder
-from verifier.bab_leaves import Leaves, Root, moved
+from verifier.bab_leaves import Leaves, Root, adopt, cut, moved
 from verifier.bab_pool import Pool
 from verifier.bab_refine import refine
 from verifier.bab_root import Parts, fast_problem
@@ -26,7 +26,7 @@ from verifier.bounds import Domains, Rows
 from verifier.bounds_focus import focused
 from verifier.bounds_spec import whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
-from verifier.branching import neuron_scores
+from verifier.branching import neuron_scores, violations
 from verifier.clip import FirstLayers, clip, first_layers
 from verifier.feedback import late_tensor
 from verifier.memory import ran_out
@@ -100,24 +100,10 @@ class NeuronSearch:
             self._waiting.append(case)
             return
         root = self._roots[case]
-        net, signs, disjunct = root.nets.fast, root.signs(1), 0
-        for above, side in self._tree.path(node):
-            if self._tree.kind[above] == Kind.DISJUNCT:
-                disjunct = side
-            else:
-                signs[0, root.place(self._tree.arg[above])] = -1.0 if side else 1.0
-        leaves = Leaves(
-            root.state,
-            torch.tensor([disjunct], device=net.device),
-            signs,
-            Multipliers(torch.zeros_like(signs)),
-            torch.tensor([node]),
-        )
+        leaves = root.below(self._tree, node)
         start = initial(root.problem(leaves))
         if hint is not None:
-            for number, values in hint.slopes.items():
-                where = net.neurons[net.nodes[number].source]  # type: ignore[union-attr]
-                start.alpha[0, where] = torch.tensor(values).to(start.alpha) / GRID
+            adopt(root.nets.fast, start, hint)
         leaves = replace(leaves, multipliers=start)
         self._keep(root, self._pools.setdefault(case, self._pool()), leaves)
 
@@ -197,17 +183,18 @@ class NeuronSearch:
         quick = fast_problem(root.nets, problem)
         start = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         settings = self._settings
-        decay = ROOT_DECAY if steps == settings.root_steps else Effort.decay
+        many = (settings.root_steps, settings.last_steps)
+        decay = ROOT_DECAY if steps in many else Effort.decay
         effort = Effort(steps, decay=decay, enough=settings.fast_margin, deadline=deadline)
         if steps:
             bound, best = optimise(quick, start, effort)
         else:
             bound, best = bounded(quick, start).bound, start
-        closed = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
+        closed = problem.contradictory(settings.margin).expand(len(bound)).clone()
         likely = (bound > 0).nonzero()[:, 0]
         if len(likely):
             sure = bounded(problem.take(likely), best.take(likely).rounded()).bound
-            closed[likely] = sure > settings.margin
+            closed[likely] |= sure > settings.margin
         points = quick.low[:0]
         if not steps or len(leaves.node) <= 16:
             found = bounded(quick, best, gradient=True)
@@ -226,7 +213,7 @@ class NeuronSearch:
                 raise
             self._most = self._batch = len(value) // 2
             return True
-        nodes = self._split(root, taken["node"], neurons)
+        nodes = self._split(root, taken["node"], neurons, taken.get("at"))
         leaves = replace(tried.leaves, node=torch.tensor(nodes))
         if len(tried.points):
             case = torch.full((len(tried.points),), root.case, device=tried.points.device)
@@ -247,11 +234,15 @@ class NeuronSearch:
         """Split domains at neurons ``(B, k)``, lower sides first, and optimise all parts."""
         count, levels = 1 << neurons.shape[1], neurons.shape[1]
         signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(count, 0)
+        points = taken["points"].repeat_interleave(count, 0) if "points" in taken else None
         at = torch.arange(len(signs), device=signs.device)
         for level in range(levels):
             upper = (at >> (levels - 1 - level)) % 2
             side = 1.0 - 2.0 * upper.to(signs.dtype)
-            signs[at, neurons[:, level].repeat_interleave(count)] = side
+            chosen = neurons[:, level].repeat_interleave(count)
+            signs[at, chosen] = side
+            if points is not None:
+                points[at, chosen] = taken["at"][:, level].repeat_interleave(count)
         held = {name: taken[name] for name in MULTIPLIERS if name in taken}
         leaves = Leaves(
             self._taken(root, taken, count),
@@ -259,6 +250,7 @@ class NeuronSearch:
             signs,
             Multipliers(**held).map(lambda part: part.repeat_interleave(count, 0)),
             torch.zeros(len(signs)),
+            points,
         )
         return self._attempt(root, leaves, self._settings.steps, deadline)
 
@@ -268,12 +260,18 @@ class NeuronSearch:
         known = int((neurons >= 0).sum(1).min())  # the best one is always there
         return max(1, min(known, room.bit_length() - 1))
 
-    def _split(self, root: Root, parents: Tensor, neurons: Tensor) -> list[int]:
+    def _split(
+        self, root: Root, parents: Tensor, neurons: Tensor, points: Tensor | None
+    ) -> list[int]:
         """Split nodes at neurons ``(B, k)`` in turn; the ``B * 2**k`` nodes that come of it."""
         nodes = parents.tolist()
+        split_at = None if points is None else points.T.tolist()
         for level, column in enumerate(root.nets.columns[neurons].T.tolist()):
+            values = [0.0] * len(column) if split_at is None else split_at[level]
             firsts = [
-                self._tree.split(node, Kind.NEURON, column[place >> level])
+                self._tree.split(
+                    node, Kind.NEURON, column[place >> level], point=values[place >> level]
+                )
                 for place, node in enumerate(nodes)
             ]
             nodes = [node for first in firsts for node in (first, first + 1)]
@@ -381,13 +379,19 @@ class NeuronSearch:
 
     def _keep(self, root: Root, pool: Pool, leaves: Leaves) -> None:
         """Choose a neuron to split in each open leaf, and queue it."""
-        quick = fast_problem(root.nets, root.problem(leaves))
+        problem = root.problem(leaves)
+        quick = fast_problem(root.nets, problem)
         own = leaves.multipliers.map(lambda part: part.to(quick.low.dtype))
         found = bounded(quick, own, gradient=True)
-        given, height = neuron_scores(root.nets.fast, found, quick.lower, quick.upper, own.alpha)
-        neuron, possible = self._choose(root, leaves, own, given, height)
+        given, height = neuron_scores(root.nets.fast, found, quick.lower, quick.upper)
+        points = root.split_points(problem)
+        # Where feedback left nothing unstable, what it assumed becomes a split, and a fact.
+        assumed = violations(found, quick.lower, quick.upper) * (leaves.signs == 0)
+        none = height.amax(1, keepdim=True) <= 0 if height.shape[1] else height > 0
+        neuron, possible = self._choose(root, leaves, own, given, height + assumed * none, points)
         if not bool(possible.all()):  # a linear program: its dual only needs more steps
-            late = leaves.take((~possible).nonzero()[:, 0])
+            late = leaves.take((~possible).nonzero()[:, 0])  # from afresh: large ones are far off
+            late = replace(late, multipliers=initial(root.problem(late)))
             tried = self._attempt(root, late, self._settings.last_steps, self._deadline)
             self._close(root, tried.leaves.take(tried.closed.nonzero()[:, 0]))
             self._stuck += late.node[~tried.closed.cpu()].tolist()
@@ -400,8 +404,12 @@ class NeuronSearch:
         }
         if root.own:
             count = len(leaves.node)
+            state = leaves.state if points is None else problem
             for name in ("low", "high", "lower", "upper"):
-                columns[name] = getattr(leaves.state, name).expand(count, -1)[kept]
+                columns[name] = getattr(state, name).expand(count, -1)[kept]
+        if points is not None and leaves.points is not None:
+            columns["points"] = leaves.points[kept]
+            columns["at"] = points.gather(1, neuron.clamp(min=0))[kept]
         for name, part in zip(MULTIPLIERS, own.take(kept).parts(), strict=True):
             if part is not None:
                 columns[name] = part
@@ -409,9 +417,17 @@ class NeuronSearch:
             pool.add(found.bound[kept].double(), **columns)
 
     def _choose(
-        self, root: Root, leaves: Leaves, own: Multipliers, given: Tensor, height: Tensor
+        self,
+        root: Root,
+        leaves: Leaves,
+        own: Multipliers,
+        given: Tensor,
+        height: Tensor,
+        points: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Neurons to split in every leaf, by trying both sides of the best candidates.
+
+        They would be split at ``points (B, N)``, at 0 without.
 
         Returns:
             ``(B, k)``, the best ones first, -1 where there are fewer; and whether there is one.
@@ -434,8 +450,14 @@ class NeuronSearch:
             tried = replace(leaves, multipliers=own).take(both)
             at = torch.arange(len(both), device=picks.device)
             signs = tried.signs.clone()
-            signs[at, picks[both, rank]] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
-            problem = root.problem(replace(tried, signs=signs))
+            chosen = picks[both, rank]
+            signs[at, chosen] = 1.0 - 2.0 * (at % 2).to(signs.dtype)
+            moved_to = tried.points
+            if points is not None and moved_to is not None:
+                tried = replace(tried, state=cut(root.problem(tried), tried.state))
+                moved_to = moved_to.clone()
+                moved_to[at, chosen] = points[both, chosen]
+            problem = root.problem(replace(tried, signs=signs, points=moved_to))
             bound = bounded(fast_problem(root.nets, problem), tried.multipliers).bound
             pair = bound.clamp(max=0.0).reshape(-1, 2)
             merit = pair.sum(1) + pair.amin(1)

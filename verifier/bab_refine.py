@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from proofs.proof import Side
-from verifier.alpha import Effort, Multipliers, Problem, bounded, optimise
-from verifier.bab_root import Nets, fast_problem
+from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
+from verifier.bab_root import Nets, fast_problem, slope_hints
 from verifier.bab_tree import BoundStep
 from verifier.bounds import Domains, Rows, TorchNetwork, neuron_rows
 from verifier.bounds_field import Field, parts
@@ -37,7 +37,7 @@ class _Part:
         nets: focused on what is unstable before the tensor.
         state: a single domain with the bounds of these neurons.
         rows: entries of the tensor; ``inside``: under the network's numbering.
-        entries: by univariate tensor, the entries of the whole that have slopes.
+        entries: by nonlinear tensor, the entries of the whole that have slopes.
     """
 
     nets: Focused
@@ -59,16 +59,18 @@ def refine(
         if tensor in nets.sure.exact:
             continue
         below, above = lower[0, where], upper[0, where]
-        unstable = ((below < 0) & (above > 0)).nonzero()[:, 0]
+        unstable = nets.sure.unstable(below, above, tensor).nonzero()[:, 0]
         for part in _parts(nets, current, tensor, unstable):
             for side in Side:
-                open_ = (below[part.rows] < 0) & (above[part.rows] > 0)
-                stored = int(open_.sum()) * part.nets.sure.neuron_count
+                open_ = nets.sure.unstable(below[part.rows], above[part.rows], tensor)
+                stored = int(open_.sum()) * part.nets.sure.parameter_count
                 if not stored or stored > budget or time.monotonic() > deadline:
                     continue
-                found = _step(part, tensor, open_, side, steps, deadline, below, above)
+                bends = nets.sure.bends_at_zero  # past 0 a Relu's bound is good enough
+                effort = Effort(steps, deadline=deadline, enough=0.0 if bends else float("inf"))
+                found = _step(part, tensor, open_, side, effort, below, above)
                 if found is not None:
-                    budget -= sum(values.size for values in found.slopes.values())
+                    budget -= sum(hint.values.size for hint in found.slopes)
                     written.append(found)
     return current, written
 
@@ -98,8 +100,7 @@ def _step(
     tensor: int,
     open_: Tensor,
     side: Side,
-    steps: int,
-    deadline: float,
+    effort: Effort,
     below: Tensor,
     above: Tensor,
 ) -> BoundStep | None:
@@ -107,17 +108,15 @@ def _step(
     rows, inside = part.rows[open_], part.inside[open_]
     net = part.nets.fast
     size = max(16, (1 << 22) // (net.width + net.neuron_count))
-    bounds, slopes = [], []
+    bounds, alphas = [], []
     for start in range(0, len(rows), size):
         problem = _problem(part, tensor, inside[start : start + size], side)
         quick = fast_problem(part.nets, problem)
-        effort = Effort(steps=steps, deadline=deadline, enough=0.0)
-        steep = (quick.upper > -quick.lower).to(quick.lower.dtype)
-        _, best = optimise(quick, Multipliers(steep.expand(len(problem), -1).clone()), effort)
+        _, best = optimise(quick, initial(quick), effort)
         stored = best.rounded()
         bounds.append(bounded(problem, stored).bound)
-        slopes.append(stored.alpha)
-    found, chosen = torch.cat(bounds), torch.cat(slopes)
+        alphas.append(stored.alpha)
+    found, chosen = torch.cat(bounds), torch.cat(alphas)
     before = below[rows] if side is Side.LOWER else -above[rows]
     kept = (found > before + LEAST_GAIN * (above[rows] - below[rows])).nonzero()[:, 0]
     if not len(kept):
@@ -126,12 +125,10 @@ def _step(
         below[rows[kept]] = found[kept]
     else:
         above[rows[kept]] = -found[kept]
-    given, indices = {}, {}
-    for number, where in part.nets.places.items():
-        if where.stop > where.start:
-            given[number] = chosen[kept][:, where].cpu().numpy()
-            indices[number] = part.entries[number].cpu().numpy()
-    return BoundStep(tensor, rows[kept].cpu().numpy(), side, given, indices)
+    indices = {number: entries.cpu().numpy() for number, entries in part.entries.items()}
+    stated = _problem(part, tensor, inside[kept], side)
+    hints = slope_hints(stated, Multipliers(chosen[kept]), indices)
+    return BoundStep(tensor, rows[kept].cpu().numpy(), side, hints)
 
 
 def _problem(part: _Part, tensor: int, rows: Tensor, side: Side) -> Problem:

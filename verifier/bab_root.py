@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from proofs.proof import Side, SlopeHint
 from specs.property import Case
-from verifier.alpha import GRID, Multipliers, Problem
+from verifier.alpha import GRID, Multipliers, Problem, used_lines
 from verifier.bab_settings import Candidates, Settings
 from verifier.bab_tree import LeafHint, Tree
-from verifier.bounds import Rows, TorchNetwork, UnivariateNode
+from verifier.bounds import Rows, TorchNetwork
 from verifier.bounds_spec import Table
 
 
@@ -71,6 +73,7 @@ def fast_problem(nets: Pair, problem: Problem) -> Problem:
         problem.upper.to(dtype),
         signs,
         None if region is None else (region[0].to(dtype), region[1].to(dtype)),
+        None if problem.points is None else problem.points.to(dtype),
     )
 
 
@@ -109,7 +112,7 @@ def leaf_hints(
         stored: rounded multipliers.
         places: the rows.
         splits: by row, the neurons split on the path, from the root down.
-        indices: by univariate tensor the entries that the slopes belong to, where not all.
+        indices: by nonlinear tensor the entries that the slopes belong to, where not all.
     """
     net = problem.net
     indices = {} if indices is None else indices
@@ -117,27 +120,62 @@ def leaf_hints(
     lower, upper = (
         side[rows] if len(side) > 1 else side for side in (problem.lower, problem.upper)
     )
-    unstable = (lower < 0) & (upper > 0)
-    full = torch.where(unstable, stored.alpha[rows], (lower >= 0).to(stored.alpha))
-    grid = (full * GRID).round().to(torch.int16).cpu().numpy()
+    blocks = slope_hints(replace(problem, lower=lower, upper=upper), stored.take(rows), indices)
     beta = None if stored.beta is None else stored.beta[rows].cpu().numpy()
     lengths = stated.lengths[rows].tolist()
     weights = _unscaled(stored.weights, stated.exponents, rows)
     region = _unscaled(stored.region, stated.region, rows)
-    readers = [n for n in net.needed if isinstance(net.nodes[n], UnivariateNode)]
-    columns = {n: net.neurons[net.nodes[n].source] for n in readers}  # type: ignore[union-attr]
     hints = []
     for k, length in enumerate(lengths):
         own = [] if length == 1 else weights[k][:length]
         if own:
             own[-1] += sum(weights[k][length:])
         path = [] if splits is None else splits[k]
-        held = [] if beta is None else beta[k, path]
-        slopes = {
-            n: grid[k, where].copy() for n, where in columns.items() if where.stop > where.start
-        }
-        hints.append(LeafHint(slopes, np.array(held, dtype=np.float32), own, region[k], indices))
+        held = np.array([] if beta is None else beta[k, path], dtype=np.float32)
+        last = {neuron: depth for depth, neuron in enumerate(path)}
+        held[[depth for depth, neuron in enumerate(path) if last[neuron] != depth]] = 0.0
+        slopes = [replace(block, values=block.values[k].copy()) for block in blocks]
+        hints.append(LeafHint(slopes, held, own, region[k]))
     return hints
+
+
+def slope_hints(
+    problem: Problem, stored: Multipliers, indices: Mapping[int, npt.NDArray[np.int64]]
+) -> list[SlopeHint]:
+    """The slopes and weights of rounded multipliers, ``(R, n)`` each, as a proof takes them.
+
+    ``indices`` has by nonlinear tensor the entries that they belong to, where not all.
+    """
+    net, lines = problem.net, used_lines(problem, stored)
+    found = []
+    for number in net.nonlinear:
+        node, where = net.function(number), net.parameters[number]
+        if where.stop == where.start:
+            continue
+        parts = (lines[number].lower_slope, lines[number].upper_slope)
+        if len(node.sources) > 1:
+            parts = stored.alpha[:, where].tensor_split(2, -1)
+        for side, values in zip(list(Side)[: node.relaxation.free], parts, strict=False):
+            wide = values.expand(len(stored.alpha), -1)
+            on_grid = len(node.sources) > 1 or node.relaxation.free == 1
+            exponent, whole = _on_grid(wide) if on_grid else _rounded(wide)
+            found.append(SlopeHint(number, side, whole, indices.get(number), exponent))
+    return found
+
+
+def _on_grid(values: Tensor) -> tuple[int, npt.NDArray[Any]]:
+    """Multiples of ``1 / GRID`` in units of it."""
+    whole = (values * GRID).round().to(torch.int16)
+    return -int(math.log2(GRID)), whole.cpu().numpy()
+
+
+def _rounded(values: Tensor) -> tuple[int, npt.NDArray[Any]]:
+    """Rounded to 24 bits of the largest one, and the unit's exponent."""
+    exact = values.double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(exact.abs().max()) if exact.numel() else 0.0
+    exponent = math.frexp(largest)[1] - 24 if largest else 0
+    whole = torch.ldexp(exact, torch.tensor(-exponent, device=exact.device)).round()
+    return exponent, whole.to(torch.int32).cpu().numpy()
 
 
 def _unscaled(values: Tensor | None, exponents: Tensor | None, rows: Tensor) -> list[list[float]]:

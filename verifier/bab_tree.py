@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -32,18 +32,16 @@ class LeafHint:
     """Hints of a closed leaf.
 
     Attributes:
-        slopes: lower-side slopes ``(n,)`` by univariate tensor, counted in units of 2**-7.
+        slopes: of lines, and weights of planes, ``(n,)`` each.
         beta: multipliers of the neuron splits on the path, from the root down; float32.
         weights: of the disjunct's constraints; empty: each constraint alone.
         region: multipliers of the constraints of the case's region.
-        indices: the entries of the tensors that the slopes belong to, where not all.
     """
 
-    slopes: Mapping[int, Array]
+    slopes: Sequence[SlopeHint]
     beta: Array
     weights: Sequence[float] = ()
     region: Sequence[float] = ()
-    indices: Mapping[int, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +50,13 @@ class BoundStep:
 
     Attributes:
         target: pre-activation tensor; ``rows``: its entries; ``side``: which bound.
-        slopes: lower-side slopes ``(n,)`` or ``(rows, n)`` by univariate tensor.
-        indices: the entries of those tensors that the slopes belong to, where not all.
+        slopes: of lines, and weights of planes, ``(rows, n)`` each.
     """
 
     target: int
     rows: Array
     side: Side
-    slopes: Mapping[int, Array]
-    indices: Mapping[int, Array] = field(default_factory=dict)
+    slopes: Sequence[SlopeHint]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +85,7 @@ class Tree:
         self.child: list[int] = []
         self.parent: list[int] = []
         self.swept: list[bool] = []
+        self.points: dict[int, float] = {}
         self.hints: dict[int, LeafHint] = {}
         self.tightened: dict[int, list[LeafHint | Feedback | None]] = {}
         self.roots: dict[int, int] = {}
@@ -100,14 +97,25 @@ class Tree:
         self.roots[case] = self._add(-1, False)
         return self.roots[case]
 
-    def split(self, node: int, kind: Kind, arg: int, count: int = 2, swept: bool = False) -> int:
+    def split(
+        self,
+        node: int,
+        kind: Kind,
+        arg: int,
+        count: int = 2,
+        swept: bool = False,
+        point: float = 0.0,
+    ) -> int:
         """Give an open node ``count`` children; returns the first one's number.
 
         Args:
             arg: input entry, or neuron number.
             swept: whether the children's bounds are improved by a sweep.
+            point: where a neuron is split.
         """
         first = len(self.kind)
+        if point:
+            self.points[node] = point
         self.kind[node], self.arg[node], self.child[node] = kind, arg, first
         for _ in range(count):
             self._add(node, swept)
@@ -205,7 +213,8 @@ class Tree:
             elif kind == Kind.INPUT:
                 builder.split_input(self.arg[node])
             elif kind == Kind.NEURON:
-                builder.split_neuron(*self.locate(self.arg[node]))
+                point = self.points.get(node, 0.0)
+                builder.split_neuron(*self.locate(self.arg[node]), point)
             else:
                 builder.split_disjunct(self.arg[node])
             self._written[position] = node
@@ -219,7 +228,7 @@ class Tree:
         places = [self.locate(neuron) for neuron in done.neurons]
         hint = done.hint
         unsafe = [(Fact.UNSAFE, index, value) for index, value in enumerate(hint.weights)]
-        row = builder.substitution(_slopes(hint), _multipliers(hint) + unsafe)
+        row = builder.substitution(hint.slopes, _multipliers(hint) + unsafe)
         rows = np.array([entry for _, entry in places])
         return builder.step(
             places[0][0], rows, substitution=row, scales=done.exponents, as_stored=True
@@ -234,26 +243,15 @@ class Tree:
         return len(self.kind) - 1
 
 
-def _slope_hints(slopes: Mapping[int, Array], indices: Mapping[int, Array]) -> list[SlopeHint]:
-    return [
-        SlopeHint(tensor, Side.LOWER, values, indices.get(tensor))
-        for tensor, values in slopes.items()
-    ]
-
-
 def _write_step(builder: ProofBuilder, step: BoundStep) -> int:
-    hints = builder.substitution(_slope_hints(step.slopes, step.indices))
+    hints = builder.substitution(step.slopes)
     return builder.step(step.target, step.rows, (step.side,), hints)
 
 
 def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
     if hint is None:
         return None
-    return builder.substitution(_slopes(hint), _multipliers(hint), hint.weights)
-
-
-def _slopes(hint: LeafHint) -> list[SlopeHint]:
-    return _slope_hints({t: values * 2.0**-7 for t, values in hint.slopes.items()}, hint.indices)
+    return builder.substitution(hint.slopes, _multipliers(hint), hint.weights)
 
 
 def _multipliers(hint: LeafHint) -> list[tuple[Fact, int, float]]:

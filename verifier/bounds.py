@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -25,7 +26,9 @@ from specs.enclosure import Enclosure
 from specs.errors import UnsupportedOperatorError
 from specs.linear import Identity, MatMul
 from verifier.bounds_maps import TorchMap, Weights, compile_map
+from verifier.bounds_product import PRODUCT
 from verifier.relaxations import Lines, Relaxation, find
+from verifier.relaxations.relu import Relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,15 @@ class Focus:
 
 
 @dataclass(frozen=True, eq=False)
-class UnivariateNode:
-    """A function applied to every entry of tensor ``source``."""
+class NonlinearNode:
+    """A function applied to every entry of tensors of one size.
 
-    source: int
+    Attributes:
+        sources: its arguments: one, or the two factors of a product.
+        focus: where a function of one argument is relaxed; ``None``: everywhere.
+    """
+
+    sources: tuple[int, ...]
     relaxation: Relaxation
     focus: Focus | None = None
 
@@ -75,7 +83,7 @@ class TorchNetwork:
             ``bounds_focus``.
     """
 
-    nodes: tuple[LinearNode | UnivariateNode | None, ...]
+    nodes: tuple[LinearNode | NonlinearNode | None, ...]
     needed: tuple[int, ...]
     sizes: tuple[int, ...]
     inputs: tuple[int, ...]
@@ -101,6 +109,93 @@ class TorchNetwork:
     def width(self) -> int:
         """Entries of the largest tensor."""
         return max(self.sizes)
+
+    @cached_property
+    def nonlinear(self) -> tuple[int, ...]:
+        """The tensors that nonlinear nodes define, ascending."""
+        return tuple(n for n in self.needed if isinstance(self.nodes[n], NonlinearNode))
+
+    @cached_property
+    def readers(self) -> Mapping[int, tuple[int, ...]]:
+        """By pre-activation the nonlinear tensors that are functions of it."""
+        return {
+            tensor: tuple(n for n in self.nonlinear if tensor in self.function(n).sources)
+            for tensor in self.neurons
+        }
+
+    @cached_property
+    def parameters(self) -> Mapping[int, slice]:
+        """By nonlinear tensor its part of the ``P`` parameters of lines.
+
+        A part is ``free * n`` long: the first parameter of all ``n`` neurons, then the next.
+        """
+        found, start = {}, 0
+        for number in self.nonlinear:
+            node = self.function(number)
+            where = self.neurons[node.sources[0]]
+            found[number] = slice(start, start + node.relaxation.free * (where.stop - where.start))
+            start = found[number].stop
+        return found
+
+    @property
+    def parameter_count(self) -> int:
+        return max((where.stop for where in self.parameters.values()), default=0)
+
+    @cached_property
+    def bends_at_zero(self) -> bool:
+        """Whether all functions are Relus, so that every split is at 0."""
+        return all(isinstance(self.function(n).relaxation, Relu) for n in self.nonlinear)
+
+    def function(self, number: int) -> NonlinearNode:
+        """The node of a nonlinear tensor."""
+        node = self.nodes[number]
+        if not isinstance(node, NonlinearNode):
+            raise UnsupportedOperatorError(f"tensor {number} is no nonlinear node's")
+        return node
+
+    def ends(self, number: int, lower: Tensor, upper: Tensor) -> list[Tensor]:
+        """Bounds of a nonlinear node's arguments, from those of all neurons ``(R, N)``."""
+        places = [self.neurons[source] for source in self.function(number).sources]
+        return [side[:, where] for where in places for side in (lower, upper)]
+
+    def unstable(self, lower: Tensor, upper: Tensor, tensor: int | None = None) -> Tensor:
+        """Which neurons ``(R, N)``, or those of one tensor, are not in a linear piece."""
+        if self.bends_at_zero:
+            return (lower < 0) & (upper > 0)
+        if tensor is None:
+            parts = [
+                self.unstable(lower[:, where], upper[:, where], t)
+                for t, where in self.neurons.items()
+            ]
+            return torch.cat(parts, -1) if parts else lower < lower
+        found = lower < lower
+        for number in self.readers[tensor]:
+            node = self.function(number)
+            several = len(node.sources) > 1
+            found = found | (lower < upper if several else node.relaxation.unstable(lower, upper))
+        return found
+
+    def middle(self, number: int, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where the lines of a nonlinear tensor lie furthest apart, as a guess: at a bend."""
+        node = self.function(number)
+        if len(node.sources) > 1:
+            return (lower + upper) * 0.5
+        point = node.relaxation.split_point(lower, upper)
+        return torch.maximum(lower, torch.minimum(point, upper))
+
+    def split_points(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Where each neuron's interval is best split, ``(R, N)``."""
+        points = torch.zeros_like(lower)
+        for tensor, where in self.neurons.items():
+            low, high = lower[:, where], upper[:, where]
+            for number in self.readers[tensor][::-1]:  # of several the first one decides
+                node = self.function(number)
+                if len(node.sources) > 1:
+                    found = (low + high) * 0.5
+                else:
+                    found = node.relaxation.split_point(low, high)
+                points[:, where] = found
+        return points
 
     def pick(self, tensor: int, values: Tensor) -> Tensor:
         """The columns ``(R, n)`` of a pre-activation that are neurons."""
@@ -151,7 +246,7 @@ class Rows:
 
 
 LineSource = Callable[[int], Lines]
-"""Lines for the rows at hand, given the tensor that a univariate node defines."""
+"""Lines for the rows at hand, given the tensor that a nonlinear node defines."""
 
 
 def compile_network(
@@ -172,27 +267,26 @@ def compile_network(
     for node in source.nodes:
         for term in node.terms if isinstance(node, normal.Linear) else ():
             readers[term.source] += 1
-        if isinstance(node, normal.Univariate):
-            readers[node.source] += 2  # a pre-activation keeps bounds of its own
+        for tensor in node.sources if isinstance(node, normal.Nonlinear) else ():
+            readers[tensor] += 2  # a pre-activation keeps bounds of its own
     for output in source.outputs:
         readers[output] += 2
-    nodes: list[LinearNode | UnivariateNode | None] = []
-    exact, pre = set(), set()
+    nodes: list[LinearNode | NonlinearNode | None] = []
+    exact, pre = set(), set(source.preactivations)
     for number, node in enumerate(source.nodes):
         if isinstance(node, normal.Input):
             nodes.append(None)
         elif isinstance(node, normal.Univariate):
-            nodes.append(UnivariateNode(node.source, find(node.function)))
-            pre.add(node.source)
-        elif isinstance(node, normal.Linear):
+            nodes.append(NonlinearNode(node.sources, find(node.function, node.parameters)))
+        elif isinstance(node, normal.Product):
+            nodes.append(NonlinearNode(node.sources, PRODUCT))
+        else:
             compiled = _linear(node, nodes, readers, weights)
             compiled = _straight(number, compiled, nodes, source, weights)
             nodes.append(compiled)
             sources = [t for t, _ in compiled.terms]
             if len(set(sources)) == len(sources) and all(nodes[t] is None for t in sources):
                 exact.add(number)
-        else:
-            raise UnsupportedOperatorError(f"the search has no rule for {type(node).__name__}")
     ends = list(accumulate(source.sizes[t] for t in sorted(pre)))
     slices = {
         t: slice(end - source.sizes[t], end) for t, end in zip(sorted(pre), ends, strict=True)
@@ -214,7 +308,7 @@ def compile_network(
 
 def _linear(
     node: normal.Linear,
-    nodes: list[LinearNode | UnivariateNode | None],
+    nodes: list[LinearNode | NonlinearNode | None],
     readers: list[int],
     weights: Weights,
 ) -> LinearNode:
@@ -235,7 +329,7 @@ def _linear(
 def _straight(
     number: int,
     node: LinearNode,
-    nodes: list[LinearNode | UnivariateNode | None],
+    nodes: list[LinearNode | NonlinearNode | None],
     source: normal.Network,
     weights: Weights,
 ) -> LinearNode:
@@ -268,14 +362,14 @@ def _straight(
     return LinearNode(((source.inputs[0], matrix),), rows[-1])
 
 
-def _chain(node: LinearNode, nodes: list[LinearNode | UnivariateNode | None]) -> list[int] | None:
+def _chain(node: LinearNode, nodes: list[LinearNode | NonlinearNode | None]) -> list[int] | None:
     """The linear tensors between the input and a node, ascending; ``None`` if others are."""
     reached: set[int] = set()
     front = [t for t, _ in node.terms]
     while front:
         tensor = front.pop()
         before = nodes[tensor]
-        if isinstance(before, UnivariateNode):
+        if isinstance(before, NonlinearNode):
             return None
         if before is not None and tensor not in reached:
             reached.add(tensor)
@@ -294,17 +388,17 @@ def _forward(node: LinearNode, values: Mapping[int, Tensor]) -> Tensor:
 
 
 def _needed(
-    nodes: list[LinearNode | UnivariateNode | None], outputs: tuple[int, ...]
+    nodes: list[LinearNode | NonlinearNode | None], outputs: tuple[int, ...]
 ) -> tuple[int, ...]:
     reached, front = set(outputs), list(outputs)
     while front:
         node = nodes[front.pop()]
-        if isinstance(node, UnivariateNode):
-            sources = [node.source]
+        if isinstance(node, NonlinearNode):
+            sources = set(node.sources)
         else:
-            sources = [] if node is None else [t for t, _ in node.terms]
-        front += [t for t in sources if t not in reached]
-        reached.update(sources)
+            sources = set() if node is None else {t for t, _ in node.terms}
+        front += sources - reached
+        reached |= sources
     return tuple(t for t in sorted(reached) if nodes[t] is not None)
 
 
@@ -313,8 +407,8 @@ def evaluate(net: TorchNetwork, points: Tensor) -> Tensor:
     values = net.split(points, net.inputs)
     for number in net.needed:
         node = net.nodes[number]
-        if isinstance(node, UnivariateNode):
-            values[number] = node.relaxation.value(values[node.source])
+        if isinstance(node, NonlinearNode):
+            values[number] = node.relaxation.value(*(values[t] for t in node.sources))
         elif node is not None:
             total = points.new_zeros(len(points), net.sizes[number])
             for tensor, linear in node.terms:
@@ -324,12 +418,11 @@ def evaluate(net: TorchNetwork, points: Tensor) -> Tensor:
 
 
 def interval(
-    net: TorchNetwork, node: LinearNode | UnivariateNode, known: Mapping[int, tuple[Tensor, Tensor]]
+    net: TorchNetwork, node: LinearNode | NonlinearNode, known: Mapping[int, tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """Interval bounds of a node's tensor from those of its sources, ``(B, n)`` each."""
-    if isinstance(node, UnivariateNode):
-        lower, upper = known[node.source]
-        return node.relaxation.value(lower), node.relaxation.value(upper)
+    if isinstance(node, NonlinearNode):
+        return node.relaxation.image(*(side for t in node.sources for side in known[t]))
     center: Tensor | None = None
     radius: Tensor | None = None
     for tensor, linear in node.terms:
@@ -358,7 +451,7 @@ def substitute(
         lines: relaxations, broadcastable to ``(R, n)``.
         extra: ``(R, n)`` coefficients added at the neurons of pre-activation tensors (split
             multipliers).
-        trace: receives the coefficients ``(R, n)`` that reach each univariate tensor's neurons.
+        trace: receives the coefficients ``(R, n)`` that reach each nonlinear tensor's neurons.
 
     Returns:
         Coefficients ``(R, I)`` and constants ``(R,)``.  Differentiable in everything.
@@ -372,15 +465,16 @@ def substitute(
         if number not in work or node is None:
             continue
         matrix = work.pop(number)
-        if isinstance(node, UnivariateNode):
+        if isinstance(node, NonlinearNode):
             part = matrix if node.focus is None else matrix.index_select(-1, node.focus.index)
             if trace is not None:
                 trace[number] = part
-            below, constant = relax(part, constant, lines(number))
-            if node.focus is not None:
-                whole = matrix * node.focus.slope
-                below = whole.index_copy_(-1, node.focus.index, below)
-            _accumulate(work, node.source, below)
+            passed, constant = relax(part, constant, lines(number))
+            for tensor, below in zip(node.sources, passed, strict=True):
+                if node.focus is not None:
+                    whole = matrix * node.focus.slope
+                    below = whole.index_copy_(-1, node.focus.index, below)
+                _accumulate(work, tensor, below)
             continue
         if node.offset is not None:
             constant = constant + matrix @ node.offset
@@ -391,14 +485,21 @@ def substitute(
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)), constant
 
 
-def relax(matrix: Tensor, constant: Tensor, lines: Lines) -> tuple[Tensor, Tensor]:
-    """One substitution through a univariate node, from below."""
+def relax(matrix: Tensor, constant: Tensor, lines: Lines) -> tuple[list[Tensor], Tensor]:
+    """One substitution through a nonlinear node, from below: coefficients by source."""
     positive = matrix.clamp(min=0)
     negative = matrix - positive
-    constant = constant + (negative * lines.upper_intercept).sum(-1)
-    if lines.lower_intercept is not None:
-        constant = constant + (positive * lines.lower_intercept).sum(-1)
-    return torch.addcmul(positive * lines.lower_slope, negative, lines.upper_slope), constant
+    if lines.lower_intercept is None:
+        constant = constant + (negative * lines.upper_intercept).sum(-1)
+    else:  # an intercept may be infinite, which only coefficients other than 0 are to feel
+        paid = torch.where(matrix > 0, positive * lines.lower_intercept, 0.0)
+        paid = torch.where(matrix < 0, negative * lines.upper_intercept, paid)
+        constant = constant + paid.sum(-1)
+    passed = [torch.addcmul(positive * lines.lower_slope, negative, lines.upper_slope)]
+    if lines.second is not None:
+        below, above = lines.second
+        passed.append(torch.addcmul(positive * below, negative, above))
+    return passed, constant
 
 
 def concretize(matrix: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -436,25 +537,16 @@ def both_sides(rows: Rows) -> Rows:
 
 
 def default_lines(net: TorchNetwork, number: int, domains: Domains) -> Lines:
-    """Lines ``(B, n)`` without hints for the univariate node that defines a tensor."""
-    node = net.nodes[number]
-    if not isinstance(node, UnivariateNode):
-        raise UnsupportedOperatorError(f"tensor {number} is no univariate node's")
-    where = net.neurons[node.source]
-    return node.relaxation.default(domains.lower[:, where], domains.upper[:, where])
+    """Lines ``(B, n)`` without hints for the nonlinear node that defines a tensor."""
+    ends = net.ends(number, domains.lower, domains.upper)
+    return net.function(number).relaxation.default(*ends)
 
 
 def gather(lines: Lines, owner: Tensor) -> Lines:
     """Lines by row from lines by domain."""
     if len(lines.lower_slope) == 1:
         return lines
-    intercept = lines.lower_intercept
-    return Lines(
-        lines.lower_slope.index_select(0, owner),
-        None if intercept is None else intercept.index_select(0, owner),
-        lines.upper_slope.index_select(0, owner),
-        lines.upper_intercept.index_select(0, owner),
-    )
+    return lines.map(lambda part: part.index_select(0, owner))
 
 
 def _accumulate(work: dict[int, Tensor], tensor: int, matrix: Tensor) -> None:

@@ -38,17 +38,9 @@ class Field:
         return Domains(low, high, whole.lower[:, self.neurons], whole.upper[:, self.neurons])
 
     def lines(self, number: int, whole: Lines) -> Lines:
-        """Lines ``(B, n)`` of a univariate tensor where the field has it."""
+        """Lines ``(B, n)`` of a nonlinear tensor where the field has it."""
         index = self.index[number]
-        if index is None:
-            return whole
-        below, floor, above, ceiling = vars(whole).values()
-        return Lines(
-            below[:, index],
-            None if floor is None else floor[:, index],
-            above[:, index],
-            ceiling[:, index],
-        )
+        return whole if index is None else whole.map(lambda part: part[:, index])
 
 
 def parts(

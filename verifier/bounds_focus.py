@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from verifier.bounds import Domains, Focus, LinearNode, TorchNetwork, UnivariateNode
+from verifier.bounds import Domains, Focus, LinearNode, NonlinearNode, TorchNetwork
 from verifier.bounds_maps import TorchMap, cut_dense, is_dense
 
 
@@ -25,19 +25,13 @@ class Focused:
     Attributes:
         sure, fast: the networks, with ``U`` neurons.
         columns: ``(U,)`` their numbers among the whole network's neurons, ascending.
-        entries: by univariate tensor of the network, the entries that are relaxed.
+        entries: by nonlinear tensor of the network, the entries that are relaxed.
     """
 
     sure: TorchNetwork
     fast: TorchNetwork
     columns: Tensor
     entries: Mapping[int, Tensor]
-
-    @property
-    def places(self) -> dict[int, slice]:
-        """By univariate tensor its neurons' columns."""
-        nodes = self.sure.nodes
-        return {n: self.sure.neurons[nodes[n].source] for n in self.entries}  # type: ignore[union-attr]
 
     def domains(self, whole: Domains) -> Domains:
         """Boxes, and the bounds of the neurons that are left."""
@@ -58,17 +52,20 @@ def focused(
     for tensor, where in sure.neurons.items():
         lower, upper = root.lower[0, where], root.upper[0, where]
         free = torch.zeros_like(lower, dtype=torch.bool)
-        for number in _functions(sure, tensor):
-            linear, slopes[number] = sure.nodes[number].relaxation.linear(lower, upper)  # type: ignore[union-attr]
+        for number in sure.readers[tensor]:
+            node = sure.function(number)
+            if len(node.sources) > 1:
+                free |= True
+                continue
+            linear, slopes[number] = node.relaxation.linear(lower, upper)
             free |= ~linear
         relaxed[tensor] = free
     kept = {t: _kept(sure, t, relaxed[t], slopes) for t in sure.neurons}
     found = [free.nonzero()[:, 0] + sure.neurons[t].start for t, free in relaxed.items()]
     columns = torch.cat([torch.zeros(0, dtype=torch.long, device=root.low.device), *found])
     entries = {
-        number: relaxed[tensor].nonzero()[:, 0]
-        for tensor in sure.neurons
-        for number in _functions(sure, tensor)
+        number: relaxed[sure.function(number).sources[0]].nonzero()[:, 0]
+        for number in sure.nonlinear
     }
     return Focused(
         _cut(sure, kept, relaxed, slopes), _cut(fast, kept, relaxed, slopes), columns, entries
@@ -83,12 +80,8 @@ def _until(net: TorchNetwork, tensor: int) -> TorchNetwork:
 
 
 def _functions(net: TorchNetwork, tensor: int) -> list[int]:
-    """The univariate tensors that are functions of a pre-activation."""
-    return [
-        number
-        for number in net.needed
-        if isinstance(node := net.nodes[number], UnivariateNode) and node.source == tensor
-    ]
+    """The tensors that are functions of a pre-activation alone."""
+    return [n for n in net.readers.get(tensor, ()) if len(net.function(n).sources) == 1]
 
 
 def _readers(net: TorchNetwork, tensor: int) -> list[tuple[int, TorchMap]]:
@@ -107,10 +100,12 @@ def _kept(
 ) -> Tensor | None:
     """The entries that are not 0 for good, where dense layers lie on both sides."""
     node, functions = net.nodes[tensor], _functions(net, tensor)
-    if not isinstance(node, LinearNode) or len(functions) != 1 or _readers(net, tensor):
+    alone = len(functions) == 1 and len(net.readers[tensor]) == 1
+    if not isinstance(node, LinearNode) or not alone or _readers(net, tensor):
         return None
     maps = [linear for _, linear in (*node.terms, *_readers(net, functions[0]))]
-    if {tensor, functions[0]} & set(net.outputs) or not all(map(is_dense, maps)):
+    seen = {tensor, functions[0]} & set(net.outputs) or functions[0] in net.neurons
+    if seen or not all(map(is_dense, maps)):
         return None
     return (relaxed | (slopes[functions[0]] != 0)).nonzero()[:, 0]
 
@@ -135,10 +130,11 @@ def _cut(
         node, own = net.nodes[number], left.get(number)
         if own is not None:
             sizes[number] = len(own)
-        if isinstance(node, UnivariateNode):
-            slope = slopes[number].where(~relaxed[node.source], 0.0).to(net.dtype)
+        if isinstance(node, NonlinearNode) and number in slopes:
+            source = node.sources[0]
+            slope = slopes[number].where(~relaxed[source], 0.0).to(net.dtype)
             slope = slope if own is None else slope[own]
-            nodes[number] = replace(node, focus=Focus(focus[node.source], slope))
+            nodes[number] = replace(node, focus=Focus(focus[source], slope))
         elif isinstance(node, LinearNode):
             terms = tuple(
                 (source, cut_dense(linear, left.get(source), own)) for source, linear in node.terms

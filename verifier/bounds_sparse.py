@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verifier.bounds import Rows, TorchNetwork, UnivariateNode
+from verifier.bounds import NonlinearNode, Rows, TorchNetwork
 from verifier.relaxations import Lines
 
 FILLED = 0.05
@@ -58,7 +58,7 @@ def pass_back(
 
     Args:
         tensor: where ``entries`` stand.
-        lines: by univariate tensor, ``(B, n)``.
+        lines: by nonlinear tensor, ``(B, n)``.
         owner: ``(R,)`` the domain of a row.
 
     Returns:
@@ -73,16 +73,20 @@ def pass_back(
         node = net.nodes[number]
         if len(here.row) > FILLED * count * net.sizes[number]:
             break
-        if isinstance(node, UnivariateNode):
+        if isinstance(node, NonlinearNode):
             own = lines[number]
             place = (owner[here.row], here.index)
             below = here.value > 0
-            slope = torch.where(below, own.lower_slope[place], own.upper_slope[place])
+            slopes = [(own.lower_slope, own.upper_slope), own.second]
             shift = torch.where(below, 0.0, own.upper_intercept[place])
             if own.lower_intercept is not None:
                 shift = torch.where(below, own.lower_intercept[place], shift)
             constant = constant.index_add(0, here.row, here.value * shift)
-            passed = [(node.source, Entries(here.row, here.index, here.value * slope))]
+            passed = []
+            for source, pair in zip(node.sources, slopes, strict=False):
+                if pair is not None:
+                    slope = torch.where(below, pair[0][place], pair[1][place])
+                    passed.append((source, Entries(here.row, here.index, here.value * slope)))
         elif node is not None:
             spread = [(t, linear.spread(here.index)) for t, linear in node.terms]
             if any(parts is None for _, parts in spread):

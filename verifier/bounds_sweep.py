@@ -13,9 +13,9 @@ from specs.errors import FarkasError
 from verifier.bounds import (
     Domains,
     LinearNode,
+    NonlinearNode,
     Rows,
     TorchNetwork,
-    UnivariateNode,
     both_sides,
     concretize,
     default_lines,
@@ -45,7 +45,7 @@ class Swept:
 
     Attributes:
         domains: boxes as given, bounds of all neurons improved.
-        lines: default lines ``(B, n)`` by univariate tensor.
+        lines: default lines ``(B, n)`` by nonlinear tensor.
         rows: number of rows that were substituted back.
     """
 
@@ -106,15 +106,15 @@ def sweep(net: TorchNetwork, domains: Domains, tick: Callable[[], None] = lambda
     rows = 0
     for number in (*(t for t in net.inputs if t in net.neurons), *net.needed):
         node = net.nodes[number]
-        if isinstance(node, UnivariateNode):
+        if isinstance(node, NonlinearNode):
             lines[number] = default_lines(net, number, state)
         if node is not None:
             known[number] = interval(net, node, known)
         if number in net.neurons:
             where = net.neurons[number]
             least, most = known[number]
-            torch.maximum(lower[:, where], least, out=lower[:, where])
-            torch.minimum(upper[:, where], most, out=upper[:, where])
+            torch.fmax(lower[:, where], least, out=lower[:, where])
+            torch.fmin(upper[:, where], most, out=upper[:, where])
             if number not in net.exact:
                 rows += _substitute_unstable(net, number, state, lines, tick)
             known[number] = (lower[:, where], upper[:, where])
@@ -130,7 +130,7 @@ def _substitute_unstable(
 ) -> int:
     where = net.neurons[tensor]
     lower, upper = state.lower[:, where], state.upper[:, where]
-    owners, indices = ((lower < 0) & (upper > 0)).nonzero(as_tuple=True)
+    owners, indices = net.unstable(lower, upper, tensor).nonzero(as_tuple=True)
     sparse = _starts_sparse(net, tensor)
     for field, place, inside in parts(net, tensor, indices):
         used, known, given = net, state, lines
@@ -151,8 +151,8 @@ def _substitute_unstable(
                 bound = _bound(used, rows, torch.cat([owner, owner]), known, given)
             index = indices[place[some]]
             below, above = bound[: len(owner)], -bound[len(owner) :]
-            lower[owner, index] = torch.maximum(lower[owner, index], below)
-            upper[owner, index] = torch.minimum(upper[owner, index], above)
+            lower[owner, index] = torch.fmax(lower[owner, index], below)
+            upper[owner, index] = torch.fmin(upper[owner, index], above)
     return 2 * len(owners)
 
 

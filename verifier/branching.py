@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
 from verifier.alpha import Bounded
-from verifier.bounds import TorchNetwork, UnivariateNode
+from verifier.bounds import TorchNetwork
 from verifier.bounds_spec import Goal
+from verifier.relaxations import Lines
 
 
 def input_scores(
@@ -32,32 +35,59 @@ def input_scores(
 
 
 def neuron_scores(
-    net: TorchNetwork, found: Bounded, lower: Tensor, upper: Tensor, alpha: Tensor
+    net: TorchNetwork, found: Bounded, lower: Tensor, upper: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Two scores of splitting each neuron, ``(R, N)``; 0 where it is stable.
 
     The first is what the relaxation gives away at the point where the bound is attained:
     the coefficient times the distance of the line used from the function, at the value
     that reaches the neuron.  The second is the most it could give away, the coefficient
-    times the height of the triangle (after Bunel et al., *Branch and bound for piecewise
-    linear neural network verification*, 2020).
+    times the height between the lines where it is greatest, or in the middle (after Bunel
+    et al., *Branch and bound for piecewise linear neural network verification*, 2020, and
+    Shi et al., 2025).  What a product gives away counts for both its factors.
     """
     if found.values is None:
         raise ValueError("scores need the values of a gradient pass")
     given = torch.zeros_like(found.values)
     height = torch.zeros_like(found.values)
-    unstable = ((lower < 0) & (upper > 0)).to(given.dtype)
-    chord = upper.clamp(min=0) / (upper - lower).clamp(min=1e-30)
     for number, matrix in found.trace.items():
-        node = net.nodes[number]
-        if not isinstance(node, UnivariateNode):
-            continue
-        where = net.neurons[node.source]
-        z = found.values[:, where]
-        value = z.clamp(min=0)
-        above = chord[:, where] * (z - lower[:, where]) - value
-        below = value - alpha[:, where] * z
+        node, lines = net.function(number), found.lines[number]
+        places = [net.neurons[source] for source in node.sources]
+        at = [found.values[:, where] for where in places]
+        value = node.relaxation.value(*at)
+        below, above = heights(lines, at)
         positive, negative = matrix.clamp(min=0), (-matrix).clamp(min=0)
-        given[:, where] += negative * above.clamp(min=0) + positive * below.clamp(min=0)
-        height[:, where] += matrix.abs() * (-lower * chord)[:, where]
-    return given * unstable, height * unstable
+        gap = negative * (above - value).clamp(min=0) + positive * (value - below).clamp(min=0)
+        middle = [net.middle(number, low, high) for low, high in _pairs(net, number, lower, upper)]
+        low, high = heights(lines, middle)
+        most = matrix.abs() * (high - low).clamp(min=0)
+        for where in places:
+            given[:, where] += gap
+            height[:, where] += most
+    unstable = net.unstable(lower, upper).to(given.dtype)
+    return (given * unstable).nan_to_num(0.0), (height * unstable).nan_to_num(0.0)
+
+
+def violations(found: Bounded, lower: Tensor, upper: Tensor) -> Tensor:
+    """How far the point where the bound is attained leaves the neurons' bounds, ``(R, N)``."""
+    if found.values is None:
+        raise ValueError("violations need the values of a gradient pass")
+    outside = torch.maximum(lower - found.values, found.values - upper)
+    return outside.clamp(min=0.0).nan_to_num(0.0)
+
+
+def heights(lines: Lines, at: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The lines (planes) below and above at given arguments."""
+    below, above = lines.lower_slope * at[0], lines.upper_slope * at[0] + lines.upper_intercept
+    if lines.lower_intercept is not None:
+        below = below + lines.lower_intercept
+    if lines.second is not None:
+        below, above = below + lines.second[0] * at[1], above + lines.second[1] * at[1]
+    return below, above
+
+
+def _pairs(
+    net: TorchNetwork, number: int, lower: Tensor, upper: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    ends = net.ends(number, lower, upper)
+    return zip(ends[::2], ends[1::2], strict=True)

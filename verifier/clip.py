@@ -27,9 +27,11 @@ class FirstLayers:
 
     Attributes:
         parts: by slice of the neurons, ``(n, I)`` and ``(n,)``.
+        bends_at_zero: neurons with 0 outside their bounds are linear.
     """
 
     parts: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
+    bends_at_zero: bool = True
 
     def focused(self, columns: Tensor) -> FirstLayers | None:
         """Those of the chosen neurons, ascending, under their new numbers."""
@@ -39,7 +41,7 @@ class FirstLayers:
             if last > first:
                 index = columns[first:last] - start
                 found[first, last] = matrix[index], constant[index]
-        return FirstLayers(found) if found else None
+        return FirstLayers(found, self.bends_at_zero) if found else None
 
 
 def first_layers(net: TorchNetwork) -> FirstLayers:
@@ -57,7 +59,7 @@ def first_layers(net: TorchNetwork) -> FirstLayers:
             continue
         every = torch.arange(count, device=net.device)
         parts[where.start, where.stop] = substitute(net, neuron_rows(net, tensor, every), no_lines)
-    return FirstLayers(parts)
+    return FirstLayers(parts, net.bends_at_zero)
 
 
 def clip(first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains) -> Domains:
@@ -66,7 +68,7 @@ def clip(first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains) ->
     lower, upper = domains.lower.clone(), domains.upper.clone()
     for (start, stop), (matrix, offset) in first.parts.items():
         below, above = lower[:, start:stop], upper[:, start:stop]
-        open_ = (below < 0) & (above > 0)
+        open_ = (below < 0) & (above > 0) if first.bends_at_zero else below < above
         for sign, side in ((1.0, below), (-1.0, above)):
             outside = _corners(sign * matrix, cut, constant, domains) > 0
             owner, entry = (open_ & outside).nonzero(as_tuple=True)

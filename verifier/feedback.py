@@ -97,7 +97,7 @@ def feed(
     fast = stored.map(lambda part: part.to(quick.low.dtype))
     found = bounded(quick, fast, gradient=True)
     where, count = problem.net.neurons[tensor], len(problem)
-    _, height = neuron_scores(nets.fast, found, quick.lower, quick.upper, fast.alpha)
+    _, height = neuron_scores(nets.fast, found, quick.lower, quick.upper)
     target = _targets(height[:, where], most)
     at = target.owner, where.start + target.entry
     lower = problem.lower.expand(count, -1).clone()

@@ -70,6 +70,32 @@ class Variable:
 Operand = Constant | Variable
 
 
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A variable tensor of which some entries are minus infinity instead.
+
+    It is no operand like others: only what may come between a mask and a Softmax takes it.
+
+    Attributes:
+        allowed: of the tensor's shape, where its entries count.
+    """
+
+    variable: Variable
+    allowed: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.shape
+
+    @property
+    def kind(self) -> int:
+        return self.variable.kind
+
+
+Value = Constant | Variable | Masked
+"""What a tensor of the graph may be."""
+
+
 @dataclass
 class Builder:
     """The network under construction.
@@ -86,6 +112,7 @@ class Builder:
     _labels: list[list[str]] = field(default_factory=list)
     _pending: dict[Affine, list[str]] = field(default_factory=dict)
     _finished: dict[Affine, int] = field(default_factory=dict)
+    _functions: dict[tuple[int, str, tuple[float, ...]], int] = field(default_factory=dict)
     _helpers: dict[str, int] = field(default_factory=dict)
     _numbers: Array = field(default_factory=lambda: np.arange(0))
 
@@ -112,9 +139,9 @@ class Builder:
         self.bind(name, variable)
         return variable
 
-    def bind(self, name: str, operand: Operand, shared: bool = False) -> Operand:
+    def bind(self, name: str, operand: Value, shared: bool = False) -> Value:
         """Give an ONNX name to a result; one that several nodes read becomes a node."""
-        if isinstance(operand, Constant):
+        if not isinstance(operand, Variable):
             return operand
         number = self._number(operand.affine)
         if number is None and shared and not operand.affine.is_view:
@@ -268,18 +295,25 @@ class Builder:
     def univariate(
         self, operand: Variable, function: str, parameters: Sequence[float] = ()
     ) -> Variable:
-        """A function of the kernel, elementwise."""
+        """A function of every entry; the same one of the same tensor is made once."""
         source = self.tensor(operand)
-        node = Univariate("", operand.shape, source, function, tuple(parameters))
-        return self._append(node, operand.kind)
+        key = source, function, tuple(parameters)
+        if key not in self._functions:
+            made = self._append(Univariate("", operand.shape, *key), operand.kind)
+            self._functions[key] = made.affine.terms[0].source
+        return self.whole(self._functions[key], operand)
+
+    def whole(self, number: int, like: Variable) -> Variable:
+        """A node's tensor, with the shape and type of another of its size."""
+        return Variable(like.shape, like.kind, self._plain(number))
 
     def multiply(self, left: Variable, right: Variable) -> Variable:
         """The elementwise product, broadcast; that of a tensor with itself is a square."""
         shape = common_shape(left.shape, right.shape)
-        wide = [self.broadcast(operand, shape) for operand in (left, right)]
-        first, second = (self.tensor(factor) for factor in wide)  # type: ignore[arg-type]
+        wide = [variable(self.broadcast(operand, shape)) for operand in (left, right)]
+        first, second = (self.tensor(factor) for factor in wide)
         if first == second:
-            return self._append(Univariate("", shape, first, "power", (2.0,)), left.kind)
+            return self.univariate(wide[0], "power", (2.0,))
         return self._append(Product("", shape, first, second), left.kind)
 
     def before_relu(self, operand: Operand) -> Variable | None:
@@ -288,7 +322,7 @@ class Builder:
         node = None if number is None else self.nodes[number]
         if not isinstance(node, Univariate) or node.function != "relu":
             return None
-        return Variable(operand.shape, operand.kind, self._plain(node.source))
+        return self.whole(node.source, variable(operand))
 
     def concat(self, operands: Sequence[Operand], axis: int) -> Operand:
         """The operands one after the other along an axis."""
@@ -430,6 +464,13 @@ def rearranged(constant: Constant, rearrange: Rearrangement) -> Constant:
     value = rearrange(constant.value, 0)
     radius = None if constant.radius is None else rearrange(constant.radius, 0)
     return Constant(value, constant.kind, radius)
+
+
+def variable(operand: Operand) -> Variable:
+    """An operand that is known to depend on the network's inputs."""
+    if isinstance(operand, Constant):
+        raise ModelError("a constant was taken for a variable tensor")
+    return operand
 
 
 def require_real(operand: Operand) -> None:

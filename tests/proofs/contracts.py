@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from proofs import bounds, check, clip, steps, substitution, tree, unsafe
@@ -177,6 +178,8 @@ def watched(stated: Query, points: Sequence[Point]) -> Iterator[Watch]:
 
 def _fraction(frame: Frame):
     def number(value) -> Fraction | float:
+        if isinstance(value, float) and not np.isfinite(value):
+            return value
         try:
             return frame.arithmetic.fraction(value)
         except (OverflowError, ValueError):

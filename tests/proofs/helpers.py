@@ -12,7 +12,7 @@ from proofs.check import ARITHMETICS, Checked, check_proof
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint, neuron_tensors
 from specs.enclosure import Enclosure, zeros
 from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale
-from specs.network import Input, Linear, Network, Term, Univariate
+from specs.network import Input, Linear, Network, Product, Term, Univariate
 from specs.property import Case, Conjunction, Property, constraint
 from specs.query import ModelFile, Query
 
@@ -81,6 +81,10 @@ class Net:
 
     def relu(self, source: int) -> int:
         self.nodes.append(Univariate(f"n{len(self.nodes)}", (self.size(source),), source, "relu"))
+        return len(self.nodes) - 1
+
+    def product(self, left: int, right: int) -> int:
+        self.nodes.append(Product(f"n{len(self.nodes)}", (self.size(left),), left, right))
         return len(self.nodes) - 1
 
     def done(self, *outputs: int) -> Network:

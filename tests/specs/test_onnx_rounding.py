@@ -242,3 +242,10 @@ def test_a_batch_normalisation_contains_the_true_line(
     shift = sum(float(node.offset.value[0]) for node in linear_nodes(network))
     plain = beta - mean * gamma / math.sqrt(variance + epsilon)
     assert math.isclose(shift, plain, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_a_folded_scalar_stays_a_scalar() -> None:
+    """An outer axis appears nowhere: shapes computed from such constants would be wrong."""
+    two = Enclosure(np.array(2.0))
+    for folded in (rounding.add(two, two), rounding.divide(two, two), rounding.square_root(two)):
+        assert folded.shape == ()

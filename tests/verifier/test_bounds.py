@@ -82,7 +82,7 @@ def test_no_point_leaves_the_swept_bounds(seed: int, skip: bool) -> None:
                 total = sum(m.forward(values[t]) for t, m in node.terms)
                 values[number] = total if node.offset is None else total + node.offset
             else:
-                values[number] = torch.relu(values[node.source])
+                values[number] = torch.relu(values[node.sources[0]])
             if number in net.neurons:
                 where = net.neurons[number]
                 assert bool((values[number] >= state.lower[:, where] - 1e-6).all())
@@ -131,7 +131,7 @@ def test_gradients_equal_those_of_autograd(seed: int) -> None:
     assert torch.allclose(force, (signs * found.values).detach())
     by_hand = torch.zeros_like(slope)
     for number, matrix in found.trace.items():
-        where = net.neurons[net.nodes[number].source]
+        where = net.neurons[net.nodes[number].sources[0]]
         by_hand[:, where] += (matrix.clamp(min=0) * found.values[:, where]).detach()
     unstable = (lower < 0) & (upper > 0)
     assert torch.allclose(slope, by_hand * unstable)

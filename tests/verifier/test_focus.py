@@ -121,7 +121,8 @@ def _replaced(thing, move):
         return {key: _replaced(part, move) for key, part in thing.items()}
     if hasattr(thing, "__dataclass_fields__") and type(thing).__module__.startswith("verifier."):
         kept = {"source", "weights", "fields", "relaxation", "shape"}
-        parts = {n: v for n, v in vars(thing).items() if n not in kept or isinstance(v, int)}
+        values = {n: getattr(thing, n) for n in thing.__dataclass_fields__}
+        parts = {n: v for n, v in values.items() if n not in kept or isinstance(v, int)}
         return replace(thing, **{n: _replaced(v, move) for n, v in parts.items()})
     return thing
 

@@ -61,7 +61,7 @@ def test_bounds_hold_at_violations(seed: int, threshold: float, most: int) -> No
     for number in net.needed:
         node = net.nodes[number]
         if hasattr(node, "relaxation"):
-            values[number] = node.relaxation.value(values[node.source])
+            values[number] = node.relaxation.value(values[node.sources[0]])
         else:
             total = sum(linear.forward(values[t]) for t, linear in node.terms)
             values[number] = total if node.offset is None else total + node.offset

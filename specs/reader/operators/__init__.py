@@ -7,7 +7,26 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = ("constants", "dense", "elementwise", "layout", "reduce", "resize", "rewrites", "windows")
+MODULES = (
+    "attention",
+    "constants",
+    "dense",
+    "einsum",
+    "elementwise",
+    "indexing",
+    "layout",
+    "logic",
+    "normalization",
+    "products",
+    "quantized",
+    "recurrent",
+    "reduce",
+    "resize",
+    "rewrites",
+    "softmax",
+    "univariate",
+    "windows",
+)
 
 
 def load() -> None:

@@ -11,6 +11,7 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader.builder import Array, Operand, Variable
 from specs.reader.calls import Call, operator
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
+from specs.reader.operators.logic import unequal_to_0
 from specs.reader.tensors import (
     FLOATS,
     INTEGERS,
@@ -20,6 +21,13 @@ from specs.reader.tensors import (
     kind_name,
     read_tensor,
 )
+
+EXACT_IN = {
+    (kind, target)
+    for kind in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
+    for target in (TensorProto.FLOAT, TensorProto.DOUBLE)
+} | {(TensorProto.INT32, TensorProto.DOUBLE)}
+"""Casts of integers to types that hold all of them."""
 
 
 @operator("Constant")
@@ -41,7 +49,7 @@ def constant(call: Call) -> Operand:
 
 
 def _floats(values: Array) -> Constant:
-    if not np.all(np.isfinite(values)):
+    if not np.all(np.isfinite(values) | np.isneginf(values)):
         raise ModelError("it holds values that are not finite")
     return Constant(values, TensorProto.FLOAT)
 
@@ -58,7 +66,7 @@ def constant_of_shape(call: Call) -> Operand:
     return Constant(np.full(shape, fill.value.reshape(())), fill.kind)
 
 
-@operator("Shape")
+@operator("Shape", integers=True)
 def shape_of(call: Call) -> Operand:
     shape = call.operand(0).shape
     rank = len(shape)
@@ -68,7 +76,7 @@ def shape_of(call: Call) -> Operand:
     return Constant(np.array(shape[edges[0] : edges[1]], dtype=np.int64), TensorProto.INT64)
 
 
-@operator("Size")
+@operator("Size", integers=True)
 def size_of(call: Call) -> Operand:
     size = math.prod(call.operand(0).shape)
     return Constant(np.array(size, dtype=np.int64), TensorProto.INT64)
@@ -91,10 +99,10 @@ def arange(call: Call) -> Operand:
     return integer_constant(np.array(steps, dtype=object), kind)
 
 
-@operator("Cast")
+@operator("Cast", integers=True)
 def cast(call: Call) -> Operand:
     x, target = call.operand(0), call.int("to", 0)
-    call.ignore("saturate")
+    call.ignore("saturate", "round_mode")  # of eight-bit floats, which have no rule
     if target not in KINDS:
         raise UnsupportedOperatorError(f"a cast to element type {target} has no rule")
     if target == x.kind:
@@ -102,7 +110,9 @@ def cast(call: Call) -> Operand:
     name = f"a cast from {kind_name(x.kind)} to {kind_name(target)}"
     widens = (x.kind, target) in WIDENINGS
     if isinstance(x, Variable):
-        if not widens:
+        if target == TensorProto.BOOL:
+            return unequal_to_0(call.builder, x)
+        if not widens and x.kind != TensorProto.BOOL and (x.kind, target) not in EXACT_IN:
             raise UnsupportedOperatorError(f"{name} rounds a variable tensor, which has no rule")
         return Variable(x.shape, target, x.affine)
     if widens:

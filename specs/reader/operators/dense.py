@@ -1,4 +1,4 @@
-"""Matrix products with a constant, and batch normalisation."""
+"""Matrix products, and batch normalisation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Conv, MatMul, Sparse
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, Variable, common_shape, rearranged
+from specs.reader.builder import Builder, Operand, Variable, common_shape, rearranged, variable
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operators.products import matrix_product
 from specs.reader.tensors import Constant, real
 
 SPARSE_SIZE = 1 << 12
@@ -51,7 +52,7 @@ def gemm(call: Call) -> Operand:
 
 
 def product(builder: Builder, left: Operand, right: Operand) -> Operand:
-    """The matrix product of two operands, one of them constant, as numpy defines it."""
+    """The matrix product of two operands, as numpy defines it."""
     if not left.shape or not right.shape:
         raise ModelError("a matrix product with a scalar")
     rows: tuple[int, ...] = left.shape[-2:-1]
@@ -69,7 +70,7 @@ def product(builder: Builder, left: Operand, right: Operand) -> Operand:
         return _times_constant(builder, left, right, batch, shape)
     if isinstance(left, Constant):
         return _constant_times(builder, left, right, batch, shape)
-    raise UnsupportedOperatorError("a matrix product of two variable tensors has no rule")
+    return builder.reshape(matrix_product(builder, variable(left), variable(right), batch), shape)
 
 
 def _times_constant(

@@ -13,7 +13,7 @@ from specs.reader.calls import Call, operator, resolved_axes, resolved_axis, sam
 from specs.reader.tensors import FLOATS, INTEGERS, Constant
 
 
-@operator("Reshape")
+@operator("Reshape", integers=True)
 def reshape(call: Call) -> Operand:
     x, wanted = call.operand(0), list(call.integers(1))
     if not call.int("allowzero", 0):
@@ -31,7 +31,7 @@ def reshape(call: Call) -> Operand:
     return call.builder.reshape(x, wanted)
 
 
-@operator("Flatten")
+@operator("Flatten", integers=True)
 def flatten(call: Call) -> Operand:
     x, axis = call.operand(0), call.int("axis", 1)
     if not -len(x.shape) <= axis <= len(x.shape):
@@ -40,7 +40,7 @@ def flatten(call: Call) -> Operand:
     return call.builder.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
-@operator("Squeeze")
+@operator("Squeeze", integers=True)
 def squeeze(call: Call) -> Operand:
     x, axes = call.operand(0), call.axes(1, since=13)
     if axes is None:
@@ -52,7 +52,7 @@ def squeeze(call: Call) -> Operand:
     return call.builder.reshape(x, kept)
 
 
-@operator("Unsqueeze")
+@operator("Unsqueeze", integers=True)
 def unsqueeze(call: Call) -> Operand:
     x, axes = call.operand(0), call.axes(1, since=13)
     if axes is None:
@@ -63,7 +63,7 @@ def unsqueeze(call: Call) -> Operand:
     return call.builder.reshape(x, [1 if axis in new else next(old) for axis in range(rank)])
 
 
-@operator("Transpose")
+@operator("Transpose", integers=True)
 def transpose(call: Call) -> Operand:
     x, order = call.operand(0), call.ints("perm")
     rank = len(x.shape)
@@ -73,7 +73,7 @@ def transpose(call: Call) -> Operand:
     return call.builder.view(x, lambda array, _: array.transpose(order))
 
 
-@operator("Slice")
+@operator("Slice", integers=True)
 def take_slice(call: Call) -> Operand:
     x = call.operand(0)
     if call.opset < 10:
@@ -107,7 +107,7 @@ def _bounded_slice(start: int, end: int, step: int, extent: int) -> slice:
     return slice(start, None if end < 0 else end, step)
 
 
-@operator("Gather")
+@operator("Gather", integers=True)
 def gather(call: Call) -> Operand:
     x, index = call.operand(0), call.constant(1)
     axis = resolved_axis(call.int("axis", 0), len(x.shape))
@@ -116,7 +116,7 @@ def gather(call: Call) -> Operand:
     return call.builder.view(x, lambda array, _: np.take(array, chosen, axis=axis))
 
 
-@operator("GatherElements")
+@operator("GatherElements", integers=True)
 def gather_elements(call: Call) -> Operand:
     x, index = call.operand(0), call.constant(1)
     axis = resolved_axis(call.int("axis", 0), len(x.shape))
@@ -142,7 +142,7 @@ def _index(index: Constant, extent: int) -> Array:
     return np.where(values < 0, values + extent, values)
 
 
-@operator("Split")
+@operator("Split", integers=True)
 def split(call: Call) -> list[Operand]:
     x = call.operand(0)
     axis = resolved_axis(call.int("axis", 0), len(x.shape))
@@ -170,7 +170,7 @@ def split(call: Call) -> list[Operand]:
     return [part(low, high) for low, high in itertools.pairwise(edges)]
 
 
-@operator("Concat")
+@operator("Concat", integers=True)
 def concat(call: Call) -> Operand:
     operands = call.operands()
     same_kind(*operands)
@@ -186,7 +186,7 @@ def concat(call: Call) -> Operand:
     return call.builder.concat(operands, axis)
 
 
-@operator("Pad")
+@operator("Pad", integers=True)
 def pad(call: Call) -> Operand:
     builder, x, rank = call.builder, call.operand(0), len(call.operand(0).shape)
     mode = call.text("mode", "constant")
@@ -244,7 +244,7 @@ def x_dtype(x: Operand) -> type:
     return np.float64 if x.kind in FLOATS else np.int64
 
 
-@operator("Expand")
+@operator("Expand", integers=True)
 def expand(call: Call) -> Operand:
     x = call.operand(0)
     wanted = call.integers(1)
@@ -253,7 +253,7 @@ def expand(call: Call) -> Operand:
     return call.builder.broadcast(x, common_shape(x.shape, wanted))
 
 
-@operator("Tile")
+@operator("Tile", integers=True)
 def tile(call: Call) -> Operand:
     x, repeats = call.operand(0), call.integers(1)
     if len(repeats) != len(x.shape) or any(count < 0 for count in repeats):
@@ -262,7 +262,7 @@ def tile(call: Call) -> Operand:
     return call.builder.view(x, lambda array, _: np.tile(array, repeats))
 
 
-@operator("DepthToSpace")
+@operator("DepthToSpace", integers=True)
 def depth_to_space(call: Call) -> Operand:
     x, block, mode = call.operand(0), call.int("blocksize", 0), call.text("mode", "DCR")
     if len(x.shape) != 4 or block < 1 or x.shape[1] % block**2 or mode not in ("DCR", "CRD"):
@@ -280,7 +280,7 @@ def depth_to_space(call: Call) -> Operand:
     return call.builder.view(x, moved)
 
 
-@operator("SpaceToDepth")
+@operator("SpaceToDepth", integers=True)
 def space_to_depth(call: Call) -> Operand:
     x, block = call.operand(0), call.int("blocksize", 0)
     if len(x.shape) != 4 or block < 1 or x.shape[2] % block or x.shape[3] % block:

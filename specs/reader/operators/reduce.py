@@ -1,4 +1,4 @@
-"""Sums, means, maxima and minima over axes."""
+"""Sums, means, products, norms, maxima and minima over axes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,45 @@ from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, resolved_axes
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
-from specs.reader.operators.rewrites import PART_COST, larger, smaller, tree
+from specs.reader.operators.products import times
+from specs.reader.operators.rewrites import PART_COST, bent, larger, smaller, tree
+from specs.reader.operators.univariate import apply
 from specs.reader.tensors import INTEGERS, Constant
 
 
 @operator("ReduceSum")
 def reduce_sum(call: Call) -> Operand:
-    x, axes, shape = _reduction(call, call.axes(1, since=13))
+    x, axes, shape = reduction(call, call.axes(1, since=13))
     if isinstance(x, Constant) and x.kind in INTEGERS:
         return _on_integers(call, x, np.sum, axes, shape)
-    if not axes:
-        return call.builder.reshape(x, shape)
-    return call.builder.apply(_summing(call.builder, x.shape, axes), x, shape)
+    return summed(call.builder, x, axes, shape)
+
+
+@operator("ReduceSumSquare", "ReduceL2", "ReduceL1")
+def reduce_norm(call: Call) -> Operand:
+    builder, name = call.builder, call.node.op_type
+    x, axes, shape = reduction(call, call.axes(1, since=18))
+    if isinstance(x, Constant) and x.kind in INTEGERS:
+        raise UnsupportedOperatorError("a norm of integers has no rule")
+    parts = powers(builder, x, 1 if name == "ReduceL1" else 2)
+    total = summed(builder, parts, axes, shape)
+    return apply(builder, total, "sqrt") if name == "ReduceL2" else total
+
+
+@operator("GlobalLpPool")
+def global_norm_pool(call: Call) -> Operand:
+    x, p = call.operand(0), call.int("p", 2)
+    if len(x.shape) < 3:
+        raise ModelError(f"a tensor of shape {x.shape} has no spatial axes")
+    axes = tuple(range(2, len(x.shape)))
+    shape = (*x.shape[:2], *(1 for _ in axes))
+    total = summed(call.builder, powers(call.builder, x, p), axes, shape)
+    return apply(call.builder, total, "sqrt") if p == 2 else total
 
 
 @operator("ReduceMean")
 def reduce_mean(call: Call) -> Operand:
-    x, axes, shape = _reduction(call, call.axes(1, since=18))
+    x, axes, shape = reduction(call, call.axes(1, since=18))
     return mean_over(call.builder, x, axes, shape)
 
 
@@ -46,7 +68,7 @@ def global_average_pool(call: Call) -> Operand:
     return mean_over(call.builder, x, axes, (*x.shape[:2], *(1 for _ in axes)))
 
 
-@operator("ReduceMax", "ReduceMin", "GlobalMaxPool")
+@operator("ReduceMax", "ReduceMin", "GlobalMaxPool", integers=True)
 def reduce_extreme(call: Call) -> Operand:
     if call.node.op_type == "GlobalMaxPool":
         x = call.operand(0)
@@ -55,7 +77,7 @@ def reduce_extreme(call: Call) -> Operand:
         if not axes:
             raise ModelError(f"a tensor of shape {x.shape} has no spatial axes")
     else:
-        x, axes, shape = _reduction(call, call.axes(1, since=18))
+        x, axes, shape = reduction(call, call.axes(1, since=18))
     lowest = call.node.op_type == "ReduceMin"
     if math.prod(x.shape[axis] for axis in axes) == 0:
         raise ModelError("an extreme of no entries")
@@ -71,10 +93,31 @@ def reduce_extreme(call: Call) -> Operand:
 
 @operator("ReduceProd")
 def reduce_product(call: Call) -> Operand:
-    x, axes, shape = _reduction(call, call.axes(1, since=18))
-    if isinstance(x, Variable) or x.kind not in INTEGERS:
-        raise UnsupportedOperatorError("a product of anything but constant integers has no rule")
-    return _on_integers(call, x, np.prod, axes, shape)
+    x, axes, shape = reduction(call, call.axes(1, since=18))
+    if isinstance(x, Constant) and x.kind in INTEGERS:
+        return _on_integers(call, x, np.prod, axes, shape)
+    if math.prod(x.shape[axis] for axis in axes) == 0:
+        raise ModelError("a product of no entries")
+    if not axes:
+        return call.builder.reshape(x, shape)
+    kept = [axis for axis in range(len(x.shape)) if axis not in axes]
+    parts = _parts(call.builder, x, (*axes, *kept), len(axes))
+    whole = tree(functools.partial(times, call.builder), parts)
+    return call.builder.reshape(whole, shape)
+
+
+def powers(builder: Builder, x: Operand, p: int) -> Operand:
+    """``|x|^p`` for p of 1 or 2."""
+    if p not in (1, 2):
+        raise UnsupportedOperatorError(f"norms of order {p} have no rule")
+    return times(builder, x, x) if p == 2 else bent(builder, x, Constant(np.array(-1.0), x.kind))
+
+
+def summed(builder: Builder, x: Operand, axes: tuple[int, ...], shape: tuple[int, ...]) -> Operand:
+    """The sum over axes."""
+    if not axes:
+        return builder.reshape(x, shape)
+    return builder.apply(_summing(builder, x.shape, axes), x, shape)
 
 
 def mean_over(
@@ -89,8 +132,7 @@ def mean_over(
     if count == 1:
         return builder.reshape(x, shape)
     if tuple(range(min(axes), max(axes) + 1)) != tuple(sorted(axes)):
-        summed = builder.apply(_summing(builder, x.shape, axes), x, shape)
-        return builder.scale(summed, factor)
+        return builder.scale(summed(builder, x, axes, shape), factor)
     outer = math.prod(x.shape[: min(axes)])
     inner = math.prod(x.shape[max(axes) + 1 :])
     radius = None if share.radius is None else np.full((count, 1), share.radius[0])
@@ -111,7 +153,7 @@ def _summing(builder: Builder, shape: tuple[int, ...], axes: tuple[int, ...]) ->
     return Scatter(targets.reshape(-1), math.prod(kept))
 
 
-def _reduction(
+def reduction(
     call: Call, axes: tuple[int, ...] | None
 ) -> tuple[Operand, tuple[int, ...], tuple[int, ...]]:
     """The operand, the axes that go, and the result's shape."""

@@ -51,12 +51,12 @@ def absolute(call: Call) -> Operand:
     return bent(call.builder, x, Constant(np.array(-1.0), x.kind))
 
 
-@operator("Max")
+@operator("Max", integers=True)
 def maximum(call: Call) -> Operand:
     return _extreme(call, larger)
 
 
-@operator("Min")
+@operator("Min", integers=True)
 def minimum(call: Call) -> Operand:
     return _extreme(call, smaller)
 
@@ -88,10 +88,16 @@ def hard_sigmoid(call: Call) -> Operand:
     x = call.operand(0)
     slope = call.float("alpha", float(np.float32(0.2)))
     shift = call.float("beta", 0.5)
-    line = call.builder.scale(x, Constant(np.array(slope), x.kind))
-    line = call.builder.add(line, Constant(np.array(shift), x.kind))
+    return hard_sigmoid_of(call.builder, x, slope, shift)
+
+
+def hard_sigmoid_of(builder: Builder, x: Operand, slope: float, shift: float) -> Operand:
+    """``min(max(slope * x + shift, 0), 1)``."""
+    require_real(x)
+    line = builder.scale(x, Constant(np.array(slope), x.kind))
+    line = builder.add(line, Constant(np.array(shift), x.kind))
     ends = [Constant(np.array(end), x.kind) for end in (0.0, 1.0)]
-    return clipped(call.builder, line, *ends)
+    return clipped(builder, line, *ends)
 
 
 def bent(builder: Builder, x: Operand, slope: Constant) -> Operand:
@@ -111,7 +117,7 @@ def larger(builder: Builder, left: Operand, right: Operand) -> Operand:
         return real(rounding.maximum(left.enclosure, right.enclosure), left.kind)
     if isinstance(left, Constant):
         left, right = right, left
-    right = _shareable(builder, right)
+    right = shareable(builder, right)
     return builder.add(right, builder.relu(builder.subtract(left, right)))
 
 
@@ -124,7 +130,7 @@ def smaller(builder: Builder, left: Operand, right: Operand) -> Operand:
         return builder.negate(opposite)
     if isinstance(left, Constant):
         left, right = right, left
-    right = _shareable(builder, right)
+    right = shareable(builder, right)
     return builder.subtract(right, builder.relu(builder.subtract(right, left)))
 
 
@@ -167,7 +173,7 @@ def _extreme(call: Call, combine: Callable[[Builder, Operand, Operand], Operand]
     return tree(functools.partial(combine, call.builder), wide)
 
 
-def _shareable(builder: Builder, operand: Operand) -> Operand:
+def shareable(builder: Builder, operand: Operand) -> Operand:
     """An operand that is used twice: a node, unless it only moves entries."""
     if isinstance(operand, Variable) and not operand.affine.is_view:
         return builder.finished(operand)
@@ -175,12 +181,13 @@ def _shareable(builder: Builder, operand: Operand) -> Operand:
 
 
 def _bound(bound: Constant | None, sign: int) -> Constant | None:
-    """A bound, unless it is the largest number of its type, which stands for none."""
+    """A bound, unless it is the largest number of its type or infinity: there is none."""
     if bound is None or bound.radius is not None:
         return bound
     name = FLOATS[bound.kind]
     largest = LARGEST.get(name) or float(np.finfo(name).max)
-    return None if np.all(bound.value == sign * largest) else bound
+    none = np.isin(bound.value, (sign * largest, sign * np.inf))
+    return None if np.all(none) else bound
 
 
 def _scalar(constant: Constant) -> Enclosure:
