@@ -12,9 +12,11 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
+from specs.perturbation import Rounding
 from specs.reader import operators as _operators
 from specs.reader.builder import RESERVED, Builder, Operand, Variable, common_shape
 from specs.reader.calls import ON_INTEGERS, RULES, Call
+from specs.reader.floats import evaluated, stored
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name, read_tensor
 
 OPSETS = range(7, 29)
@@ -32,8 +34,13 @@ FAULTS = (
 _operators.load()
 
 
-def build_network(model: ModelProto, size: int, external: ExternalData) -> Network:
+def build_network(
+    model: ModelProto, size: int, external: ExternalData, format: Rounding | None = None
+) -> Network:
     """The network in normal form of a model file of ``size`` bytes.
+
+    With a ``format``, evaluated in it: stored parameters are rounded to it, and so is the
+    result of every operator.
 
     Raises:
         ModelError: the file breaks a rule of its format.
@@ -45,7 +52,7 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
         if len(getattr(graph, collection)):
             raise UnsupportedOperatorError(f"the graph holds a {collection}, which has no rule")
     live = _live_nodes(graph)
-    builder = Builder(BASE_BUDGET + 8 * size)
+    builder = Builder(BASE_BUDGET + 8 * size, format=format)
     values: dict[str, Operand | None] = dict(_initializers(graph, builder, external))
     for name, variable in _inputs(graph, set(values), builder):
         values[name] = variable
@@ -72,8 +79,9 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
             doubtful.update(node.output)
         values.update(zip(node.output, results, strict=False))
     if faults:
-        raise UnsupportedOperatorError("\n  ".join(["operators without a rule:", *faults]))
-    return builder.network(_outputs(graph, values))
+        where = "" if format is None else f" under {format.name} semantics"
+        raise UnsupportedOperatorError("\n  ".join([f"operators without a rule{where}:", *faults]))
+    return builder.network(_outputs(graph, values, builder))
 
 
 def _stand_ins(
@@ -130,7 +138,7 @@ def _results(
             raise ModelError(f"attribute '{attribute.name}' refers to a function's")
         attributes[attribute.name] = attribute
     call = Call(node, operands, opset, builder, external, attributes)
-    made = rule(call)
+    made = rule(call) if builder.format is None else evaluated(call, rule)
     if call.unread():
         raise UnsupportedOperatorError(f"attribute '{call.unread()[0]}' has no rule")
     results = list(made) if isinstance(made, Sequence) else [made]
@@ -209,7 +217,7 @@ def _initializers(
             raise ModelError(f"two initialisers are called '{tensor.name}'")
         try:
             builder.claim(tensor.dims)
-            found[tensor.name] = read_tensor(tensor, external)
+            found[tensor.name] = stored(builder, read_tensor(tensor, external))
         except (ModelError, *FAULTS) as error:
             kind = type(error) if isinstance(error, ModelError) else ModelError
             raise kind(f"initialiser '{tensor.name}': {error}") from error
@@ -271,7 +279,9 @@ def _check_names(graph: GraphProto, values: dict[str, Operand | None]) -> None:
         raise ModelError(f"tensor '{reserved[0]}': names that start '{RESERVED}' are reserved")
 
 
-def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Variable]:
+def _outputs(
+    graph: GraphProto, values: dict[str, Operand | None], builder: Builder
+) -> list[Variable]:
     if not graph.output:
         raise ModelError("the graph has no output")
     found = []
@@ -285,7 +295,7 @@ def _outputs(graph: GraphProto, values: dict[str, Operand | None]) -> list[Varia
             raise ModelError(f"output '{output.name}' does not depend on the network's inputs")
         if 0 in operand.shape:
             raise ModelError(f"output '{output.name}' of shape {operand.shape} is empty")
-        found.append(operand)
+        found.append(builder.output(output.name, operand))
     return found
 
 

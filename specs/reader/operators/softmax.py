@@ -14,8 +14,9 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 from specs.linear import Scatter, Sparse
-from specs.reader.builder import Array, Builder, Operand, require_real
+from specs.reader.builder import Array, Builder, Operand, require_real, variable
 from specs.reader.calls import Call, operator, resolved_axis
+from specs.reader.errors import gap_error
 from specs.reader.operators.reduce import reduction, summed
 from specs.reader.operators.univariate import apply
 from specs.reader.tensors import Constant
@@ -90,6 +91,8 @@ def _normalised(builder: Builder, x: Operand, count: int, name: str) -> Operand:
         builder.claim(x.shape)
         return Constant(np.full(x.shape, 0.0 if logarithmic else 1.0), x.kind)
     gaps = _gaps(builder, x, count)
+    if builder.format is not None:
+        gaps = builder.perturbed(variable(gaps), gap_error(builder.format))
     if count == 2:
         if logarithmic:
             made = builder.negate(apply(builder, gaps, "softplus"))

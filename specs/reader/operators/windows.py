@@ -137,6 +137,7 @@ def average_pool(call: Call) -> Operand:
     summed = builder.apply(mover, x, (*x.shape[:2], *windows.counts))
     if uniform:
         return summed
+    summed = builder.rounded(summed)
     distinct, which = np.unique(sizes, return_inverse=True)
     shares = rounding.enclose([Fraction(1, count) for count in distinct.tolist()])
     which = which.reshape(sizes.shape)
