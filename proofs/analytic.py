@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from flint import arb, fmpq
 
-from proofs.balls import PRECISIONS, Formula, floor_units, image, taylor, working
+from proofs.balls import PRECISIONS, Formula, image, taylor, units, working
 from proofs.taylor import Table
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
@@ -23,7 +23,7 @@ class Analytic:
     """A formula, with a table of its Taylor polynomials for floats."""
 
     def __init__(self, formula: Formula) -> None:
-        self._formula = formula
+        self.formula = formula
         self._table = Table(formula)
 
     def floats(self, x: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
@@ -49,11 +49,11 @@ class Analytic:
         x, value = arb((number, -bits)), arb.nan()
         for precision in PRECISIONS:
             with working(precision + bits):
-                value = taylor(self._formula, x, 1, 2)[1] if order else image(self._formula, x)
+                value = taylor(self.formula, x, 1, 2)[1] if order else image(self.formula, x)
                 sharp = value.rad() < arb((1, -bits - 2))
                 if value.is_finite() and (sharp or value.rel_accuracy_bits() > bits + 32):
                     break
-        return floor_units(value, bits), -floor_units(-value, bits)
+        return units(value, bits)
 
     def within(self, centre: int, radius: int, unit: int) -> tuple[int, int]:
         """Bounds of the values within ``radius`` of a point, all in units of ``1 / unit``.
@@ -67,11 +67,11 @@ class Analytic:
         for factor in (1, 2, 4):
             with working(factor * precision):
                 x = arb(fmpq(centre, unit), fmpq(radius, unit))
-                value = image(self._formula, x) * unit
+                value = image(self.formula, x) * unit
             if value.rad() < 1:
                 break
         limit = 2 * bits + 4096
-        low, high = floor_units(value, 0, limit), -floor_units(-value, 0, limit)
+        low, high = units(value, 0, limit)
         if math.isinf(low) or math.isinf(high):
             raise EvidenceError("a function is undefined or too large at the witness")
         return low, high

@@ -64,15 +64,24 @@ def taylor(formula: Formula, centre: Any, step: Any, length: int) -> list[Any]:
     return [arb.nan()] * length
 
 
-def floor_units(value: Any, bits: int, largest: int = LARGEST) -> Any:
-    """The largest integer ``n`` with ``n / 2 ** bits <= value``, or minus infinity."""
-    if not (value.is_finite() and abs(value) < arb((1, largest))):
-        return -math.inf
+def units(value: Any, bits: int, largest: int = LARGEST) -> tuple[Any, Any]:
+    """The integers nearest to a ball from below and above, as multiples of ``2 ** -bits``.
+
+    Infinite where it reaches ``2 ** largest``.
+    """
     precision = largest + abs(bits) + 64
     with working(precision):
-        mantissa, exponent = map(int, value.lower().man_exp())
-    shift = exponent + bits
-    return mantissa << shift if shift >= 0 else mantissa >> min(-shift, 2 * precision)
+        if not (value.is_finite() and abs(value) < arb((1, largest))):
+            return -math.inf, math.inf
+        low, high = value.lower().man_exp(), value.upper().man_exp()
+    return (
+        _shifted(int(low[0]), int(low[1]) + bits, 2 * precision),
+        -_shifted(-int(high[0]), int(high[1]) + bits, 2 * precision),
+    )
+
+
+def _shifted(mantissa: int, shift: int, most: int) -> int:
+    return mantissa << shift if shift >= 0 else mantissa >> min(-shift, most)
 
 
 def float_above(value: Any) -> float:

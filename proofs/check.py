@@ -16,7 +16,7 @@ from proofs.exact import Exact
 from proofs.format import read_evidence
 from proofs.frame import Frame
 from proofs.outward import Outward
-from proofs.proof import Proof
+from proofs.proof import NodeKind, Proof
 from proofs.tables import Tables
 from proofs.tree import DeadlineError, Rejected, Task, Walker, hull
 from proofs.witness import Witness, objection
@@ -187,7 +187,7 @@ def _walkers(
         if root.empty:
             state.vacuous.append(rest[0])
         root = _without_overflow(walker, root)
-        walker.walk([(None, root)])
+        walker.close(walker.prelude(root, [(NodeKind.SWEEP, 0)]))  # magnitudes as well
     else:  # magnitudes over the hull of all regions hold for each of them
         lower, upper = hull(query)
         around = stack([Domain(-1, lower, upper, {}, ())])

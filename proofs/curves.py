@@ -39,11 +39,11 @@ class Curve:
         range: what all values lie between.
         defined: whether the function is defined on intervals; at 1 every one is.
         touching: guesses where, between two floats, the derivative has a given value.
-        slack: where bends are known only up to ``e``, at least ``e ** 2 / 2`` times the third
-            derivative near them.  Within ``e`` of a piece's end the second derivative may
+        slack: where bends are known only up to ``e``, at least ``e ** 2`` times the third
+            derivative near them.  Within ``e`` of a piece's two ends the second derivative may
             have the wrong sign and is at most ``e`` times the third, so its integral there is
-            at most ``slack``, and a function of the right shape is nowhere farther away than
-            ``slack`` times the piece's width.
+            at most ``slack``, and bounds that rest on the shape fail by no more than ``slack``
+            times the piece's width.
     """
 
     formulas: tuple[Analytic, ...]
@@ -66,7 +66,8 @@ class Curve:
     def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Tangents and chords; see ``proofs/slopes.py``."""
         defined = self.defined(lower, upper)
-        return default_slopes(self, np.where(defined, lower, 1.0), np.where(defined, upper, 1.0))
+        slopes = default_slopes(self, np.where(defined, lower, 1.0), np.where(defined, upper, 1.0))
+        return self.usable_slopes(slopes[0]), self.usable_slopes(slopes[1])
 
     def unstable(self, arithmetic: Arithmetic, lower: Numbers, upper: Numbers) -> Mask:
         """Wherever an interval is neither a point nor inside a linear piece."""

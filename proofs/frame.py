@@ -402,8 +402,10 @@ def _work(network: Network, tensor: int) -> int:
     node, size = network.nodes[tensor], network.sizes[tensor]
     if isinstance(node, Linear):
         for term in node.terms:
-            taps = math.prod(term.map.weight.shape[2:]) if isinstance(term.map, Conv) else 1
-            size = max(size, taps * max(term.map.source_size, term.map.target_size))
+            size = max(size, term.map.source_size, term.map.target_size)
+            if isinstance(term.map, Conv):  # every window beside the others
+                places, taps = term.map.out_shape[2:], term.map.weight.shape[2:]
+                size = max(size, math.prod(places) * math.prod(taps) * term.map.in_shape[1])
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
     return size

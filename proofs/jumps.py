@@ -87,20 +87,30 @@ class Jumps:
 
     def default_slopes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Those of the convex hull of the graph, over the middle of the interval."""
-        rise = self.after - self.before
-        middle = 0.5 * lower + 0.5 * upper
         with np.errstate(all="ignore"):
             if self.offset is None:
-                first = last = np.zeros(lower.shape)
+                past, at = (np.where(c, 0.0, np.inf) for c in (lower < 0, lower <= 0))
+                until, before = (np.where(c, 0.0, -np.inf) for c in (upper >= 0, upper > 0))
             else:
-                first = np.floor(lower - self.offset) + 1.0 + self.offset
-                last = np.floor(upper - self.offset) + self.offset
-            inner = np.where(first < last, rise, rise / (upper - lower))
-            below = np.where(middle > last, rise / (upper - last), inner)
-            above = np.where(middle < first, rise / (first - lower), inner)
-        inside = (lower < first) & (first <= last) & (last <= upper)
-        below = np.where(inside & (middle >= first), below, 0.0)
-        return below, np.where(inside & (middle <= last), above, 0.0)
+                low, high = lower - self.offset, upper - self.offset
+                past, at = np.floor(low) + 1.0 + self.offset, np.ceil(low) + self.offset
+                until, before = np.floor(high) + self.offset, np.ceil(high) - 1.0 + self.offset
+            below = self._hull(lower, upper, past, until, self.before)
+            above = self._hull(lower, upper, at, before, self.after)
+        return up_to(2.0**60, below), up_to(2.0**60, above)
+
+    def _hull(
+        self, low: FloatArray, high: FloatArray, first: FloatArray, last: FloatArray, limit: float
+    ) -> FloatArray:
+        """Slope at the middle of the hull of the ends and of limits at jumps."""
+        middle = 0.5 * low + 0.5 * high
+        grows = 0.0 if self.offset is None else 1.0
+        chord = (self.value(high) - self.value(low)) / (high - low)
+        start = (grows * first + limit - self.value(low)) / (first - low)
+        end = (self.value(high) - grows * last - limit) / (high - last)
+        inner = np.where(first < last, 1.0, chord)
+        slope = np.where(middle < first, start, np.where(middle > last, end, inner))
+        return np.where(first <= last, slope, chord)
 
     def _enclose(self, arithmetic: Arithmetic, x: Numbers) -> Interval:
         """Bounds of the value at numbers, infinite ones among them."""

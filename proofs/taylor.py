@@ -6,10 +6,12 @@ filled when first used: in balls, ``f(c + h t) = sum b_k t**k + r`` for ``|t| <=
 sum of
 
 * ``|r|`` and the rounding of every coefficient, computed with balls,
-* the rounding of Horner's scheme and of the last addition, at most ``(2 k + 2) UNIT |b_k|``
-  for each coefficient (Higham, *Accuracy and Stability*, section 5.1), and underflow.
+* the rounding of Horner's scheme and of the addition of a bound, at most ``(2 k + 2) UNIT
+  |b_k|`` for each coefficient (Higham, *Accuracy and Stability*, section 5.1), underflow, and
+  ``UNIT`` times the error itself.
 
-``t = (x - c) / h`` is exact: ``x`` and ``c`` share an exponent, ``h`` is a power of two.
+``t = (x - c) / h`` is exact: ``x`` and ``c`` share an exponent (or ``c`` is 0), and ``h`` is a
+power of two.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ UNIFORM = 10
 """Nor wider than ``2 ** -BITS`` where these are below ``2 ** UNIFORM``."""
 
 SMALLEST = -1014
-"""All arguments below ``2 ** SMALLEST`` of one sign are one cell."""
+"""Arguments below ``2 ** SMALLEST`` lie in a cell around 0."""
 
 UNIT = 2.0**-52  # twice the rounding error, so that the bound may be computed in floats
 UNDERFLOW = 2.0**-1070
@@ -141,8 +143,7 @@ def cell(x: float) -> tuple[float, float]:
     """Centre and half width of the cell of a finite float."""
     exponent = math.frexp(x)[1] - 1 if x else SMALLEST - 1
     if exponent < SMALLEST:
-        half = math.ldexp(1.0, SMALLEST - 1)
-        return math.copysign(half, x), half
+        return 0.0, math.ldexp(1.0, SMALLEST)  # no other centre makes t exact
     half = math.ldexp(1.0, exponent + int(SHIFT[exponent + 1023]) - 53)
     return math.copysign((abs(x) // (2 * half) * 2 + 1) * half, x), half
 
@@ -177,10 +178,10 @@ def _encode(
     remainder = abs(whole[DEGREE + 1])
     size = sum(map(abs, rounded))
     good = bool(error <= size * UNIT + UNDERFLOW) and remainder.is_finite()
-    total = float_above(error + remainder + _rounding(rounded))
+    total = _total(error + remainder, rounded)
     if not total <= 8.0 * UNIT * size:  # the polynomial may be useless in a wide cell
         crude, spread = _rounded([values])
-        bound = float_above(spread + _rounding(crude))
+        bound = _total(spread, crude)
         if bound < total:
             rounded, total = crude + [0.0] * DEGREE, bound
     if math.isinf(total):
@@ -196,6 +197,11 @@ def _rounded(balls: list[Any]) -> tuple[list[float], Any]:
     for b, near in zip(balls, floats, strict=True):
         error += abs(b - near)
     return floats, error
+
+
+def _total(error: Any, coefficients: list[float]) -> float:
+    """With rounding: of Horner's scheme, and of adding this very bound to its result."""
+    return float_above((error + _rounding(coefficients)) * (1 + arb(UNIT)))
 
 
 def _rounding(coefficients: list[float]) -> float:

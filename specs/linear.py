@@ -373,8 +373,10 @@ class Conv:
     def entries(self, targets: IndexArray) -> Coefficients | None:
         return None
 
-    def _windows(self) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+    @cached_property
+    def _windows(self) -> tuple[tuple[int, tuple[slice, ...], tuple[slice, ...]], ...]:
         """Per kernel offset: its number, and the slices of image and result it joins."""
+        found = []
         kernel = self.weight.shape[2:]
         for number, offset in enumerate(itertools.product(*map(range, kernel))):
             image, result = [], []
@@ -390,7 +392,8 @@ class Conv:
                 image.append(slice(start, first + (high - 1) * stride + 1, stride))
                 result.append(slice(low, high))
             else:
-                yield number, tuple(image), tuple(result)
+                found.append((number, tuple(image), tuple(result)))
+        return tuple(found)
 
     def _correlate(self, values: Array, weight: Array, product: MatrixProduct) -> Array:
         batch = len(values) * self.in_shape[0]
@@ -401,7 +404,7 @@ class Conv:
         for group, kernel in enumerate(self._kernels(weight)):
             part = image[..., group * per_in : (group + 1) * per_in]
             columns = np.zeros((batch, *spatial, len(kernel) // per_in, per_in), values.dtype)
-            for number, source, target in self._windows():
+            for number, source, target in self._windows:
                 columns[:, *target, number] = part[:, *source]
             flat = product(columns.reshape(-1, len(kernel)), kernel)
             results.append(flat.reshape(batch, *spatial, -1))
@@ -421,7 +424,7 @@ class Conv:
             flat = product(part.reshape(-1, per_out), kernel.T)
             columns = flat.reshape(batch, *spatial, -1, per_in)
             into = result[..., group * per_in : (group + 1) * per_in]
-            for number, source, target in self._windows():
+            for number, source, target in self._windows:
                 into[:, *source] += columns[:, *target, number]
         flat = np.ascontiguousarray(np.moveaxis(result, -1, 1))
         return flat.reshape(len(rows), math.prod(self.in_shape))

@@ -19,8 +19,9 @@ from specs.errors import ModelError
 from specs.network import Network
 from specs.perturbation import Rounding
 from specs.query import ModelFile
-from specs.reader.graph import FAULTS, build_network
+from specs.reader.graph import build_network
 from specs.reader.tensors import ExternalData
+from specs.reader.walk import FAULTS
 
 LARGEST_FILE = 2**31 - 1
 """Most bytes of a model, decompressed; protocol buffers end there too."""

@@ -123,7 +123,12 @@ def serialised(graph: onnx.GraphProto, opset: int = 13) -> bytes:
 def in_float64(content: bytes) -> bytes:
     """The same model with every float32 type and constant widened to float64."""
     model = onnx.load_from_string(content)
-    graph = model.graph
+    _widen_graph(model.graph)
+    widened: bytes = model.SerializeToString()
+    return widened
+
+
+def _widen_graph(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         _widen(tensor)
     for value in (*graph.input, *graph.output):
@@ -132,8 +137,6 @@ def in_float64(content: bytes) -> bytes:
     del graph.value_info[:]
     for node in graph.node:
         _widen_node(node)
-    widened: bytes = model.SerializeToString()
-    return widened
 
 
 def _widen_node(node: onnx.NodeProto) -> None:
@@ -143,6 +146,8 @@ def _widen_node(node: onnx.NodeProto) -> None:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             _widen(attribute.t)
+        elif attribute.type == AttributeProto.GRAPH:
+            _widen_graph(attribute.g)
         elif attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.DOUBLE
         elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):

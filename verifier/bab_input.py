@@ -32,6 +32,9 @@ from verifier.branching import input_scores
 from verifier.combine import by_column, combine
 from verifier.memory import ran_out
 
+SMALL_BATCH, PATIENCE = 128, 10.0
+"""Rounds of so few domains may take so many times longer: much of it is the same for more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -202,8 +205,9 @@ class InputSearch:
         node = torch.tensor([(n, n + 1) for n in first]).reshape(-1)
         going = self._settle(evaluation, case.repeat_interleave(2), node)
         spent = time.monotonic() - begun
-        factor = min(2.0, max(0.5, self._settings.round_seconds / max(spent, 1e-3)))
-        self._batch = int(min(self._limit(), max(8.0, self._batch * factor)))
+        patience = PATIENCE if self._batch <= SMALL_BATCH else 1.0
+        factor = self._settings.round_seconds * patience / max(spent, 1e-3)
+        self._batch = int(min(self._limit(), max(8.0, self._batch * min(2.0, max(0.5, factor)))))
         return going
 
     def _expand(self, parents: Domains, case: Tensor, order: Tensor) -> tuple[Tensor, Evaluation]:

@@ -489,9 +489,12 @@ def relax(matrix: Tensor, constant: Tensor, lines: Lines) -> tuple[list[Tensor],
     """One substitution through a nonlinear node, from below: coefficients by source."""
     positive = matrix.clamp(min=0)
     negative = matrix - positive
-    constant = constant + (negative * lines.upper_intercept).sum(-1)
-    if lines.lower_intercept is not None:
-        constant = constant + (positive * lines.lower_intercept).sum(-1)
+    if lines.lower_intercept is None:
+        constant = constant + (negative * lines.upper_intercept).sum(-1)
+    else:  # an intercept may be infinite, which only coefficients other than 0 are to feel
+        paid = torch.where(matrix > 0, positive * lines.lower_intercept, 0.0)
+        paid = torch.where(matrix < 0, negative * lines.upper_intercept, paid)
+        constant = constant + paid.sum(-1)
     passed = [torch.addcmul(positive * lines.lower_slope, negative, lines.upper_slope)]
     if lines.second is not None:
         below, above = lines.second

@@ -34,5 +34,5 @@ def rule() -> Curve:
         range=(-1.0, 1.0),
         value=np.cos,
         derivative=_derivative,
-        slack=2.0**-92,
+        slack=2.0**-91,
     )

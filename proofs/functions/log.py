@@ -17,7 +17,8 @@ def _formula(x: Any) -> Any:
 
 
 def _derivative(x: FloatArray) -> FloatArray:
-    return 1.0 / x
+    with np.errstate(over="ignore"):
+        return 1.0 / x
 
 
 def _touching(slope: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:

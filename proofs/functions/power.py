@@ -19,7 +19,15 @@ from specs.enclosure import FloatArray
 from specs.errors import UnsupportedOperatorError
 
 LARGEST = 64
-"""Exponents of a larger magnitude are refused."""
+"""Exponents of a larger magnitude are refused.  From about 16 on float bounds get loose."""
+
+
+def _repeated(x: Any, times: int) -> Any:
+    """A product of factors ``x``; unlike flint's power also of a ball that contains 0."""
+    if times == 1:
+        return x
+    root = _repeated(x, times // 2)
+    return root * root if times % 2 == 0 else root * root * x
 
 
 def rule(exponent: float) -> Curve:
@@ -43,7 +51,7 @@ def rule(exponent: float) -> Curve:
 
     def formula(x: Any) -> Any:
         if whole:
-            return x ** int(exponent)
+            return _repeated(x if exponent > 0 else 1 / x, abs(int(exponent)))
         if isinstance(x, arb) and exponent > 0:  # a ball around 0 stands for its upper half
             x = x.nonnegative_part()
         return x**ratio

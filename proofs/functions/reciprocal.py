@@ -16,6 +16,11 @@ def _formula(x: Any) -> Any:
     return 1 / x
 
 
+def _value(x: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return 1.0 / x
+
+
 def _derivative(x: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):
         return -1.0 / x / x
@@ -32,7 +37,7 @@ def rule() -> Curve:
         curvatures=(-1, 1),
         bends=(0.0,),
         defined=away_from_zero,
-        value=np.reciprocal,
+        value=_value,
         derivative=_derivative,
         touching=_touching,
     )

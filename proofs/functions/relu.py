@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers, usable_slopes
+from proofs.extremes import finite
 from specs.enclosure import FloatArray
 
 
@@ -53,7 +55,23 @@ class Relu:
     def intercepts(
         self, arithmetic: Arithmetic, below: Numbers, above: Numbers, lower: Numbers, upper: Numbers
     ) -> Interval:
-        """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside."""
+        """``relu(x) - s x`` is piecewise linear: look at both ends, and at 0 where inside.
+
+        Where an end is infinite only slopes 0 have a finite intercept.
+        """
+        bounded = finite(lower) & finite(upper)
+        if not bounded.all():
+            ends = (np.where(bounded, end, 0) for end in (lower, upper))
+            found = self._intercepts(arithmetic, below, above, *ends)
+            least, greatest = self.image(arithmetic, lower, upper)
+            floor = np.where(below == 0, least, -math.inf)
+            ceiling = np.where(above == 0, greatest, math.inf)
+            return np.where(bounded, found[0], floor), np.where(bounded, found[1], ceiling)
+        return self._intercepts(arithmetic, below, above, lower, upper)
+
+    def _intercepts(
+        self, arithmetic: Arithmetic, below: Numbers, above: Numbers, lower: Numbers, upper: Numbers
+    ) -> Interval:
         one = arithmetic.lift_down(np.ones(1))
         inside = (lower < 0) & (upper > 0)
 

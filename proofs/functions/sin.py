@@ -29,5 +29,5 @@ def rule() -> Curve:
         range=(-1.0, 1.0),
         value=np.sin,
         derivative=np.cos,
-        slack=2.0**-92,
+        slack=2.0**-91,
     )

@@ -83,6 +83,32 @@ class Variable:
 Operand = Constant | Variable
 
 
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """A variable tensor of which some entries are minus infinity instead.
+
+    It is no operand like others: only what may come between a mask and a Softmax takes it.
+
+    Attributes:
+        allowed: of the tensor's shape, where its entries count.
+    """
+
+    variable: Variable
+    allowed: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.shape
+
+    @property
+    def kind(self) -> int:
+        return self.variable.kind
+
+
+Value = Constant | Variable | Masked
+"""What a tensor of the graph may be."""
+
+
 @dataclass
 class Builder:
     """The network under construction.
@@ -130,9 +156,9 @@ class Builder:
         self.bind(name, variable)
         return variable
 
-    def bind(self, name: str, operand: Operand, shared: bool = False) -> Operand:
+    def bind(self, name: str, operand: Value, shared: bool = False) -> Value:
         """Give an ONNX name to a result; one that several nodes read becomes a node."""
-        if isinstance(operand, Constant):
+        if not isinstance(operand, Variable):
             return operand
         number = self._number(operand.affine)
         if number is None and shared and not operand.affine.is_view:

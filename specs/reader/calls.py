@@ -10,7 +10,7 @@ from typing import Any
 from onnx import AttributeProto, NodeProto, TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Builder, Operand, Variable
+from specs.reader.builder import Builder, Masked, Operand, Value, Variable
 from specs.reader.tensors import INTEGERS, Constant, ExternalData, kind_name
 
 
@@ -19,7 +19,8 @@ class Call:
     """One node of the graph with its operands.
 
     Attributes:
-        inputs: the operands; an optional one left out is ``None``.
+        inputs: the operands; an optional one left out is ``None``.  Rules read them by the
+            methods below, which refuse those that only few rules take.
         opset: version of the standard operator set.
         builder: where the result is built.
         attributes: the node's attributes; each must be read by the rule, or be named in
@@ -27,7 +28,7 @@ class Call:
     """
 
     node: NodeProto
-    inputs: tuple[Operand | None, ...]
+    inputs: tuple[Value | None, ...]
     opset: int
     builder: Builder
     external: ExternalData
@@ -43,7 +44,20 @@ class Call:
 
     def optional(self, position: int) -> Operand | None:
         """The operand at a position, if it is given."""
-        return self.inputs[position] if position < len(self.inputs) else None
+        found = self.inputs[position] if position < len(self.inputs) else None
+        if isinstance(found, Masked):
+            name = self.node.input[position]
+            raise UnsupportedOperatorError(
+                f"input '{name}' holds minus infinities, which have a rule before Softmax only"
+            )
+        return found
+
+    def maskable(self, position: int) -> Value:
+        """The operand at a position, some of whose entries may be minus infinity."""
+        found = self.inputs[position] if position < len(self.inputs) else None
+        if isinstance(found, Masked):
+            return found
+        return self.operand(position)
 
     def operands(self) -> list[Operand]:
         """All operands of an operator that takes any number of them."""
@@ -126,7 +140,7 @@ class Call:
         return found
 
 
-Rule = Callable[[Call], Operand | Sequence[Operand]]
+Rule = Callable[[Call], Value | Sequence[Value]]
 
 RULES: dict[str, Rule] = {}
 ON_INTEGERS: set[str] = set()
@@ -161,7 +175,7 @@ def integers(constant: Constant) -> tuple[int, ...]:
     return tuple(int(entry) for entry in constant.value.reshape(-1))
 
 
-def same_kind(*operands: Operand) -> None:
+def same_kind(*operands: Value) -> None:
     """Refuse operands of different element types."""
     kinds = {operand.kind for operand in operands}
     if len(kinds) > 1:

@@ -21,7 +21,7 @@ from specs.linear import Gather, Identity
 from specs.network import Error, Linear, Perturbed, Product, Univariate
 from specs.perturbation import Rounding, above, at_least
 from specs.reader import rounding
-from specs.reader.builder import Affine, Builder, Operand, Variable
+from specs.reader.builder import Affine, Builder, Masked, Operand, Value, Variable
 from specs.reader.calls import Call, Rule
 from specs.reader.errors import (
     is_exact,
@@ -32,19 +32,18 @@ from specs.reader.errors import (
 )
 from specs.reader.tensors import FLOATS, Constant, real
 
-Treatment = Callable[[Call, Rule], Operand | Sequence[Operand]]
+Treatment = Callable[[Call, Rule], Value | Sequence[Value]]
 
 EXACT = (
     *("Relu", "Max", "Min", "Clip", "Abs", "Neg", "MaxPool", "GlobalMaxPool", "Round"),
-    *("ReduceMax", "ReduceMin", "Identity", "Dropout", "Where", "Shape", "Size", "Range"),
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Not"),
+    *("ReduceMax", "ReduceMin", "Identity", "Dropout", "GatherND", "Shape", "Size", "Range"),
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather"),
     *("GatherElements", "Split", "Concat", "Pad", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"),
-    *("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor"),
 )
 """Operators whose results are numbers of the format already, save that they may flush."""
 
 
-def evaluated(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def evaluated(call: Call, rule: Rule) -> Value | Sequence[Value]:
     """The result of an operator in the builder's format.
 
     Raises:
@@ -54,6 +53,10 @@ def evaluated(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
     if treatment is None:
         raise UnsupportedOperatorError(
             f"{call.node.op_type} has no rule under {_format(call).name} semantics"
+        )
+    if any(isinstance(value, Masked) for value in call.inputs):
+        raise UnsupportedOperatorError(
+            f"of minus infinities has no rule under {_format(call).name} semantics"
         )
     for name, attribute in call.attributes.items():
         number = abs(attribute.f) if attribute.type == AttributeProto.FLOAT else 0.0
@@ -71,20 +74,32 @@ def stored(builder: Builder, operand: Constant) -> Constant:
     return real(builder.format.stored(operand.value), operand.kind)
 
 
-def _exact(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def _exact(call: Call, rule: Rule) -> Value | Sequence[Value]:
     return rule(call)
 
 
-def _inside(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def _inside(call: Call, rule: Rule) -> Value | Sequence[Value]:
     """An operator whose rule rounds where it sums, and whose other steps are exact."""
     return rule(_settled(call))
 
 
-def _stored(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def _stored(call: Call, rule: Rule) -> Value | Sequence[Value]:
     result = rule(call)
     if isinstance(result, Constant):
         return stored(call.builder, result)
     return result
+
+
+def _constant(count: int) -> Treatment:
+    """Exact where the first operands, or all if ``count`` is 0, are constants."""
+
+    def treat(call: Call, rule: Rule) -> Value | Sequence[Value]:
+        tested = call.inputs[: count or None]
+        if not all(isinstance(operand, Constant) for operand in tested):
+            raise UnsupportedOperatorError("of variable tensors has no rule in a float format")
+        return rule(call)
+
+    return treat
 
 
 def _moved(call: Call, rule: Rule) -> Operand:
@@ -95,7 +110,7 @@ def _moved(call: Call, rule: Rule) -> Operand:
     return result
 
 
-def _jump(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def _jump(call: Call, rule: Rule) -> Value | Sequence[Value]:
     """A step function: exact, but flushing its argument may take it over the step."""
     return rule(_with_operand(call, call.builder.flushed(call.operand(0))))
 
@@ -110,7 +125,7 @@ def _linear(factors: int) -> Treatment:
     return treat
 
 
-def _sum(call: Call, rule: Rule) -> Operand | Sequence[Operand]:
+def _sum(call: Call, rule: Rule) -> Value | Sequence[Value]:
     constants = [operand for operand in call.operands() if isinstance(operand, Constant)]
     if len(constants) > 1:
         raise UnsupportedOperatorError(f"{len(constants)} constant operands have no rule")
@@ -294,6 +309,11 @@ TREATMENTS: dict[str, Treatment] = {
     **dict.fromkeys(EXACT, _exact),
     **dict.fromkeys(("Constant", "ConstantOfShape", "Cast"), _stored),
     **dict.fromkeys(("Resize", "Upsample"), _moved),
+    **dict.fromkeys(
+        ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor", "Not"),
+        _constant(0),
+    ),
+    "Where": _constant(1),
     **dict.fromkeys(("Floor", "Ceil", "Sign"), _jump),
     **dict.fromkeys(("Add", "Sub", "ReduceSum"), _linear(0)),
     **dict.fromkeys(("MatMul", "Conv", "ConvTranspose"), _linear(1)),
@@ -385,7 +405,7 @@ def _widened(result: Constant, format: Rounding, share: Fraction, floor: float) 
 
 def _settled(call: Call) -> Call:
     """The call with operands that are tensors of their own, or entries of one."""
-    inputs: list[Operand | None] = []
+    inputs: list[Value | None] = []
     for operand in call.inputs:
         if isinstance(operand, Variable):
             affine = operand.affine
@@ -406,11 +426,14 @@ def _format(call: Call) -> Rounding:
     return call.builder.format
 
 
-def _one(made: Operand | Sequence[Operand]) -> Operand:
-    return made[0] if isinstance(made, Sequence) else made
+def _one(made: Value | Sequence[Value]) -> Operand:
+    result = made[0] if isinstance(made, Sequence) else made
+    if isinstance(result, Masked):
+        raise UnsupportedOperatorError("of minus infinities has no rule in a float format")
+    return result
 
 
-def _single(made: Operand | Sequence[Operand]) -> Variable:
+def _single(made: Value | Sequence[Value]) -> Variable:
     result = _one(made)
     if isinstance(result, Constant):
         raise UnsupportedOperatorError("of constants has no rule")

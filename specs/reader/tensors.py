@@ -61,7 +61,8 @@ class Constant:
     """A tensor that does not depend on the network's inputs.
 
     Attributes:
-        value: float64 for every floating kind, int64 for integers, or bool.
+        value: float64 for every floating kind, int64 for integers, or bool.  Floats are
+            finite, or minus infinity, which masks an entry and is no number to compute with.
         kind: ONNX element type.
         radius: how far the real constants may lie from a floating ``value``.
     """
@@ -212,7 +213,7 @@ def _decoded(array: Array, kind: int) -> Array:
     if kind == TensorProto.BFLOAT16:
         array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if kind in FLOATS:
-        if not np.all(np.isfinite(array)):
+        if not np.all(np.isfinite(array) | np.isneginf(array)):
             raise ModelError("it holds values that are not finite")
         decoded = array.astype(np.float64)
     elif kind == TensorProto.BOOL:

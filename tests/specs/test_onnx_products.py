@@ -220,6 +220,7 @@ RECOGNISED = {
         + "<float two = {2}> { e = Exp(x)  f = Mul(e, two)  a = Add(f, two)  y = Reciprocal(a) }",
         ["sigmoid"],
     ),
+    "logarithm of a sigmoid": (HEAD + "{ s = Sigmoid(x)  y = Log(s) }", ["softplus"]),
     "softplus spelt out": (
         HEAD + "<float one = {1}> { e = Exp(x)  a = Add(e, one)  y = Log(a) }",
         ["softplus"],
@@ -268,6 +269,9 @@ KEPT = {
     ),
     "reciprocal of 2 + exp": (
         HEAD + "<float c = {2}> { e = Exp(x)  a = Add(e, c)  y = Reciprocal(a) }"
+    ),
+    "logarithm of half a sigmoid": (
+        HEAD + "<float h = {0.5}> { s = Sigmoid(x)  a = Mul(s, h)  y = Log(a) }"
     ),
     "logarithm of 2 (1 + exp)": (
         HEAD + "<float c = {2}> { e = Exp(x)  f = Mul(e, c)  a = Add(f, c)  y = Log(a) }"

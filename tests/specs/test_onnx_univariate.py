@@ -65,6 +65,9 @@ CASES: list[Case] = [
     ("Gelu", (20,), {"approximate": "tanh"}, (-4, 4), ["gelu_tanh"]),
     ("HardSwish", (14,), {}, (-5, 5), ["hardswish"]),
     ("Mish", (18,), {}, (-5, 5), ["mish"]),
+    ("Swish", (24,), {}, (-5, 5), ["silu"]),
+    ("Swish", (24,), {"alpha": -0.3}, (-5, 5), ["silu"]),
+    ("Swish", (24,), {"alpha": 0.0}, (-5, 5), []),
     ("Sign", (9, 13), {}, (-2, 2), ["sign"]),
     ("Floor", (7, 13), {}, (-4, 4), ["floor"]),
     ("Ceil", (7, 13), {}, (-4, 4), ["floor"]),
@@ -186,6 +189,8 @@ def test_the_same_function_of_a_tensor_is_made_once() -> None:
 REFUSED: list[tuple[str, int, list[Any], dict[str, Any], str]] = [
     ("Celu", 12, [(2,)], {"alpha": 0.0}, "not positive"),
     ("Celu", 12, [(2,)], {"alpha": -1.0}, "not positive"),
+    ("Swish", 23, [(2,)], {}, "opset 23 has no operator Swish"),
+    ("Swish", 24, [(2,)], {"alpha": float("nan")}, "not finite"),
     ("Shrink", 9, [(2,)], {"lambd": -1.0}, "negative"),
     ("Pow", 13, [scalar(2), (3,)], {}, "input 'i1' is not a constant"),
     ("Pow", 13, [(3,), (3,)], {}, "input 'i1' is not a constant"),
@@ -228,7 +233,7 @@ def folded(operator: str, values: npt.NDArray[Any], **attributes: Any) -> Linear
         helper.make_node("Add", ["x", "f"], ["y"]),
         constants={"c": values},
     )
-    network = read_model_bytes(serialised(graph, 20), None, "m")
+    network = read_model_bytes(serialised(graph, 24), None, "m")
     (node,) = [node for node in network.nodes if isinstance(node, Linear)]
     assert not network.neurons
     return node
@@ -243,7 +248,7 @@ def test_constants_fold(case: Case) -> None:
         return
     values = drawn(3, *ends)[0]
     found = folded(operator, values, **attributes).offset
-    content = model_bytes(operator, [(3,)], attributes, 20)
+    content = model_bytes(operator, [(3,)], attributes, 24)
     network = read_model_bytes(content, None, "m")
     expected = evaluate(network, values[None])[0]
     np.testing.assert_allclose(found.value, expected, rtol=1e-13, atol=1e-15)

@@ -6,9 +6,11 @@ from math import ceil, floor, inf, nan, pi, sqrt
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import erf as error_function
 from scipy.special import ndtr
 
+from proofs.check import ARITHMETICS
 from proofs.functions import KNOWN as PROVED
 from proofs.functions import function
 from specs.errors import UnsupportedOperatorError
@@ -20,6 +22,8 @@ from tests.verifier.relaxation_conformance import (
     checks,
     intervals,
     mutants,
+    relaxation_conformance,
+    scale,
     tensors,
 )
 from verifier.relaxations import KNOWN, find
@@ -90,11 +94,10 @@ BUMP = (-1, 1, -1)
 POSITIVE = {"span": (1e-3, 30.0), "core": (0.05, 4.0)}
 STEPS = {
     "pieces": (0,),
-    "span": (-12.0, 12.0),
-    "core": (-6.0, 6.0),
+    "span": (-8.0, 8.0),
+    "core": (-5.0, 5.0),
     "harmless": ("range too wide", "derivative of something else"),
 }
-RELU = ("rates of slopes alone",)  # its line below goes through 0
 POLE = ((-1.0, 2.0), (-1.0, 0.0), (0.0, 2.0), (0.0, 0.0), (-inf, inf))
 TRUTHS = (
     Truth("sigmoid", logistic, **S_SHAPED),
@@ -107,8 +110,8 @@ TRUTHS = (
     Truth("softplus", softplus, (1,)),
     Truth("log", np.log, (-1,), outside=((-1.0, 2.0), (0.0, 2.0), (-2.0, -1.0)), **POSITIVE),
     Truth("sqrt", np.sqrt, (-1,), outside=((-1.0, 2.0), (-2.0, -1.0)), **POSITIVE),
-    Truth("sin", np.sin, (1, -1) * 11, WAVE),
-    Truth("cos", np.cos, (-1, 1) * 11, tuple(b + pi / 2 for b in WAVE)),
+    Truth("sin", np.sin, (1, -1) * 11, WAVE, span=(-15.0, 15.0)),
+    Truth("cos", np.cos, (-1, 1) * 11, tuple(b + pi / 2 for b in WAVE), span=(-15.0, 15.0)),
     Truth("reciprocal", lambda x: 1 / x, (1,), outside=POLE, **POSITIVE),
     Truth("power", power(2), (1,), parameters=(2.0,)),
     Truth("power", power(3), parameters=(3.0,), **S_MIRRORED),
@@ -124,15 +127,24 @@ TRUTHS = (
     Truth("elu", elu(2.0), (1, 0), (0.0,), (0.0,), parameters=(2.0,)),
     Truth("selu", elu(*SELU), (1, 0), (0.0,), (0.0,), parameters=SELU),
     Truth("gelu", lambda x: x * ndtr(x), BUMP, (-sqrt(2), sqrt(2))),
-    Truth("gelu_tanh", gelu_tanh, BUMP, (-1.4185040087908284, 1.4185040087908284)),
+    Truth("gelu_tanh", gelu_tanh, BUMP, (-1.4185040087908283, 1.4185040087908283)),
     Truth("silu", lambda x: x * logistic(x), BUMP, (-2.3993572805154677, 2.3993572805154677)),
-    Truth("mish", mish, BUMP, (-2.2563763963607931, 1.4905711794854285)),
+    Truth("mish", mish, BUMP, (-2.2563763963607931, 1.4905711794854284)),
     Truth("hardswish", hardswish, (0, 1, 0), (-3.0, 3.0), (-3.0, 3.0)),
     Truth("sign", flat(np.sign), steps=sign_steps, skipped=("split",), **STEPS),
     Truth("floor", flat(np.floor), steps=floor_steps, **STEPS),
     Truth("round", flat(np.round), steps=round_steps, **STEPS),
-    Truth("relu", relu, (0, 0), (0.0,), (0.0,), skipped=("slopes", "split"), harmless=RELU),
 )
+RELU = Truth(
+    "relu",
+    relu,
+    (0, 0),
+    (0.0,),
+    (0.0,),
+    skipped=("slopes", "split"),  # rules of its own
+    harmless=("rates of slopes alone",),  # the line below goes through 0
+)
+test_relu_conforms, test_wrong_relus_are_noticed = relaxation_conformance(RELU)
 
 
 @pytest.mark.parametrize(("truth", "check"), [(t, c) for t in TRUTHS for c in checks(t)], ids=str)
@@ -148,8 +160,8 @@ def test_wrong_relaxations_are_noticed(truth: Truth, mutant: str) -> None:
 
 
 def test_every_function_is_tested() -> None:
-    engines = {"curve", "hull", "roots", "stairs"}
-    assert {truth.name for truth in TRUTHS} == set(KNOWN) - engines
+    engines = {"curve", "hull", "lines", "roots", "stairs", "tangents"}
+    assert {truth.name for truth in (*TRUTHS, RELU)} == set(KNOWN) - engines
 
 
 @pytest.mark.parametrize(
@@ -173,7 +185,27 @@ def test_functions_without_a_relaxation_are_refused(name: str, parameters: tuple
         find(name, parameters)
 
 
-@pytest.mark.parametrize("truth", [t for t in TRUTHS if t.name in PROVED], ids=str)
+@pytest.mark.parametrize(
+    ("name", "parameters", "low", "high"),
+    [
+        ("gelu", (), -4.0, 4.0),
+        ("silu", (), -6.0, 5.0),
+        ("sin", (), -1.0, 3.5),
+        ("hardswish", (), -5.0, 5.0),
+        ("hardswish", (), -4.0, 0.5),
+        ("selu", SELU, -3.0, 2.0),
+    ],
+)
+def test_lines_move_over_bends_and_kinks(name, parameters, low, high) -> None:
+    """Though the default has fixed lines there."""
+    ends = torch.tensor([[low]]).double(), torch.tensor([[high]]).double()
+    free = find(name, parameters).relaxed(*ends)
+    half = [torch.tensor([[0.5]]).double()] * 2
+    rates = free.rates(*half)
+    assert abs(float(rates.lower_slope)) + abs(float(rates.upper_slope)) > 0.05
+
+
+@pytest.mark.parametrize("truth", [t for t in (*TRUTHS, RELU) if t.name in PROVED], ids=str)
 def test_default_slopes_are_the_kernels(truth: Truth) -> None:
     """The search computes with the lines that the kernel takes without hints."""
     low, high = intervals(truth)
@@ -181,3 +213,21 @@ def test_default_slopes_are_the_kernels(truth: Truth) -> None:
     proved = function(truth.name, truth.parameters).default_slopes(low, high)
     for found, expected in zip((below, above), proved, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("truth", [t for t in (*TRUTHS, RELU) if t.name in PROVED], ids=str)
+def test_lines_are_nearly_the_kernels(truth: Truth) -> None:
+    """What the search promises for a slope the kernel proves, but for a small loss."""
+    low, high = intervals(truth)
+    lines = find(truth.name, truth.parameters).default(*tensors(low, high))
+    below, floor, above, ceiling = arrays(lines)
+    arithmetic, rule = ARITHMETICS["outward"](), function(truth.name, truth.parameters)
+    slopes = [rule.usable_slopes(slope) for slope in (below, above)]
+    kept = (slopes[0] == below) & (slopes[1] == above)  # Relu's are on a grid
+    assert kept.any()
+    ends = [arithmetic.lift_down(x) for x in (*slopes, low, high)]
+    proved = [arithmetic.floats_down(x) for x in rule.intercepts(arithmetic, *ends)]
+    room = 1e-9 * (1 + np.abs(floor) + np.abs(ceiling) + scale(truth, below, low, high))
+    room += 1e-9 * scale(truth, above, low, high)
+    assert (np.abs(proved[0] - floor) <= room)[kept].all()
+    assert (np.abs(proved[1] - ceiling) <= room)[kept].all()

@@ -7,7 +7,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Derivatives
+from verifier.relaxations.lines import Derivatives
 from verifier.relaxations.sin import Sin
 
 

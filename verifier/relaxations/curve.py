@@ -1,20 +1,12 @@
-"""Relaxations of functions that are convex or concave piece by piece.
+"""Functions that are convex or concave piece by piece: what their relaxations share.
 
-On an interval without a bend the lines on one side are the tangents, and the best on the
-other is the chord.  With one bend inside, the tangents that are valid throughout are those
-at points from an end of the interval up to the tangent through the other end; where there
-are none, the chord is (Zhang et al., CROWN, 2018).  The parameter of a line moves its
-tangent point through that range.  With several bends, or a kink, inside, lines have the
-slopes of the hulls of samples, and accurate intercepts.
-
-A function is a subclass: its values, its derivatives, its bends.  Equations are solved by
-fixed numbers of steps, elementwise, so the same code serves batches on any device.
+A function is a subclass of :class:`Curve`: its values, its derivatives, its bends.  How
+lines come of that is in :mod:`verifier.relaxations.tangents`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple
@@ -22,148 +14,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from verifier.relaxations import Lines, Rates
-from verifier.relaxations.hull import slopes_at_middle
+from verifier.relaxations import Lines
+from verifier.relaxations.lines import HUGE, Derivatives, TangentLines
 from verifier.relaxations.roots import root
-
-HUGE = 1e30
-"""Stands for infinity where a formula would give infinity times zero."""
-
-
-class Derivatives(NamedTuple):
-    """A function's values and its first two derivatives."""
-
-    value: Tensor
-    slope: Tensor
-    curvature: Tensor
+from verifier.relaxations.tangents import relaxed
 
 
 class Bent(NamedTuple):
     """What lies strictly inside intervals, all ``(..., n)``.
 
     Attributes:
-        one: where there is exactly one bend, without a kink.
-        several: where there are more, or a kink; ``None`` if that cannot be.
-        bend: the first of them, if any.
+        one, two, more: where there are so many bends.
+        kinked: where there are kinks among them.
+        first, second: the bends, where there are so many.
     """
 
     one: Tensor
-    several: Tensor | None
-    bend: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class _Ends:
-    """Intervals on which the function is finite, with what is known at their ends.
-
-    Attributes:
-        known: where the interval is the given one; it is a stand-in elsewhere.
-    """
-
-    lower: Tensor
-    upper: Tensor
-    at_lower: Derivatives
-    at_upper: Derivatives
-    known: Tensor | None = None
-
-    @property
-    def middle(self) -> Tensor:
-        return 0.5 * self.lower + 0.5 * self.upper
-
-    def chord(self) -> Tensor:
-        """The chord's slope, the derivative on degenerate intervals."""
-        width = self.upper - self.lower
-        tiny = torch.finfo(width.dtype).tiny
-        rise = self.at_upper.value - self.at_lower.value
-        return torch.where(width > 0, rise / width.clamp(min=tiny), self.at_lower.slope)
-
-    def through(self, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """The lesser and the greater intercept of the lines through either end."""
-        first = self.at_lower.value - slope * self.lower
-        last = self.at_upper.value - slope * self.upper
-        return torch.minimum(first, last), torch.maximum(first, last)
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Lines on one side: tangents at points from ``first`` to ``last``, or fixed ones.
-
-    Attributes:
-        tangent: 1 where it is a tangent, else 0; ``None``: 1 everywhere.
-        first, last: ``None`` if it is a tangent nowhere; any point, twice, at fixed lines.
-        middle: the default's tangent point.
-        slope, intercept: of fixed lines, 0 at tangents; ``None``: 0 everywhere.
-    """
-
-    curve: Curve
-    tangent: Tensor | None = None
-    first: Tensor | None = None
-    last: Tensor | None = None
-    middle: Tensor | None = None
-    slope: Tensor | None = None
-    intercept: Tensor | None = None
-
-    def start(self, like: Tensor) -> Tensor:
-        if self.first is None or self.last is None or self.middle is None:
-            return torch.zeros_like(like)
-        reach = (self.last - self.first).clamp(min=torch.finfo(like.dtype).tiny)
-        return ((self.middle - self.first) / reach).clamp(0.0, 1.0)
-
-    def default(self) -> tuple[Tensor, Tensor]:
-        return self._at(self.middle)
-
-    def line(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
-        return self._at(self._point(parameter))
-
-    def rates(self, parameter: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        point = self._point(parameter)
-        if point is None or self.first is None or self.last is None:
-            return None, None
-        rate = (self.last - self.first) * self.curve.derivatives(point).curvature
-        rate = rate.nan_to_num(0.0, HUGE, -HUGE)  # the curvature may overflow
-        return rate, -point * rate
-
-    def _point(self, parameter: Tensor) -> Tensor | None:
-        if self.first is None or self.last is None:
-            return None
-        return torch.lerp(self.first, self.last, parameter)  # exact at 0 and at 1
-
-    def _at(self, point: Tensor | None) -> tuple[Tensor, Tensor]:
-        if point is None:
-            if self.slope is None or self.intercept is None:
-                raise ValueError("a side without lines")
-            return self.slope, self.intercept
-        value, slope, _ = self.curve.derivatives(point)
-        intercept = torch.addcmul(value, slope, point, value=-1)
-        if self.tangent is None or self.slope is None or self.intercept is None:
-            return slope, intercept
-        return (
-            torch.addcmul(self.slope, self.tangent, slope),
-            torch.addcmul(self.intercept, self.tangent, intercept),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Free:
-    """See :class:`verifier.relaxations.Free`."""
-
-    below: _Side
-    above: _Side
-    like: Tensor
-
-    def start(self) -> tuple[Tensor, ...]:
-        return self.below.start(self.like), self.above.start(self.like)
-
-    def default(self) -> Lines:
-        return Lines(*self.below.default(), *self.above.default())
-
-    def lines(self, *parameters: Tensor) -> Lines:
-        below, above = parameters
-        return Lines(*self.below.line(below), *self.above.line(above))
-
-    def rates(self, *parameters: Tensor) -> Rates:
-        below, above = parameters
-        return Rates(*self.below.rates(below), *self.above.rates(above))
+    two: Tensor
+    more: Tensor
+    kinked: Tensor
+    first: Tensor
+    second: Tensor
 
 
 class Curve:
@@ -171,8 +42,9 @@ class Curve:
 
     Attributes:
         bends: ascending: where convexity changes, among them ``poles``.
-        kinks: where the derivative may jump; no bends if it stays convex or concave there.
-        convex: by piece, from left to right, whether the function is convex there.
+        kinks: where the derivative may jump; bends if it falls there.
+        convex: by piece, from left to right, whether the function is convex there; linear
+            pieces beside a bend are not.
         extremes: where it has a local extreme, other than at a bend.
         domain: it is defined from here on, at this end itself if ``closed``.
         core: outside it is linear to about 1e-11 of its values, where it is so at all.
@@ -193,7 +65,6 @@ class Curve:
     explicit = True
     margin = 0.0
     home = 1.0  # any point where it is defined
-    steps = 4
 
     # What a function says of itself.
 
@@ -219,11 +90,14 @@ class Curve:
         """Whether bends can lie inside intervals."""
         return any(bend not in self.poles for bend in self.bends)
 
+    @property
+    def partial(self) -> bool:
+        """Whether it is not defined everywhere."""
+        return bool(self.poles) or self.domain > -inf
+
     def defined(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Where the function is defined on all of ``[lower, upper]``."""
-        inside = lower == lower
-        if self.domain > -inf:
-            inside = lower >= self.domain if self.closed else lower > self.domain
+        inside = lower >= self.domain if self.closed else lower > self.domain
         for pole in self.poles:
             inside = inside & ((lower > pole) | (upper < pole))
         return inside
@@ -231,16 +105,20 @@ class Curve:
     def inside(self, lower: Tensor, upper: Tensor) -> Bent:
         """The bends strictly inside intervals."""
         none = torch.zeros_like(lower, dtype=torch.bool)
-        one, several, bend = none, none, torch.zeros_like(lower)
-        places = [place for place in self.bends if place not in self.poles]
-        for place in places:
+        if len(self.bends) == 1 and not self.kinks:
+            bend = torch.full_like(lower, self.bends[0])
+            return Bent((lower < bend) & (upper > bend), none, none, none, bend, bend)
+        some, two, more, kinked = none, none, none, none
+        first = second = torch.zeros_like(lower)
+        for place in self.bends:
+            if place in self.poles:
+                continue
             here = (lower < place) & (upper > place)
-            bend = torch.where(here, place, bend)
-            several = several | (here if place in self.kinks else here & one)
-            one = one | here
-        if len(places) == 1 and places[0] not in self.kinks:
-            return Bent(one, None, bend)
-        return Bent(one & ~several, several, bend)
+            second = torch.where(here, place, second)
+            first = torch.where(here & ~some, place, first)
+            kinked = kinked | here if place in self.kinks else kinked
+            some, two, more = some | here, two | (here & some), more | (here & two)
+        return Bent(some & ~two, two & ~more, more, kinked, first, second)
 
     def convex_at(self, x: Tensor) -> Tensor:
         """Whether the function is convex around points that are no bends."""
@@ -277,7 +155,11 @@ class Curve:
 
     def default(self, lower: Tensor, upper: Tensor) -> Lines:
         """Tangents at the middle, or as near to it as is valid; else chords."""
-        return self.relaxed(lower, upper).default()
+        return TangentLines(*relaxed(self, lower, upper, default=True), lower).default()
+
+    def relaxed(self, lower: Tensor, upper: Tensor) -> TangentLines:
+        """Lines that depend on two parameters."""
+        return TangentLines(*relaxed(self, lower, upper), lower)
 
     def intercepts(
         self, lower: Tensor, upper: Tensor, below: Tensor, above: Tensor
@@ -314,11 +196,11 @@ class Curve:
             if piece == convex:
                 low = lower.clamp(first, last)
                 high = upper.clamp(first, last)
-                point = self._parallel(slope, low, high)
+                point = self.parallel(slope, low, high)
                 point = torch.where(point.isnan(), low, point)
                 yield point.clamp(min=low, max=high)
 
-    def _parallel(self, slope: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def parallel(self, slope: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Where the derivative is ``slope``, if it is so between two points of a piece."""
         if self.explicit:
             return self.at_slope(slope, 0.5 * low + 0.5 * high)
@@ -349,209 +231,3 @@ class Curve:
             good = (low + room < bend) & (bend < high - room) & (away < distance)
             point, distance = torch.where(good, bend, point), torch.where(good, away, distance)
         return point
-
-    # The lines.
-
-    def relaxed(self, lower: Tensor, upper: Tensor) -> _Free:
-        """Lines that depend on two parameters."""
-        ends = self._ends(lower, upper)
-        below, above = self._bent(ends) if self.bent else self._plain(ends)
-        if ends.known is not None:
-            below, above = self._guarded(lower, upper, ends.known, below, above)
-        return _Free(below, above, lower)
-
-    def _ends(self, lower: Tensor, upper: Tensor) -> _Ends:
-        """The intervals, with stand-ins where the function is not finite at their ends."""
-        upper = torch.maximum(lower, upper)
-        ends = _Ends(lower, upper, self.derivatives(lower), self.derivatives(upper))
-        width = upper - lower
-        probe = ends.at_lower.value + ends.at_upper.value + ends.at_upper.slope + width
-        if self.margin:  # an infinite derivative at the lower end does no harm
-            narrow = width < torch.finfo(lower.dtype).tiny * 2.0**30
-            probe = probe + torch.where(narrow, ends.at_lower.slope, 0.0)
-        else:
-            probe = probe + ends.at_lower.slope
-        defined = self.defined(lower, upper)
-        if bool(probe.sum().isfinite()) and bool(defined.all()):
-            return ends
-        known = defined & probe.isfinite()
-        low, high = (torch.where(known, end, self.home) for end in (lower, upper))
-        return _Ends(low, high, self.derivatives(low), self.derivatives(high), known)
-
-    def _plain(self, ends: _Ends) -> tuple[_Side, _Side]:
-        """No bend inside: tangents on the side where the function bulges, chords on the other."""
-        steep = torch.maximum(ends.at_lower.slope, ends.at_upper.slope)
-        flat = torch.minimum(ends.at_lower.slope, ends.at_upper.slope)
-        chord = torch.minimum(torch.maximum(ends.chord(), flat), steep)
-        under, over = ends.through(chord)
-        if len(self.convex) == 1:
-            tangents = self._tangents(ends, ends.lower, ends.upper)
-            if self.convex[0]:
-                return tangents, _Side(self, slope=chord, intercept=over)
-            return _Side(self, slope=chord, intercept=under), tangents
-        convex = self.convex_at(ends.middle)
-        return (
-            self._tangents(ends, ends.lower, ends.upper, convex, chord, under),
-            self._tangents(ends, ends.lower, ends.upper, ~convex, chord, over),
-        )
-
-    def _bent(self, ends: _Ends) -> tuple[_Side, _Side]:
-        """At most one bend inside; intervals with several are done by samples."""
-        lower, upper, middle = ends.lower, ends.upper, ends.middle
-        one, several, bend = self.inside(lower, upper)
-        if len(self.bends) == 1:
-            first, convex = self.convex[0], self.convex_at(middle)
-        else:  # what comes first, left of the bend, where there is one
-            convex = self.convex_at(torch.where(one, 0.5 * lower + 0.5 * bend, middle))
-            first = convex
-        chord = ends.chord()
-        under, over = ends.through(chord)
-        plain = ~one if several is None else ~(one | several)
-        # Where the chord meets the curve at an end from its hollow side, no tangent through
-        # the other end touches before.
-        left = one & ((ends.at_lower.slope < chord) == first)
-        right = one & ((ends.at_upper.slope < chord) == first)
-        to_left, from_right = self._touching(ends, left, right, bend)
-        slopes, intercepts = (chord, chord), (under, over)
-        if several is not None and bool(several.any()):
-            slopes, intercepts = self._sampled(lower, upper, several, slopes, intercepts)
-        below = (plain & convex) | _either(first, left, right)
-        above = (plain & ~convex) | _either(first, right, left)
-        return (
-            self._tangents(
-                ends,
-                _either(first, lower, from_right),
-                _either(first, to_left, upper),
-                below,
-                slopes[0],
-                intercepts[0],
-            ),
-            self._tangents(
-                ends,
-                _either(first, from_right, lower),
-                _either(first, upper, to_left),
-                above,
-                slopes[1],
-                intercepts[1],
-            ),
-        )
-
-    def _touching(
-        self, ends: _Ends, left: Tensor, right: Tensor, bend: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Where tangents through the upper end touch left of the bend, and mirrored.
-
-        Only for the given intervals; of others the upper end itself, and the lower one.
-        """
-        shape = bend.shape
-        lower, upper, bend = (part.reshape(-1) for part in (ends.lower, ends.upper, bend))
-        first, second = (part.reshape(-1).nonzero()[:, 0] for part in (left, right))
-        both = torch.cat([first, second])
-        points = self._touch(
-            torch.cat([upper[first], lower[second]]),
-            bend[both],
-            torch.cat([lower[first], upper[second]]),
-        )
-        found = upper.index_copy(0, first, points[: len(first)])
-        mirrored = lower.index_copy(0, second, points[len(first) :])
-        return found.view(shape), mirrored.view(shape)
-
-    def _touch(self, far: Tensor, bend: Tensor, near: Tensor) -> Tensor:
-        """Where the tangent through the curve at ``far`` touches between a bend and ``near``.
-
-        The tangent's slope is the greatest of ``(f(t) - f(a)) / (t - a)``, or the least.  So
-        from a chord's slope to the tangent parallel to it, and on to the chord to where that
-        one touches, is Newton's method for a convex equation (Dinkelbach, *On nonlinear
-        fractional programming*, 1967): from the second step on, points come from the valid
-        side.  Near the bend, where the function is like a cubic, the solution is half as far
-        away as ``far``.
-        """
-        low, high = torch.minimum(bend, near), torch.maximum(bend, near)
-        point = torch.minimum(torch.maximum(1.5 * bend - 0.5 * far, low), high)
-        height = self.value(far)
-        if not self.explicit:
-            low, high = (end.clamp(*self.core) for end in (low, high))
-
-            def excess(x: Tensor) -> tuple[Tensor, Tensor]:
-                here = self.derivatives(x)
-                return here.slope * (x - far) + height - here.value, here.curvature * (x - far)
-
-            return root(excess, low, high, torch.minimum(torch.maximum(point, low), high))
-        inside = 0.5 * bend + 0.5 * near
-        for _ in range(self.steps):
-            slope = (self.value(point) - height) / (point - far)
-            point = torch.minimum(torch.maximum(self.at_slope(slope, inside), low), high)
-        return torch.where(point.isnan(), bend, point)  # roundings apart from the far end
-
-    def _sampled(
-        self,
-        lower: Tensor,
-        upper: Tensor,
-        where: Tensor,
-        slopes: tuple[Tensor, Tensor],
-        intercepts: tuple[Tensor, Tensor],
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Lines with some replaced by those from samples."""
-        at = where.nonzero(as_tuple=True)
-        low, high = lower[at], upper[at]
-        own = slopes_at_middle(self.value, low, high)
-        found = self.intercepts(low, high, *own)
-        return (
-            (slopes[0].index_put(at, own[0]), slopes[1].index_put(at, own[1])),
-            (intercepts[0].index_put(at, found[0]), intercepts[1].index_put(at, found[1])),
-        )
-
-    def _tangents(
-        self,
-        ends: _Ends,
-        first: Tensor,
-        last: Tensor,
-        tangent: Tensor | None = None,
-        slope: Tensor | None = None,
-        intercept: Tensor | None = None,
-    ) -> _Side:
-        """Tangents at points from ``first`` to ``last``; fixed lines where not ``tangent``."""
-        if self.margin:
-            room = self.margin * (last - first)
-            first, last = first + room, last - room
-        if self.kinks:  # derivatives are those from the right
-            last = torch.maximum(first, torch.minimum(last, ends.upper.nextafter(ends.lower)))
-        if self.core[1] < inf:
-            last = torch.maximum(first, last.clamp(max=self.core[1]))
-        if self.core[0] > -inf:
-            first = torch.minimum(last, first.clamp(min=self.core[0]))
-        middle = torch.minimum(torch.maximum(ends.middle, first), last)
-        if tangent is None or slope is None or intercept is None:
-            return _Side(self, None, first, last, middle)
-        first, last, middle = (torch.where(tangent, x, self.home) for x in (first, last, middle))
-        share = tangent.to(slope.dtype)
-        rest = 1 - share
-        return _Side(self, share, first, last, middle, slope * rest, intercept * rest)
-
-    def _guarded(
-        self, lower: Tensor, upper: Tensor, known: Tensor, *sides: _Side
-    ) -> tuple[_Side, _Side]:
-        """Horizontal lines, at infinity if need be, where the function is not finite."""
-        guarded = []
-        for side, level in zip(sides, self.image(lower, torch.maximum(lower, upper)), strict=True):
-            share = known.to(level.dtype)
-            slope = torch.zeros_like(level) if side.slope is None else side.slope * share
-            intercept = torch.zeros_like(level) if side.intercept is None else side.intercept
-            guarded.append(
-                _Side(
-                    self,
-                    share if side.tangent is None else share * side.tangent,
-                    side.first,
-                    side.last,
-                    side.middle,
-                    slope,
-                    torch.where(known, intercept, level),
-                )
-            )
-        return guarded[0], guarded[1]
-
-
-def _either(which: bool | Tensor, if_true: Tensor, if_false: Tensor) -> Tensor:
-    if isinstance(which, bool):
-        return if_true if which else if_false
-    return torch.where(which, if_true, if_false)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from specs.errors import UnsupportedOperatorError
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Elu(Curve):
@@ -18,7 +19,7 @@ class Elu(Curve):
     def __init__(self, alpha: float, scale: float = 1.0) -> None:
         self._alpha, self._scale = alpha, scale
         if alpha > 1:
-            self.bends, self.convex = (0.0,), (True, True)
+            self.bends, self.convex = (0.0,), (True, False)
 
     def value(self, x: Tensor) -> Tensor:
         return self._scale * torch.nn.functional.elu(x, self._alpha)

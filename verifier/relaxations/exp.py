@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Exp(Curve):

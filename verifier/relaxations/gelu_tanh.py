@@ -7,7 +7,8 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 FACTOR = sqrt(2 / pi)
 CUBIC = 0.044715
@@ -16,7 +17,7 @@ CUBIC = 0.044715
 class GeluTanh(Curve):
     """Convex in the middle, concave outside; as a multiple of a sigmoid, exact in the tail."""
 
-    bends = (-1.4185040087908284, 1.4185040087908284)
+    bends = (-1.4185040087908283, 1.4185040087908283)
     convex = (False, True, False)
     extremes = (-0.75246142207101626,)
     core = (-7.5, 7.5)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class HardSwish(Curve):
     """A parabola between two concave kinks."""
 
     bends = kinks = (-3.0, 3.0)
-    convex = (True, True, True)
+    convex = (False, True, False)
     extremes = (-1.5,)
     core = (-6.0, 6.0)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Mish(Curve):
     """Convex in the middle, concave outside."""
 
-    bends = (-2.2563763963607931, 1.4905711794854285)
+    bends = (-2.2563763963607931, 1.4905711794854284)
     convex = (False, True, False)
     extremes = (-1.1924312145154952,)
     core = (-30.0, 15.0)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from specs.errors import UnsupportedOperatorError
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Power(Curve):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Curve, Derivatives
+from verifier.relaxations.curve import Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Sigmoid(Curve):
@@ -19,10 +20,8 @@ class Sigmoid(Curve):
         return torch.sigmoid(x)
 
     def derivatives(self, x: Tensor) -> Derivatives:
-        small = (-x.abs()).exp()  # both tails keep their relative accuracy
-        large = 1 / (1 + small)
-        slope = small * large * large
-        value = torch.where(x >= 0, large, small * large)
+        value = torch.sigmoid(x)
+        slope = value * torch.sigmoid(-x)  # 1 - value would lose the tail
         return Derivatives(value, slope, slope * (1 - 2 * value))
 
     def at_slope(self, slope: Tensor, near: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from math import inf, pi
 import torch
 from torch import Tensor
 
-from verifier.relaxations.curve import Bent, Curve, Derivatives
+from verifier.relaxations.curve import Bent, Curve
+from verifier.relaxations.lines import Derivatives
 
 
 class Sin(Curve):
@@ -34,7 +35,9 @@ class Sin(Curve):
         room = 8 * torch.finfo(lower.dtype).eps * (1 + torch.maximum(lower.abs(), upper.abs()))
         first = ((lower + room + self.phase) / pi).floor() + 1
         last = ((upper - room + self.phase) / pi).ceil() - 1
-        return Bent(first == last, first < last, first * pi - self.phase)
+        number, bend = last - first, first * pi - self.phase
+        none = torch.zeros_like(lower, dtype=torch.bool)
+        return Bent(number == 0, number == 1, number > 1, none, bend, bend + pi)
 
     def convex_at(self, x: Tensor) -> Tensor:
         return self.value(x) < 0

@@ -8,10 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 
 MODULES = (
+    "attention",
     "constants",
     "dense",
+    "einsum",
     "elementwise",
+    "indexing",
     "layout",
+    "logic",
     "normalization",
     "products",
     "quantized",

@@ -11,6 +11,7 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader.builder import Array, Operand, Variable
 from specs.reader.calls import Call, operator
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
+from specs.reader.operators.logic import unequal_to_0
 from specs.reader.tensors import (
     FLOATS,
     INTEGERS,
@@ -48,7 +49,7 @@ def constant(call: Call) -> Operand:
 
 
 def _floats(values: Array) -> Constant:
-    if not np.all(np.isfinite(values)):
+    if not np.all(np.isfinite(values) | np.isneginf(values)):
         raise ModelError("it holds values that are not finite")
     return Constant(values, TensorProto.FLOAT)
 
@@ -85,7 +86,6 @@ def size_of(call: Call) -> Operand:
 def arange(call: Call) -> Operand:
     edges = [call.constant(position) for position in range(3)]
     kind = edges[0].kind
-    call.ignore("stash_type")  # of short floats
     if kind not in INTEGERS:
         raise UnsupportedOperatorError(f"a range of {kind_name(kind)} has no rule")
     if any(edge.value.size != 1 or edge.kind != kind for edge in edges):
@@ -110,7 +110,9 @@ def cast(call: Call) -> Operand:
     name = f"a cast from {kind_name(x.kind)} to {kind_name(target)}"
     widens = (x.kind, target) in WIDENINGS
     if isinstance(x, Variable):
-        if not widens and (x.kind, target) not in EXACT_IN:
+        if target == TensorProto.BOOL:
+            return unequal_to_0(call.builder, x)
+        if not widens and x.kind != TensorProto.BOOL and (x.kind, target) not in EXACT_IN:
             raise UnsupportedOperatorError(f"{name} rounds a variable tensor, which has no rule")
         return Variable(x.shape, target, x.affine)
     if widens:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
-from specs.reader.builder import Operand, Variable, common_shape
+from specs.reader.builder import Operand, Value, Variable, common_shape
 from specs.reader.calls import Call, operator, same_kind
-from specs.reader.tensors import FLOATS, INTEGERS, KINDS, Constant, real
+from specs.reader.operators.masks import is_masked, masked_sum
+from specs.reader.tensors import INTEGERS, KINDS, Constant, real
 
 Array = npt.NDArray[Any]
 
@@ -23,7 +24,10 @@ INTEGER_COST = 16
 
 
 @operator("Add")
-def add(call: Call) -> Operand:
+def add(call: Call) -> Value:
+    if is_masked(call.maskable(0)) or is_masked(call.maskable(1)):
+        same_kind(call.maskable(0), call.maskable(1))
+        return masked_sum(call.builder, call.maskable(0), call.maskable(1))
     left, right = call.operand(0), call.operand(1)
     whole = on_integers(call, left, right, np.add)
     return call.builder.add(left, right) if whole is None else whole
@@ -42,6 +46,18 @@ def negate(call: Call) -> Operand:
     if isinstance(x, Constant) and x.kind in INTEGERS:
         return integer_constant(np.negative(objects(call, x)), x.kind)
     return call.builder.negate(x)
+
+
+@operator("Mod")
+def remainder(call: Call) -> Operand:
+    left, right = call.constant(0), call.constant(1)
+    function = _truncated_remainder if call.int("fmod", 0) else np.mod
+    if left.kind in INTEGERS and np.any(right.value == 0):
+        raise ModelError("an integer is divided by 0")
+    whole = on_integers(call, left, right, function)
+    if whole is None:
+        raise UnsupportedOperatorError("a remainder of real numbers has no rule")
+    return whole
 
 
 @operator("Sum")
@@ -72,55 +88,6 @@ def dropout(call: Call) -> Operand:
     if training is not None and np.any(training.value):
         raise UnsupportedOperatorError("dropout in training mode has no rule")
     return call.operand(0)
-
-
-@operator("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Xor")
-def compare(call: Call) -> Operand:
-    left, right = call.constant(0), call.constant(1)
-    same_kind(left, right)
-    call.builder.claim(common_shape(left.shape, right.shape))
-    if left.radius is not None or right.radius is not None:
-        raise UnsupportedOperatorError("a comparison of constants known by an enclosure only")
-    function: Any = {
-        "Equal": np.equal,
-        "Less": np.less,
-        "Greater": np.greater,
-        "LessOrEqual": np.less_equal,
-        "GreaterOrEqual": np.greater_equal,
-        "And": np.logical_and,
-        "Or": np.logical_or,
-        "Xor": np.logical_xor,
-    }[call.node.op_type]
-    return Constant(np.asarray(function(left.value, right.value)), _kind("bool"))
-
-
-@operator("Not")
-def invert(call: Call) -> Operand:
-    x = call.constant(0)
-    if KINDS[x.kind] != "bool":
-        raise ModelError("the negation of values that are not Boolean")
-    return Constant(np.logical_not(x.value), x.kind)
-
-
-@operator("Where")
-def where(call: Call) -> Operand:
-    condition, left, right = call.constant(0), call.operand(1), call.operand(2)
-    same_kind(left, right)
-    if KINDS[condition.kind] != "bool":
-        raise ModelError("its condition is not Boolean")
-    builder = call.builder
-    shape = common_shape(common_shape(condition.shape, left.shape), right.shape)
-    mask = np.broadcast_to(condition.value, builder.claim(shape))
-    if left.kind not in FLOATS:
-        chosen = np.where(mask, call.constant(1).value, call.constant(2).value)
-        return Constant(chosen, left.kind)
-    first = builder.view(
-        builder.broadcast(left, shape), lambda array, fill: np.where(mask, array, fill)
-    )
-    second = builder.view(
-        builder.broadcast(right, shape), lambda array, fill: np.where(mask, fill, array)
-    )
-    return builder.add(first, second)
 
 
 def integer_constant(values: Any, kind: int) -> Constant:
@@ -155,5 +122,7 @@ def objects(call: Call, constant: Constant) -> Array:
     return constant.value.astype(object)
 
 
-def _kind(name: str) -> int:
-    return next(kind for kind, text in KINDS.items() if text == name)
+def _truncated_remainder(left: Array, right: Array) -> Array:
+    """The remainder with the sign of the dividend."""
+    remainder: Array = np.sign(left) * (np.abs(left) % np.abs(right))
+    return remainder

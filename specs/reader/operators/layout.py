@@ -282,14 +282,12 @@ def depth_to_space(call: Call) -> Operand:
 
 @operator("SpaceToDepth", integers=True)
 def space_to_depth(call: Call) -> Operand:
-    x, block, mode = call.operand(0), call.int("blocksize", 0), call.text("mode", "DCR")
-    unfit = len(x.shape) != 4 or block < 1 or x.shape[2] % block or x.shape[3] % block
-    if unfit or mode not in ("DCR", "CRD"):
-        raise ModelError(f"blocks of {block} in mode '{mode}' do not fit shape {x.shape}")
+    x, block = call.operand(0), call.int("blocksize", 0)
+    if len(x.shape) != 4 or block < 1 or x.shape[2] % block or x.shape[3] % block:
+        raise ModelError(f"blocks of {block} do not fit shape {x.shape}")
     n, c, h, w = x.shape
     parts = (n, c, h // block, block, w // block, block)
     shape = (n, c * block**2, h // block, w // block)
-    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
     return call.builder.view(
-        x, lambda array, _: array.reshape(parts).transpose(order).reshape(shape)
+        x, lambda array, _: array.reshape(parts).transpose(0, 3, 5, 1, 2, 4).reshape(shape)
     )

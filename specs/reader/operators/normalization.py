@@ -19,8 +19,8 @@ from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, common_shape, require_real
 from specs.reader.calls import Call, operator, resolved_axes, resolved_axis, same_kind
 from specs.reader.operators.products import quotient, times
-from specs.reader.operators.reduce import mean_over, summed
-from specs.reader.operators.rewrites import bent, shareable
+from specs.reader.operators.reduce import mean_over, powers, summed
+from specs.reader.operators.rewrites import shareable
 from specs.reader.operators.univariate import apply, raised
 from specs.reader.tensors import Constant, real
 
@@ -87,12 +87,8 @@ def lp_normalization(call: Call) -> Operand:
         raise ModelError(f"a norm of order {p}")
     require_real(x)
     x = shareable(builder, x)
-    if p == 1:
-        norm = summed(builder, bent(builder, x, _number(x, -1.0)), axes, _kept(x, axes))
-    else:
-        norm = summed(builder, times(builder, x, x), axes, _kept(x, axes))
-        norm = apply(builder, norm, "sqrt")
-    return quotient(builder, x, norm)
+    total = summed(builder, powers(builder, x, p), axes, _kept(x, axes))
+    return quotient(builder, x, apply(builder, total, "sqrt") if p == 2 else total)
 
 
 @operator("LRN")

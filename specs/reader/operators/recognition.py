@@ -101,11 +101,17 @@ def reciprocal_of(builder: Builder, x: Variable) -> Operand:
 
 
 def logarithm_of(builder: Builder, x: Variable) -> Operand:
-    """``log(x)``; that of ``1 + exp(t)`` is a softplus."""
+    """``log(x)``; that of ``1 + exp(t)`` is a softplus, and that of a sigmoid its opposite."""
     found = _one_plus_exp(builder, x)
-    if found is None or not is_number(found[1], 1.0):
-        return builder.univariate(x, "log")
-    return builder.univariate(found[0], "softplus")
+    if found is not None and is_number(found[1], 1.0):
+        return builder.univariate(found[0], "softplus")
+    inner = line(builder, x.affine, x.size)
+    if inner is not None and inner.is_multiple and is_number(inner.slope, 1.0):
+        node = builder.nodes[inner.tensor]
+        if isinstance(node, Univariate) and node.function == "sigmoid":
+            negative = builder.negate(builder.whole(node.source, x))
+            return builder.negate(builder.univariate(variable(negative), "softplus"))
+    return builder.univariate(x, "log")
 
 
 def _one_plus_exp(builder: Builder, x: Variable) -> tuple[Variable, Enclosure] | None:

@@ -37,12 +37,20 @@ def reduce_norm(call: Call) -> Operand:
     x, axes, shape = reduction(call, call.axes(1, since=18))
     if isinstance(x, Constant) and x.kind in INTEGERS:
         raise UnsupportedOperatorError("a norm of integers has no rule")
-    if name == "ReduceL1":
-        parts = bent(builder, x, Constant(np.array(-1.0), x.kind))
-    else:
-        parts = times(builder, x, x)
+    parts = powers(builder, x, 1 if name == "ReduceL1" else 2)
     total = summed(builder, parts, axes, shape)
     return apply(builder, total, "sqrt") if name == "ReduceL2" else total
+
+
+@operator("GlobalLpPool")
+def global_norm_pool(call: Call) -> Operand:
+    x, p = call.operand(0), call.int("p", 2)
+    if len(x.shape) < 3:
+        raise ModelError(f"a tensor of shape {x.shape} has no spatial axes")
+    axes = tuple(range(2, len(x.shape)))
+    shape = (*x.shape[:2], *(1 for _ in axes))
+    total = summed(call.builder, powers(call.builder, x, p), axes, shape)
+    return apply(call.builder, total, "sqrt") if p == 2 else total
 
 
 @operator("ReduceMean")
@@ -96,6 +104,13 @@ def reduce_product(call: Call) -> Operand:
     parts = _parts(call.builder, x, (*axes, *kept), len(axes))
     whole = tree(functools.partial(times, call.builder), parts)
     return call.builder.reshape(whole, shape)
+
+
+def powers(builder: Builder, x: Operand, p: int) -> Operand:
+    """``|x|^p`` for p of 1 or 2."""
+    if p not in (1, 2):
+        raise UnsupportedOperatorError(f"norms of order {p} have no rule")
+    return times(builder, x, x) if p == 2 else bent(builder, x, Constant(np.array(-1.0), x.kind))
 
 
 def summed(builder: Builder, x: Operand, axes: tuple[int, ...], shape: tuple[int, ...]) -> Operand:

@@ -182,12 +182,13 @@ def shareable(builder: Builder, operand: Operand) -> Operand:
 
 
 def _bound(bound: Constant | None, sign: int) -> Constant | None:
-    """A bound, unless it is the largest number of its type, which stands for none."""
+    """A bound, unless it is the largest number of its type or infinity: there is none."""
     if bound is None or bound.radius is not None:
         return bound
     name = FLOATS[bound.kind]
     largest = LARGEST.get(name) or float(np.finfo(name).max)
-    return None if np.all(bound.value == sign * largest) else bound
+    none = np.isin(bound.value, (sign * largest, sign * np.inf))
+    return None if np.all(none) else bound
 
 
 def _scalar(constant: Constant) -> Enclosure:

@@ -58,7 +58,7 @@ FUNCTIONS = {
 }
 """The function's name in a network, by operator; whether the kernel knows it is its affair."""
 
-FOLD_COST = 2**14
+FOLD_COST = 2**15
 """What a function of a constant costs of the budget, in tensor entries."""
 STEPS = {"floor": np.floor, "round": np.rint, "sign": np.sign}
 MOST_POWERS = 16

@@ -15,9 +15,11 @@ from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Conv
 from specs.reader import rounding
-from specs.reader.builder import Operand, Variable
+from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operators.reduce import powers
 from specs.reader.operators.rewrites import PART_COST, larger, tree
+from specs.reader.operators.univariate import apply
 from specs.reader.tensors import Constant
 
 
@@ -121,20 +123,9 @@ def average_pool(call: Call) -> Operand:
         sizes = np.multiply.outer(sizes, np.sum((taps >= low) & (taps < high), axis=1))
     if sizes.min() < 1:
         raise ModelError("a window lies in the padding altogether")
-    planes = x.shape[0] * x.shape[1]
     uniform = sizes.min() == sizes.max()
     share = rounding.enclose([Fraction(1, int(sizes.max())) if uniform else Fraction(1)])
-    kernel = (1, 1, *windows.kernel)
-    width = None if share.radius is None else np.full(kernel, share.radius[0])
-    mover = Conv(
-        weight=Enclosure(np.full(kernel, share.value[0]), width),
-        in_shape=(planes, 1, *spatial),
-        out_shape=(planes, 1, *windows.counts),
-        strides=windows.strides,
-        pads=windows.before,
-        dilations=windows.dilations,
-    )
-    summed = builder.apply(mover, x, (*x.shape[:2], *windows.counts))
+    summed = _summed(builder, x, windows, share)
     if uniform:
         return summed
     summed = builder.rounded(summed)
@@ -143,6 +134,15 @@ def average_pool(call: Call) -> Operand:
     which = which.reshape(sizes.shape)
     radius = None if shares.radius is None else shares.radius[which]
     return builder.scale(summed, Constant(shares.value[which], x.kind, radius))
+
+
+@operator("LpPool")
+def norm_pool(call: Call) -> Operand:
+    builder, x, p = call.builder, call.operand(0), call.int("p", 2)
+    windows = _windows(call, _spatial(x), None, ceil=True)
+    one = Enclosure(np.ones(1))
+    total = _summed(builder, powers(builder, x, p), windows, one)
+    return apply(builder, total, "sqrt") if p == 2 else total
 
 
 @operator("MaxPool", integers=True)
@@ -176,6 +176,22 @@ def max_pool(call: Call) -> Operand:
     builder.claim((*x.shape[:2], *windows.counts, math.prod(windows.kernel)))
     largest = tree(functools.partial(larger, builder), [tap(offset) for offset in offsets])
     return largest if below is None else builder.relu(largest)
+
+
+def _summed(builder: Builder, x: Operand, windows: Windows, share: Enclosure) -> Operand:
+    """The sums over windows of every channel, times one number."""
+    planes = x.shape[0] * x.shape[1]
+    kernel = (1, 1, *windows.kernel)
+    width = None if share.radius is None else np.full(kernel, share.radius[0])
+    mover = Conv(
+        weight=Enclosure(np.full(kernel, share.value[0]), width),
+        in_shape=(planes, 1, *x.shape[2:]),
+        out_shape=(planes, 1, *windows.counts),
+        strides=windows.strides,
+        pads=windows.before,
+        dilations=windows.dilations,
+    )
+    return builder.apply(mover, x, (*x.shape[:2], *windows.counts))
 
 
 def _biased(call: Call, result: Operand) -> Operand:

@@ -1,0 +1,7 @@
+"""SiLU."""
+
+from tests.functions.conformance import conformance
+from tests.functions.references import balls
+
+tests = conformance("silu", balls(lambda x: x * (1 + (x / 2).tanh()) / 2))
+test_conforms, test_refuses, test_agrees, test_any_guess, test_shape = tests
