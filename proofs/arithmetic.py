@@ -9,6 +9,7 @@ coefficient multiplies.  ``down`` and ``up`` in a name say which way a result ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -163,6 +164,13 @@ class Arithmetic(Protocol):
 
         Covers rounding and the radii of the map's coefficients; ``magnitude`` is that of
         the source.
+        """
+        ...
+
+    def size(self, node: Linear, magnitudes: Sequence[Numbers]) -> Numbers:
+        """At least the sums of ``|weight| * magnitude`` over a node's terms, ``(n,)``.
+
+        Covers the radii of the weights; ``magnitudes`` are finite, those of the sources.
         """
         ...
 

@@ -10,9 +10,10 @@ from proofs import layers
 from proofs.arithmetic import Interval, Numbers
 from proofs.fields import parts
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, image, unstable
+from proofs.perturbed import widened
 from proofs.proof import Side
 from proofs.substitution import substitute
-from specs.network import Input, Linear
+from specs.network import Input, Linear, Perturbed
 
 
 def propagate(
@@ -44,6 +45,8 @@ def propagate(
             interval = arithmetic.linear_interval(node, [intervals[t.source] for t in node.terms])
             if len(interval[0]) != len(batch.lower):  # a node without terms
                 interval = _repeat(interval, len(batch.lower))
+        elif isinstance(node, Perturbed):
+            interval = widened(arithmetic, intervals[node.source], frame.radius(tensor))
         else:
             interval = image(arithmetic, node, [intervals[source] for source in node.sources])
         if record:

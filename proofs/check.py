@@ -11,7 +11,7 @@ import numpy as np
 
 from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
-from proofs.domain import Domain, assume, stack
+from proofs.domain import Domain, assume, stack, unstack
 from proofs.exact import Exact
 from proofs.format import read_evidence
 from proofs.frame import Frame
@@ -186,12 +186,14 @@ def _walkers(
         root = walker.root(rest[0], record=True)
         if root.empty:
             state.vacuous.append(rest[0])
+        root = _without_overflow(walker, root)
         walker.close(walker.prelude(root, [(NodeKind.SWEEP, 0)]))  # magnitudes as well
     else:  # magnitudes over the hull of all regions hold for each of them
         lower, upper = hull(query)
         around = stack([Domain(-1, lower, upper, {}, ())])
         propagate(frame, around, record=True)
         sweep(frame, around, record=True, tick=walker.tick)
+        _refuse_overflow(frame)
         walker.walk(_plain_roots(query, rest, state))
     yield walker
 
@@ -210,11 +212,32 @@ def _check_case(walker: Walker, tables: Tables, position: int, case: int, state:
     root = walker.root(case, record=True)
     if root.empty:
         state.vacuous.append(case)
+    root = _without_overflow(walker, root)
     frozen = walker.prelude(root, tables.prelude(position))
     trees = tables.trees_of(case)
     if not any(tables.tree_disjunct(t) is None and not tables.tree_literals(t) for t in trees):
         walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
     walker.walk(_tree_roots(walker, tables, frozen, trees))
+
+
+def _without_overflow(walker: Walker, root: Domain) -> Domain:
+    """The root, swept if intervals alone do not show that nothing overflows.
+
+    Raises:
+        EvidenceError: the sweep does not show it either.
+    """
+    if root.empty or walker.frame.overflow() is None:
+        return root
+    batch = stack([root])
+    sweep(walker.frame, batch, record=True, tick=walker.tick)
+    _refuse_overflow(walker.frame)
+    return unstack([root], batch)[0]
+
+
+def _refuse_overflow(frame: Frame) -> None:
+    tensor = frame.overflow()
+    if tensor is not None:
+        raise EvidenceError(f"overflow is not excluded at tensor '{tensor}'")
 
 
 def _tree_roots(walker: Walker, tables: Tables, frozen: Domain, trees: list[int]) -> Iterator[Task]:

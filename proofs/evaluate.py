@@ -16,14 +16,18 @@ import numpy as np
 from proofs.arithmetic import Numbers
 from proofs.exact import integer_product, integers
 from proofs.functions import function
-from specs.enclosure import Enclosure
-from specs.network import Input, Linear, Network, Product, Univariate
+from specs.enclosure import Enclosure, FloatArray
+from specs.errors import EvidenceError
+from specs.network import Input, Linear, Network, Node, Perturbed, Product, Univariate
 
 PRECISION = 512
 """Bits after the point where a value cannot be kept exactly."""
 
 LONGEST = 4096
 """Most bits after the point of a product that is kept exactly."""
+
+ERROR_PRECISION = 192
+"""Bits after the point to which errors are rounded up, unless the tensor has more."""
 
 Value = tuple[Fraction, Fraction]
 """A centre and a radius."""
@@ -39,7 +43,11 @@ class _Tensor:
 def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
     """The network's outputs at a point, each within a radius of a rational.
 
-    The radius is 0 unless constants of the network are enclosures, or values irrational.
+    The radius is 0 unless constants of the network are enclosures, values irrational, or
+    tensors perturbed: then the radius covers every error that is allowed.
+
+    Raises:
+        EvidenceError: a function is not defined there, or something may overflow.
     """
     common = math.lcm(*(x.denominator for x in point)) if point else 1
     tensors: list[_Tensor] = []
@@ -54,6 +62,9 @@ def evaluate(network: Network, point: Sequence[Fraction]) -> list[Value]:
             tensors.append(_linear(node, tensors, common))
         elif isinstance(node, Product):
             tensors.append(_product(tensors[node.left], tensors[node.right], common))
+        elif isinstance(node, Perturbed):
+            before = network.nodes[node.source]
+            tensors.append(_perturbed(node, before, tensors, common))
         else:
             tensors.append(_univariate(node, tensors[node.source], common))
     values: list[Value] = []
@@ -98,6 +109,64 @@ def _refined(tensor: _Tensor, shift: int) -> _Tensor:
     more = max(0, shift - tensor.shift)
     radius = None if tensor.radius is None else tensor.radius << more
     return _Tensor(tensor.centre << more, radius, tensor.shift + more)
+
+
+def _perturbed(node: Perturbed, before: Node, tensors: Sequence[_Tensor], common: int) -> _Tensor:
+    """The error's radius, from magnitudes at the point, on top of the source's."""
+    source, error = tensors[node.source], node.error
+    own, zero = _magnitude(source), source.centre * 0
+    read = [_magnitude(tensors[t]) for t in before.sources]
+    size = own
+    if isinstance(before, Linear):
+        size = _sum([*_sizes(before, read), _constants(error.base, zero, common)])
+    parts = [_constants(error.floor, zero, common), _times(error.own, own)]
+    parts += [_times(error.spread, size), _times(error.peak, _largest([own], zero))]
+    parts += [_times(error.lean, other) for other in read if error.lean]
+    total = _sum(parts)
+    reached = [_sum([size, total])]
+    if error.reach and read:
+        reached.append(_times(error.reach, _largest(read, zero)))
+    for each in reached:
+        if error.limit < math.inf and int(each.centre.max()) > Fraction(error.limit) * (
+            common << each.shift
+        ):
+            raise EvidenceError(f"overflow is not excluded at the witness, in '{node.name}'")
+    kept = max(source.shift, ERROR_PRECISION)
+    spread = -((-total.centre) >> max(0, total.shift - kept))
+    return _sum([source, _Tensor(zero, spread, min(total.shift, kept))])
+
+
+def _magnitude(tensor: _Tensor) -> _Tensor:
+    size = np.abs(tensor.centre)
+    return _Tensor(size if tensor.radius is None else size + tensor.radius, None, tensor.shift)
+
+
+def _times(factor: float, tensor: _Tensor) -> _Tensor:
+    numerator, denominator = factor.as_integer_ratio()
+    return _Tensor(tensor.centre * numerator, None, tensor.shift + denominator.bit_length() - 1)
+
+
+def _constants(values: FloatArray, zero: Numbers, common: int) -> _Tensor:
+    centre, shift = integers(Enclosure(values), "value")
+    return _Tensor(zero if centre is None else zero + centre[None, :] * common, None, shift)
+
+
+def _largest(parts: Sequence[_Tensor], zero: Numbers) -> _Tensor:
+    shift = max(part.shift for part in parts)
+    tops = [int(part.centre.max()) << (shift - part.shift) for part in parts]
+    return _Tensor(zero + max(tops), None, shift)
+
+
+def _sizes(node: Linear, read: Sequence[_Tensor]) -> list[_Tensor]:
+    """Sums of ``|weight| * magnitude``, with the radii of weights on top."""
+    found = []
+    for term, magnitude in zip(node.terms, read, strict=True):
+        for part in ("magnitude", "radius"):
+            weight, shift = integers(term.map.weight, part)
+            if part == "magnitude" or weight is not None:
+                size = term.map.forward(magnitude.centre, weight, integer_product)
+                found.append(_Tensor(size, None, magnitude.shift + shift))
+    return found
 
 
 def _linear(node: Linear, tensors: Sequence[_Tensor], common: int) -> _Tensor:

@@ -8,7 +8,7 @@ that numbers do not grow with depth; sums are exact.  Matrix products are flint'
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -137,6 +137,17 @@ class Exact:
             spread = term.forward(magnitude[None, :], radius, self._product)[0]
             vector = _ceil_shift(spread, exponent)
         return vector, _ceil_shift(np.sum(magnitude), BITS)
+
+    def size(self, node: Linear, magnitudes: Sequence[Numbers]) -> Numbers:
+        total = self.zeros(node.offset.shape)
+        for term, magnitude in zip(node.terms, magnitudes, strict=True):
+            for part in ("magnitude", "radius"):
+                size, exponent = self._weight(term.map, part)
+                if part == "radius" and size is None:
+                    continue
+                found = term.map.forward(magnitude[None, :], size, self._product)[0]
+                total = total + _ceil_shift(found, exponent)
+        return total
 
     def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
         if offset.exact and not np.any(offset.value):

@@ -39,6 +39,9 @@ class Field(Frame):
         vector, flat = self._whole.cost(tensor)  # what is cut sums up fewer terms
         return self.cut(tensor, vector), flat
 
+    def radius(self, tensor: int) -> Numbers:
+        return self.cut(tensor, self._whole.radius(tensor))
+
     def box_columns(self, tensor: int) -> IndexArray:
         return self.cut(tensor, self._whole.box_columns(tensor))
 

@@ -18,12 +18,13 @@ import numpy.typing as npt
 from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from proofs.functions import function
 from proofs.outward import is_payable
+from proofs.perturbed import infinite, radius
 from proofs.products import planes, product_image
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.linear import Conv, Sparse
-from specs.network import Input, Linear, Network, Nonlinear, Product, Univariate
+from specs.network import Input, Linear, Network, Nonlinear, Perturbed, Product, Univariate
 
 IndexArray = npt.NDArray[np.int64]
 Hints = Mapping[tuple[int, Side], FloatArray]
@@ -50,11 +51,15 @@ class Frame:
         self._unpayable: set[int] = set()
         self._ancestors: dict[int, frozenset[int]] = {}
         self._cost: dict[int, tuple[Numbers, Any]] = {}
+        self._radius: dict[int, Numbers] = {}
         self._readers: list[list[int]] = [[] for _ in network.nodes]
         for number, node in enumerate(network.nodes):
             if isinstance(node, Linear):
                 for term in node.terms:
                     self._readers[term.source].append(number)
+            elif isinstance(node, Perturbed):  # its error depends on what its source reads
+                for source in (node.source, *network.nodes[node.source].sources):
+                    self._readers[source].append(number)
         self._input_start = dict(
             zip(network.inputs, _starts([network.sizes[i] for i in network.inputs]), strict=True)
         )
@@ -84,6 +89,7 @@ class Frame:
             self._unpayable.add(tensor)
         for stale in (tensor, *self._readers[tensor]):
             self._cost.pop(stale, None)
+            self._radius.pop(stale, None)
 
     def magnitude(self, tensor: int) -> Numbers:
         """The magnitude of a tensor, ``(n,)``.
@@ -122,7 +128,8 @@ class Frame:
         """What a row pays for passing the node of a tensor, per unit of coefficient and flat.
 
         Covers one rounding of each coefficient of the tensor itself; for a linear node
-        also the rounding of its adjoint, the radii of its coefficients and of its offset.
+        also the rounding of its adjoint, the radii of its coefficients and of its offset;
+        for a perturbed one the error.
         """
         known = self._cost.get(tensor)
         if known is not None:
@@ -137,8 +144,46 @@ class Frame:
             offset = arithmetic.offset(node.offset)
             if offset is not None:
                 vector = arithmetic.add_up(vector, offset[1])
+        elif isinstance(node, Perturbed):
+            vector = arithmetic.add_up(vector, self.radius(tensor))
         self._cost[tensor] = (vector, flat)
         return vector, flat
+
+    def radius(self, tensor: int) -> Numbers:
+        """The largest errors of a perturbed node over the whole case, ``(n,)``.
+
+        Infinite where something may overflow, or where a magnitude is not payable.
+        """
+        known = self._radius.get(tensor)
+        if known is not None:
+            return known
+        node = self.network.nodes[tensor]
+        if not isinstance(node, Perturbed):
+            raise EvidenceError(f"'{node.name}' is not perturbed")
+        before = self.network.nodes[node.source]
+        involved = (node.source, *before.sources)
+        if any(self._magnitude[t] is None for t in involved):
+            raise EvidenceError("a magnitude is used before intervals were propagated")
+        if self._unpayable.isdisjoint(involved):
+            own, *read = (self.magnitude(t) for t in involved)
+            found = radius(self.arithmetic, node.error, before, own, read)
+        else:
+            found = infinite(self.arithmetic.zeros((self.network.sizes[tensor],)))
+        self._radius[tensor] = found
+        return found
+
+    def overflow(self) -> str | None:
+        """The first perturbed tensor at which overflow is not excluded; ``None``: nowhere.
+
+        To be asked of magnitudes that come from interval propagation and from
+        substitution alone.  These look at what a tensor depends on only, so that tensor by
+        tensor everything before is finite where its bounds are used; a fact about a tensor
+        behind would take for granted that there was no overflow.
+        """
+        for tensor in self.network.perturbed:
+            if not bounded((self.radius(tensor),) * 2).all():
+                return self.network.nodes[tensor].name
+        return None
 
     @property
     def input_size(self) -> int:
@@ -330,10 +375,16 @@ def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int
         single = len(terms) == 1 and terms[0].map.fan_in <= 1
         apart = None not in stems and len(set(stems)) == len(stems)
         linear = isinstance(node, Linear) and all(straight[term.source] for term in terms)
-        straight.append(isinstance(node, Input) or linear)
-        exact.append(isinstance(node, Input) or apart or (single and exact[terms[0].source]))
-        copied = single and terms[0].map.fan_out <= 1
-        stem.append(tensor if isinstance(node, Input) else stems[0] if copied else None)
+        if isinstance(node, Perturbed):  # intervals grow by what rows pay
+            linear = straight[node.source]
+            straight.append(linear)
+            exact.append(exact[node.source])
+            stem.append(stem[node.source])
+        else:
+            straight.append(isinstance(node, Input) or linear)
+            exact.append(isinstance(node, Input) or apart or (single and exact[terms[0].source]))
+            copied = single and terms[0].map.fan_out <= 1
+            stem.append(tensor if isinstance(node, Input) else stems[0] if copied else None)
         if linear and tensor in preactivations and network.sizes[tensor] * width <= FIRST_LAYER:
             found[tensor] = exact[tensor]
     return found

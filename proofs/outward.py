@@ -10,6 +10,7 @@ stays below 2**-10.  ``TINY`` pays for underflow: each product loses at most 2**
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -155,6 +156,18 @@ class Outward:
         if term.weight is not None and term.weight.radius is not None:
             cost = cost + term.forward(batch, term.weight.radius, _product) * SLACK
         return cost[0] * SLACK + TINY, TINY
+
+    def size(self, node: Linear, magnitudes: Sequence[Numbers]) -> Numbers:
+        total = np.zeros(node.offset.shape)
+        for term, magnitude in zip(node.terms, magnitudes, strict=True):
+            _check_length(term.map.fan_in)
+            batch, share = magnitude[None, :], (term.map.fan_in + 4) * UNIT
+            part = term.map.forward(batch, self._magnitude(term.map), _product)[0]
+            if term.map.weight is not None and term.map.weight.radius is not None:
+                radii = term.map.forward(batch, term.map.weight.radius, _product)[0]
+                part = (part + radii) * SLACK_ONE
+            total = self.add_up(total, part * (1.0 + 2.0 * share) + TINY)
+        return total
 
     def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
         if offset.exact and not np.any(offset.value):

@@ -11,7 +11,7 @@ import numpy as np
 from proofs.arithmetic import Numbers
 from proofs.entries import Entries
 from proofs.frame import Batch, Frame, Lines, Relaxations, Rows
-from specs.network import Input, Linear, Nonlinear
+from specs.network import Input, Linear, Nonlinear, Perturbed
 
 FILLED = 0.05
 """Share of a tensor's entries from which on rows are dense."""
@@ -42,8 +42,11 @@ def pass_back(
         few = len(here.row) <= FILLED * count * network.sizes[tensor]
         if tensor == stop or not few or isinstance(node, Input):
             break
+        found: tuple[list[tuple[int, Entries]], Numbers | None] | None
         if isinstance(node, Linear):
             found = _through_linear(frame, node, here, count)
+        elif isinstance(node, Perturbed):  # the error is part of the cost
+            found = [(node.source, here)], None
         else:
             found = _through_lines(frame, relaxations.lines(tensor), node, here, rows)
         if found is None:

@@ -20,13 +20,27 @@ def statement(query: Query) -> list[str]:
         f"{network.neurons} neurons, {linear} linear nodes",
         f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
         f"(sha256 {query.property_digest}){vacuous}",
-        f"semantics: {query.semantics}, stored weights, no perturbation",
+        *_semantics(query),
         f"question: {query.digest}",
+    ]
+
+
+def _semantics(query: Query) -> list[str]:
+    found = query.rounding
+    if found is None:
+        return ["semantics: real, stored weights, no perturbation"]
+    return [
+        f"semantics: {found.name}: {found.covered}",
+        f"parameters: stored ones, rounded to {found.name}; inputs: numbers of {found.name}",
+        *(f"not modelled: {what}" for what in found.not_modelled),
     ]
 
 
 def established(query: Query, checked: Checked) -> str:
     """The theorem that valid evidence proves, as a sentence; otherwise what is missing."""
+    over = "over the reals"
+    if query.rounding is not None:
+        over = f"in every evaluation in {query.semantics} that is covered"
     where = f"the regions of all {len(query.property.cases)} cases"
     if checked.verdict == "valid unsat":
         extra = ""
@@ -34,9 +48,7 @@ def established(query: Query, checked: Checked) -> str:
             extra = f" (vacuous: the region of case {checked.vacuous[0]} is empty)"
             if len(checked.vacuous) > 1:
                 extra = f" (vacuous in {len(checked.vacuous)} cases, whose regions are empty)"
-        return (
-            f"proved: over the reals, no input in {where} gives an output in its unsafe set{extra}"
-        )
+        return f"proved: {over}, no input in {where} gives an output in its unsafe set{extra}"
     if checked.verdict == "valid sat":
-        return f"refuted: over the reals, {checked.reason}"
+        return f"refuted: {over}, {checked.reason}"
     return f"nothing is established: {checked.reason}"

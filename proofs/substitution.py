@@ -13,7 +13,7 @@ from proofs.arithmetic import Interval, Numbers
 from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, image
 from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
-from specs.network import Input, Linear, Nonlinear
+from specs.network import Input, Linear, Nonlinear, Perturbed
 
 
 def substitute(
@@ -153,6 +153,8 @@ class _Substitution:
                 self._gain(arithmetic.dot_down(rows, offset[0]))
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
+        elif isinstance(node, Perturbed):  # the error is part of the cost
+            self._accumulate(node.source, rows)
         else:
             positive = np.asarray(rows > 0, dtype=bool)
             slopes, intercept = self._relaxations.lines(tensor).chosen(positive, self._own)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from proofs.evaluate import Value, evaluate
+from specs.errors import EvidenceError
 from specs.property import Constraint
 from specs.query import Query
 
@@ -33,7 +34,8 @@ def objection(query: Query, witness: Witness) -> str | None:
     """Why a witness does not show a violation, or ``None`` if it does.
 
     Everything is decided exactly; a constraint that enclosures of the network's constants
-    leave open counts as not satisfied.
+    leave open counts as not satisfied, and so does one that some evaluation allowed by the
+    query's perturbations leaves open.
     """
     if witness.question != query.digest:
         return "it was made for another question"
@@ -59,7 +61,14 @@ def objection(query: Query, witness: Witness) -> str | None:
     for number, constraint in enumerate(case.constraints):
         if not constraint.holds(x, ()):
             return f"constraint {number} of the region is not satisfied"
-    y = evaluate(query.network, x)
+    if query.rounding is not None:
+        for i, value in enumerate(x):
+            if not query.rounding.holds(value):
+                return f"input {i} = {_shown(value)} is no number of {query.rounding.name}"
+    try:
+        y = evaluate(query.network, x)
+    except EvidenceError as error:
+        return str(error)
     for number, constraint in enumerate(case.unsafe[witness.disjunct]):
         value = _largest(constraint, x, y)
         if value > 0 or (constraint.strict and value == 0):

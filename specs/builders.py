@@ -19,6 +19,7 @@ from specs.decimals import parse_decimal
 from specs.errors import QuestionError
 from specs.network import Network, Node, moved
 from specs.onnx_reader import read_model
+from specs.perturbation import rounding_of
 from specs.property import Case, Conjunction, Constraint, Property, constraint
 from specs.query import ModelFile, Query
 
@@ -280,4 +281,6 @@ def _query(
     network: Network, files: tuple[ModelFile, ...], cases: tuple[Case, ...], title: str
 ) -> Query:
     stated = Property(network.input_size, network.output_size, cases)
-    return Query(network, stated, files, stated.digest, title=title)
+    format = rounding_of(network.semantics)
+    perturbations = () if format is None else (format,)
+    return Query(network, stated, files, stated.digest, perturbations, title)

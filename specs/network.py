@@ -1,4 +1,4 @@
-"""Networks: graphs of linear, univariate and product nodes over flat tensors.
+"""Networks: graphs of linear, univariate, product and perturbed nodes over flat tensors.
 
 Node ``i`` defines tensor ``i``.  Nodes stand in topological order, so every source of a
 node has a smaller number.  Tensors are flat (row-major); the shape of the ONNX tensor is
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
-from specs.enclosure import Enclosure
+import numpy as np
+
+from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError
 from specs.linear import LinearMap
 
@@ -90,8 +92,67 @@ class Product:
         return (self.left, self.right)
 
 
+@dataclass(frozen=True, eq=False)
+class Error:
+    """How far a tensor may lie from the one that it is computed as, entry by entry.
+
+    The kernel computes the radius from magnitudes: bounds of absolute values.  ``y`` is the
+    tensor before, ``N`` the node that defines it.
+
+    Attributes:
+        own: times ``|y|``.
+        spread: times ``S``, the sum of magnitudes of the terms of ``N``, a linear node,
+            plus ``base``.
+        peak: times the largest ``|y|`` of the whole tensor.
+        lean: times the sum of the magnitudes of the tensors that ``N``, a product or a
+            function, reads.
+        floor: ``(n,)`` or ``(1,)``, added.
+        base: ``(n,)`` or ``(1,)``, magnitudes of the constant terms of ``N``.
+        reach: what ``N`` computes on its way is at most ``reach`` times the largest
+            magnitude that ``N`` reads.
+        limit: the radius is infinite where ``S`` (``|y|``, unless ``N`` is linear) and the
+            radius, or what is computed on the way, may add up to more.
+
+    Raises:
+        ModelError: a number is negative, or no number.
+    """
+
+    own: float = 0.0
+    spread: float = 0.0
+    peak: float = 0.0
+    lean: float = 0.0
+    floor: FloatArray = field(default_factory=lambda: np.zeros(1))
+    base: FloatArray = field(default_factory=lambda: np.zeros(1))
+    reach: float = 0.0
+    limit: float = math.inf
+
+    def __post_init__(self) -> None:
+        numbers = (self.own, self.spread, self.peak, self.lean, self.reach, self.limit)
+        if not all(number >= 0 for number in numbers):
+            raise ModelError("an error's bound is negative or no number")
+        for name in ("floor", "base"):
+            object.__setattr__(self, name, Enclosure(getattr(self, name)).value)
+            if np.any(getattr(self, name) < 0):
+                raise ModelError("an error's bound is negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """Tensor ``source`` plus an error, entry by entry."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: int
+    error: Error
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The tensor before."""
+        return (self.source,)
+
+
 Nonlinear = Univariate | Product
-Node = Input | Linear | Univariate | Product
+Node = Input | Linear | Univariate | Product | Perturbed
 
 
 def moved(node: Node, place: Callable[[int], int]) -> Node:
@@ -100,7 +161,7 @@ def moved(node: Node, place: Callable[[int], int]) -> Node:
         case Linear():
             terms = tuple(replace(term, source=place(term.source)) for term in node.terms)
             return replace(node, terms=terms)
-        case Univariate():
+        case Univariate() | Perturbed():
             return replace(node, source=place(node.source))
         case Product():
             return replace(node, left=place(node.left), right=place(node.right))
@@ -117,6 +178,7 @@ class Network:
         outputs: the output tensors.  Inputs and outputs of a property are numbered
             through all input (output) tensors in order.
         aliases: further ONNX names of tensors (a Reshape, say, makes no node).
+        semantics: which evaluation the perturbed nodes stand for; ``"real"``: there are none.
 
     Raises:
         ModelError: sources out of order, sizes that do not fit, names used twice.
@@ -125,6 +187,7 @@ class Network:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
     aliases: Mapping[str, int] = field(default_factory=dict)
+    semantics: str = "real"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
@@ -154,6 +217,11 @@ class Network:
     def nonlinear(self) -> tuple[int, ...]:
         """The tensors that univariate and product nodes define, in order."""
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Nonlinear))
+
+    @cached_property
+    def perturbed(self) -> tuple[int, ...]:
+        """The tensors that perturbed nodes define, in order."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Perturbed))
 
     @cached_property
     def preactivations(self) -> tuple[int, ...]:
@@ -201,5 +269,9 @@ def _check_node(node: Node, number: int, sizes: list[int]) -> None:
                 raise ModelError(f"node '{node.name}': a term's map does not fit its tensors")
     elif any(sizes[source] != size for source in node.sources):
         raise ModelError(f"node '{node.name}' does not fit its sources")
+    if isinstance(node, Perturbed):
+        for part in (node.error.floor, node.error.base):
+            if part.shape not in ((size,), (1,)):
+                raise ModelError(f"node '{node.name}': an error of {part.shape}, not ({size},)")
     if isinstance(node, Univariate) and not all(map(math.isfinite, node.parameters)):
         raise ModelError(f"node '{node.name}': a parameter is not finite")

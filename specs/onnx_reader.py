@@ -17,6 +17,7 @@ from onnx import ModelProto
 
 from specs.errors import ModelError
 from specs.network import Network
+from specs.perturbation import Rounding
 from specs.query import ModelFile
 from specs.reader.graph import build_network
 from specs.reader.tensors import ExternalData
@@ -30,10 +31,11 @@ _LFS = b"version https://git-lfs"
 _GZIP = b"\x1f\x8b"
 
 
-def read_model(path: Path | str) -> tuple[Network, ModelFile]:
+def read_model(path: Path | str, format: Rounding | None = None) -> tuple[Network, ModelFile]:
     """The network in an ``.onnx`` or ``.onnx.gz`` file, and the file as evidence names it.
 
-    ``PATH.gz`` is read where there is no ``PATH``.
+    ``PATH.gz`` is read where there is no ``PATH``.  With a ``format``, the network is the
+    stored graph as evaluated in it, every operator's error a node of its own.
 
     Raises:
         ModelError: the file cannot be read, or breaks a rule of its format.
@@ -42,28 +44,31 @@ def read_model(path: Path | str) -> tuple[Network, ModelFile]:
     given = Path(path)
     found, content = _content(given)
     external = ExternalData(found.parent)
-    network = _network(content, external, str(given))
+    network = _network(content, external, str(given), format)
     digest = hashlib.sha256(content)
     for part in external.hashes:
         digest.update(part)
     return network, ModelFile(found, content, digest.hexdigest())
 
 
-def read_model_bytes(content: bytes, folder: Path | None, name: str) -> Network:
+def read_model_bytes(
+    content: bytes, folder: Path | None, name: str, format: Rounding | None = None
+) -> Network:
     """The network in the decompressed bytes of a model file.
 
     Args:
         content: the ONNX file's bytes.
         folder: where its external data lie; without one, a model that has some is refused.
         name: how to call the model in messages.
+        format: as for ``read_model``.
 
     Raises:
         ModelError: as for ``read_model``.
     """
-    return _network(content, ExternalData(folder), name)
+    return _network(content, ExternalData(folder), name, format)
 
 
-def _network(content: bytes, external: ExternalData, name: str) -> Network:
+def _network(content: bytes, external: ExternalData, name: str, format: Rounding | None) -> Network:
     if content.startswith(_LFS):
         raise ModelError(f"{name}: a Git LFS pointer, not a model; fetch it with 'git lfs pull'")
     if not content:
@@ -73,7 +78,7 @@ def _network(content: bytes, external: ExternalData, name: str) -> Network:
     except (DecodeError, RuntimeError, *FAULTS) as error:
         raise ModelError(f"{name}: not an ONNX model, or a damaged one") from error
     try:
-        return build_network(model, len(content), external)
+        return build_network(model, len(content), external, format)
     except ModelError as error:
         raise type(error)(f"{name}: {error}") from error
     except FAULTS as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from specs.errors import QuestionError
 from specs.network import Network
+from specs.perturbation import REAL, Perturbation, Rounding
 from specs.property import Property
 
 
@@ -37,8 +38,8 @@ class Query:
             a query over two copies of one network lists its file twice.
         property_digest: SHA-256 (hexadecimal) of the property's decompressed file, or of
             its canonical text where it was built.
-        semantics: ``"real"``: the network is the real-valued function with exactly the
-            stored weights.
+        perturbations: what may go wrong while the network runs; its perturbed nodes say
+            where.
         title: how to call the query in messages.
     """
 
@@ -46,7 +47,7 @@ class Query:
     property: Property
     models: tuple[ModelFile, ...]
     property_digest: str
-    semantics: str = "real"
+    perturbations: tuple[Perturbation, ...] = ()
     title: str = "query"
 
     def __post_init__(self) -> None:
@@ -57,10 +58,32 @@ class Query:
                 f"{self.title}: the property speaks of {stated[0]} inputs and {stated[1]} "
                 f"outputs, the network has {sizes[0]} and {sizes[1]}"
             )
+        if len(self.perturbations) > 1:
+            raise QuestionError(f"{self.title}: several perturbations at once")
+        if self.network.semantics != self.semantics:
+            raise QuestionError(
+                f"{self.title}: the network was read under {self.network.semantics} semantics, "
+                f"the query states {self.semantics}"
+            )
+
+    @cached_property
+    def semantics(self) -> str:
+        """``"real"``, or the name of the format that the network is evaluated in.
+
+        Real: the network is the real-valued function with exactly the stored weights.
+        """
+        found = self.rounding
+        return REAL if found is None else found.name
+
+    @cached_property
+    def rounding(self) -> Rounding | None:
+        """The format that the network is evaluated in; ``None``: real numbers."""
+        return next((p for p in self.perturbations if isinstance(p, Rounding)), None)
 
     @cached_property
     def digest(self) -> str:
         """Canonical hash of the whole question."""
         parts = ["farkas-question-1", self.semantics, self.property_digest]
         parts += [model.digest for model in self.models]
+        parts += [perturbation.text for perturbation in self.perturbations]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

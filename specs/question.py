@@ -3,7 +3,7 @@
 A question file has these tables and keys; ``docs/question.md`` shows examples.  Paths are
 relative to the file.  Numbers are exact: ``0.1`` is one tenth.
 
-    semantics   "real"                        optional
+    semantics   "real", "float32", ...        optional, see specs/perturbation.py
     title       a string                      optional
     [models]    NAME = "FILE.onnx"            exactly one
     [region]    file = "FILE.vnnlib"          either the regions of a property file,
@@ -33,6 +33,7 @@ from specs.decimals import parse_decimal
 from specs.errors import InputError, QuestionError
 from specs.network import Network
 from specs.onnx_reader import read_model
+from specs.perturbation import REAL, Perturbation, Rounding, rounding_of
 from specs.property import Case, Property
 from specs.property_reader import read_property
 from specs.query import Query
@@ -68,8 +69,13 @@ _STATEMENTS = {
 }
 
 
-def load_question(*paths: str | Path) -> Query:
+def load_question(*paths: str | Path, semantics: str | None = None) -> Query:
     """The query that ``NET.onnx PROPERTY.vnnlib`` or ``QUESTION.toml`` states.
+
+    Args:
+        paths: the files.
+        semantics: one of ``specs.perturbation.SEMANTICS``; ``None``: what a question file
+            says, and otherwise real numbers.
 
     Raises:
         ModelError: the model cannot be read.
@@ -77,16 +83,21 @@ def load_question(*paths: str | Path) -> Query:
         QuestionError: the question file is malformed, or the paths are neither of the two.
     """
     if len(paths) == 2:
-        network, model = read_model(Path(paths[0]))
+        format = rounding_of(REAL if semantics is None else semantics)
+        network, model = read_model(Path(paths[0]), format)
         stated, digest = read_property(paths[1], network)
         title = " ".join(Path(path).name for path in paths)
-        return Query(network, stated, (model,), digest, title=title)
+        return Query(network, stated, (model,), digest, _perturbations(format), title)
     if len(paths) == 1 and Path(paths[0]).suffix == ".toml":
-        return _load_toml(Path(paths[0]))
+        return _load_toml(Path(paths[0]), semantics)
     raise QuestionError(
         "a question is a model and a property (NET.onnx PROPERTY.vnnlib) or a QUESTION.toml; "
         f"given: {' '.join(map(str, paths)) or 'nothing'}"
     )
+
+
+def _perturbations(format: Rounding | None) -> tuple[Perturbation, ...]:
+    return () if format is None else (format,)
 
 
 @dataclass(frozen=True)
@@ -123,22 +134,27 @@ class _Document:
         return fallback
 
 
-def _load_toml(path: Path) -> Query:
+def _load_toml(path: Path, semantics: str | None) -> Query:
     source, _ = read_source(path)
     document = _Document(source, _parse(source))
     _check_keys(document)
     top = document.tables
-    if top.get("semantics", "real") != "real":
+    written = top.get("semantics")
+    if written is not None and semantics not in (None, written):
         raise document.error(
-            "", "semantics", f"semantics '{top['semantics']}' is not supported yet, only 'real'"
+            "", "semantics", f"the file says semantics '{written}', the caller '{semantics}'"
         )
+    try:
+        format = rounding_of(written or semantics or REAL)
+    except QuestionError as error:
+        raise document.error("", "semantics", str(error)) from None
     models = document.table("models")
     if len(models) != 1 or not all(isinstance(file, str) for file in models.values()):
         raise document.error("", "models", '[models] must hold one line, NAME = "FILE.onnx"')
-    network, model = read_model(path.parent / next(iter(models.values())))
+    network, model = read_model(path.parent / next(iter(models.values())), format)
     stated, digest = _property(document, path.parent, network)
     title = top.get("title", path.name)
-    return Query(network, stated, (model,), digest, title=title)
+    return Query(network, stated, (model,), digest, _perturbations(format), title)
 
 
 def _parse(source: Source) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 from specs.linear import Conv, Gather, Identity, IndexArray, LinearMap, MatMul
-from specs.network import Input, Linear, Network, Node, Term, Univariate
+from specs.network import Error, Input, Linear, Network, Node, Perturbed, Term, Univariate
 
 MOST_TILES = 64
 """Windows of one tensor: each has a network of its own, so that images may be large."""
@@ -144,10 +144,13 @@ def receptive(
             terms = tuple(Term(t.source, _cut(t.map, here, windows[t.source])) for t in node.terms)
             offset = _picked(node.offset, here.index)
             nodes.append(Linear(node.name, here.extent, terms, offset))
+        elif isinstance(node, Perturbed):
+            error = _cut_error(node.error, here.index)
+            nodes.append(dataclasses.replace(node, shape=here.extent, error=error))
         else:
             nodes.append(dataclasses.replace(node, shape=here.extent))
     index = {n: None if w is None else w.index for n, w in windows.items()}
-    return Receptive(Network(tuple(nodes), (tensor,)), index)
+    return Receptive(Network(tuple(nodes), (tensor,), semantics=network.semantics), index)
 
 
 def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window | None]:
@@ -162,7 +165,7 @@ def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window 
         if number not in found or isinstance(node, Input):
             continue
         parts: list[tuple[int, Window | None]]
-        if isinstance(node, Univariate):
+        if isinstance(node, Univariate | Perturbed):
             parts = [(node.source, here)]
         elif (
             isinstance(node, Linear)
@@ -178,7 +181,7 @@ def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window 
             found[source] = None if known is None or part is None else known.united(part)
     for number in sorted(found):  # other readers may have widened what a function is of
         node = network.nodes[number]
-        if isinstance(node, Univariate):
+        if isinstance(node, Univariate | Perturbed):
             found[number] = found[node.source]
     return found
 
@@ -232,6 +235,13 @@ def _cut(linear: LinearMap, here: Window, before: Window | None) -> LinearMap:
         )
     )
     return dataclasses.replace(linear, in_shape=into.extent, out_shape=out.extent, pads=pads)
+
+
+def _cut_error(error: Error, index: IndexArray) -> Error:
+    """The error of some entries; one that depends on others too is the whole network's affair."""
+    parts = (part if part.size == 1 else part[index] for part in (error.floor, error.base))
+    floor, base = parts
+    return dataclasses.replace(error, floor=floor, base=base)
 
 
 def _picked(values: Enclosure, index: IndexArray) -> Enclosure:

@@ -17,10 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from specs.enclosure import Enclosure, zeros
-from specs.errors import ModelError
+from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
-from specs.network import Input, Linear, Network, Node, Product, Term, Univariate, moved
+from specs.network import (
+    Error,
+    Input,
+    Linear,
+    Network,
+    Node,
+    Perturbed,
+    Product,
+    Term,
+    Univariate,
+    moved,
+)
+from specs.perturbation import REAL, Rounding
 from specs.reader import rounding
+from specs.reader.errors import flush_error, linear_error
 from specs.reader.tensors import FLOATS, Constant, kind_name, real
 
 Array = npt.NDArray[Any]
@@ -104,10 +117,14 @@ class Builder:
         budget: how many tensor entries may still be made; bounds the memory that a small
             hostile file can claim.
         place: the ONNX tensor being computed, for the names of helper nodes.
+        format: what operators round their results to; ``None``: nothing is rounded.  With
+            a format, every result that is rounded is a node of its own, so that nothing
+            merges with it.
     """
 
     budget: int
     place: str = ""
+    format: Rounding | None = None
     nodes: list[Node] = field(default_factory=list)
     _labels: list[list[str]] = field(default_factory=list)
     _pending: dict[Affine, list[str]] = field(default_factory=dict)
@@ -164,6 +181,45 @@ class Builder:
         self._labels[number] = self._pending.pop(affine, [])
         self._finished[affine] = number
         return number
+
+    def perturbed(self, variable: Variable, error: Error) -> Variable:
+        """``variable`` with an error added."""
+        source = self.tensor(variable)
+        return self._append(Perturbed("", variable.shape, source, error), variable.kind)
+
+    def rounded(self, operand: Operand, factors: int = 0) -> Operand:
+        """``operand``, where a format is set as it is after the sum that it is was rounded.
+
+        Raises:
+            UnsupportedOperatorError: it is a constant, and a format is set.
+        """
+        if self.format is None:
+            return operand
+        if isinstance(operand, Constant):
+            raise UnsupportedOperatorError(f"of constants it has no rule in {self.format.name}")
+        node = self.nodes[self.tensor(operand)]
+        if not isinstance(node, Linear):
+            raise UnsupportedOperatorError(f"it has no rule in {self.format.name}")
+        return self.perturbed(operand, linear_error(node, self.format, factors))
+
+    def flushed(self, operand: Operand) -> Operand:
+        """``operand`` as it is read where small numbers may be flushed to zero."""
+        if self.format is None or isinstance(operand, Constant):
+            return operand
+        return self.perturbed(operand, flush_error(self.format))
+
+    def output(self, name: str, variable: Variable) -> Variable:
+        """An output under its name; with a format set, small numbers may be flushed in it."""
+        if self.format is None:
+            return variable
+        number = self.tensor(variable)
+        if isinstance(self.nodes[number], Perturbed):
+            return variable
+        made = self.perturbed(self.whole(number, variable), flush_error(self.format))
+        if not isinstance(self.nodes[number], Input):
+            self._labels[number] = [label for label in self._labels[number] if label != name]
+            self._labels[-1].append(name)
+        return made
 
     def finished(self, variable: Variable) -> Variable:
         """``variable`` as the whole of a node."""
@@ -372,18 +428,20 @@ class Builder:
                 return term.source, term.map.index
         return self.tensor(part), None
 
-    def network(self, outputs: Sequence[Variable]) -> Network:
+    def network(self, results: Sequence[Variable]) -> Network:
         """The finished network, without the nodes that a rewrite left unread."""
-        results = [self.tensor(output) for output in outputs]
+        numbers = [self.tensor(result) for result in results]
         place: dict[int, int] = {}
         nodes: list[Node] = []
         aliases: dict[str, int] = {}
-        for number in sorted(self._read(results)):
+        for number in sorted(self._read(numbers)):
             node, names = self.nodes[number], self._labels[number] or [self.nodes[number].name]
             place[number] = len(nodes)
             nodes.append(moved(dataclasses.replace(node, name=names[0]), place.__getitem__))
             aliases.update({name: place[number] for name in names[1:]})
-        return Network(tuple(nodes), tuple(place[number] for number in results), aliases)
+        semantics = REAL if self.format is None else self.format.name
+        outputs = tuple(place[number] for number in numbers)
+        return Network(tuple(nodes), outputs, aliases, semantics)
 
     def _read(self, results: Sequence[int]) -> set[int]:
         """The inputs, and the nodes that results depend on."""

@@ -8,6 +8,7 @@ from onnx import GraphProto, ModelProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import Network
+from specs.perturbation import Rounding
 from specs.reader import operators as _operators
 from specs.reader.builder import RESERVED, Builder, Masked, Value, Variable
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name
@@ -18,8 +19,13 @@ BASE_BUDGET = 2**26
 _operators.load()
 
 
-def build_network(model: ModelProto, size: int, external: ExternalData) -> Network:
+def build_network(
+    model: ModelProto, size: int, external: ExternalData, format: Rounding | None = None
+) -> Network:
     """The network in normal form of a model file of ``size`` bytes.
+
+    With a ``format``, evaluated in it: stored parameters are rounded to it, and so is the
+    result of every operator.
 
     Raises:
         ModelError: the file breaks a rule of its format.
@@ -27,7 +33,7 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     """
     opset = _opset(model)
     graph = model.graph
-    builder = Builder(BASE_BUDGET + 8 * size)
+    builder = Builder(BASE_BUDGET + 8 * size, format=format)
     faults = foreign_parts(graph)
     if len(model.functions):
         name = model.functions[0].name
@@ -39,8 +45,9 @@ def build_network(model: ModelProto, size: int, external: ExternalData) -> Netwo
     unknown = {name for name, value in values.items() if value is None}
     Walk(values, uses(graph), opset, builder, external, faults, unknown).run(graph)
     if faults:
-        raise UnsupportedOperatorError("\n  ".join(["operators without a rule:", *faults]))
-    return builder.network(_outputs(graph, values))
+        where = "" if format is None else f" under {format.name} semantics"
+        raise UnsupportedOperatorError("\n  ".join([f"operators without a rule{where}:", *faults]))
+    return builder.network(_outputs(graph, values, builder))
 
 
 def _opset(model: ModelProto) -> int:
@@ -98,7 +105,9 @@ def _input_shape(name: str, dimensions: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _outputs(graph: GraphProto, values: dict[str, Value | None]) -> list[Variable]:
+def _outputs(
+    graph: GraphProto, values: dict[str, Value | None], builder: Builder
+) -> list[Variable]:
     if not graph.output:
         raise ModelError("the graph has no output")
     found = []
@@ -114,5 +123,5 @@ def _outputs(graph: GraphProto, values: dict[str, Value | None]) -> list[Variabl
             raise UnsupportedOperatorError(f"output '{output.name}' holds minus infinities")
         if 0 in operand.shape:
             raise ModelError(f"output '{output.name}' of shape {operand.shape} is empty")
-        found.append(operand)
+        found.append(builder.output(output.name, operand))
     return found

@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader.builder import RESERVED, Builder, Value, Variable
 from specs.reader.calls import ON_INTEGERS, RULES, Call
+from specs.reader.floats import evaluated, stored
 from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, KINDS, Constant, ExternalData, kind_name, read_tensor
 
@@ -99,7 +100,7 @@ class Walk:
             raise UnsupportedOperatorError(f"it has no rule for a variable tensor of type {name}")
         self.builder.place = next((name for name in node.output if name), "")
         call = Call(node, operands, self.opset, self.builder, self.external, attributes)
-        made = rule(call)
+        made = rule(call) if self.builder.format is None else evaluated(call, rule)
         if unread := call.unread():
             raise UnsupportedOperatorError(
                 "attribute " + ", ".join(f"'{name}'" for name in unread) + " has no rule"
@@ -179,7 +180,7 @@ def read_initializers(
             raise ModelError(f"two initialisers are called '{tensor.name}'")
         try:
             builder.claim(tensor.dims)
-            values[tensor.name] = read_tensor(tensor, external)
+            values[tensor.name] = stored(builder, read_tensor(tensor, external))
         except UnsupportedOperatorError as error:
             faults.append(f"initialiser '{tensor.name}': {error}")
             values[tensor.name] = None

@@ -35,7 +35,7 @@ def model() -> tuple[Network, ModelFile]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a property and with ``net.onnx``, whose reading is replaced."""
 
-    def read_model(path: Path) -> tuple[Network, ModelFile]:
+    def read_model(path: Path, format: object = None) -> tuple[Network, ModelFile]:
         assert path == tmp_path / "net.onnx"
         return model()
 
@@ -135,7 +135,7 @@ REFUSED = [
     ("models = 3\n" + BOX + RANGE, "q.toml:1:1: 'models' must be a table"),
     (MODELS + 'b = "b.onnx"\n' + BOX + RANGE, "q.toml:1:1: [models] must hold one line"),
     (MODELS.replace('"net.onnx"', "3") + BOX + RANGE, "[models] must hold one line"),
-    ('semantics = "float32"\n' + MODELS + BOX + RANGE, "1:1: semantics 'float32' is not supp"),
+    ('semantics = "float8"\n' + MODELS + BOX + RANGE, "1:1: semantics 'float8': use one of real"),
     (MODELS + '[region]\nfile = "whole.vnnlib"\n' + RANGE, "q.toml:4:1: the region's file speaks"),
     (MODELS + BOX + '[statement]\nkind = "unsafe"\nformula = "(<= Z 1)"', "formula:1:5: unknown"),
     (MODELS + "[region\n", "q.toml:3:8: Expected ']'"),
@@ -165,7 +165,7 @@ def test_other_arguments_are_refused(folder: Path) -> None:
 def test_the_documented_examples_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = Linear("out", (1, 4), (Term(0, MatMul(Enclosure(np.eye(4)))),), zeros(4))
     network = Network((Input("in", (1, 4)), layer), (1,))
-    monkeypatch.setattr(question, "read_model", lambda _: (network, model()[1]))
+    monkeypatch.setattr(question, "read_model", lambda *_: (network, model()[1]))
     names = [f"{letter}_{i}" for letter in "XY" for i in range(4)]
     boxes = "".join(f"(declare-const {name} Real)" for name in names)
     boxes += "".join(f"(assert (<= 0 X_{i} 1))" for i in range(1, 4))

@@ -72,7 +72,7 @@ def mean(call: Call) -> Operand:
     operands = call.operands()
     same_kind(*operands)
     share = rounding.reciprocal(Enclosure(np.array(float(len(operands)))))
-    summed = reduce(call.builder.add, operands)
+    summed = call.builder.rounded(reduce(call.builder.add, operands))
     return call.builder.scale(summed, real(share, summed.kind))
 
 

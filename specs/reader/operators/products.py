@@ -9,8 +9,9 @@ import numpy as np
 from specs.errors import ModelError
 from specs.linear import Scatter
 from specs.reader import rounding
-from specs.reader.builder import Array, Builder, Operand, Variable, common_shape
+from specs.reader.builder import Array, Builder, Operand, Variable, common_shape, variable
 from specs.reader.calls import Call, operator
+from specs.reader.errors import factor_error
 from specs.reader.operators.elementwise import on_integers
 from specs.reader.operators.recognition import product_of, reciprocal_of
 from specs.reader.tensors import Constant, real
@@ -36,7 +37,7 @@ def times(builder: Builder, left: Operand, right: Operand) -> Operand:
         return builder.scale(left, right)
     if isinstance(left, Constant):
         return builder.scale(right, left)
-    if left.shape == right.shape:
+    if left.shape == right.shape and builder.format is None:
         found = product_of(builder, left, right)
         if found is not None:
             return found
@@ -46,7 +47,8 @@ def times(builder: Builder, left: Operand, right: Operand) -> Operand:
 def quotient(builder: Builder, left: Operand, right: Operand) -> Operand:
     """``left / right`` for real tensors, broadcast; not defined where ``right`` is 0."""
     if isinstance(right, Variable):
-        return times(builder, left, reciprocal_of(builder, right))
+        divisor = variable(builder.flushed(right))
+        return times(builder, left, reciprocal_of(builder, divisor))
     if isinstance(left, Constant):
         builder.claim(common_shape(left.shape, right.shape))
         return real(rounding.divide(left.enclosure, right.enclosure), left.kind)
@@ -67,6 +69,8 @@ def matrix_product(
         lambda array, _: np.broadcast_to(_turned(array)[..., None, :, :], shape),
     )
     products = times(builder, first, second)
+    if builder.format is not None:
+        products = builder.perturbed(variable(products), factor_error(builder.format))
     builder.claim(shape)
     targets = np.repeat(np.arange(math.prod(shape[:-1])), inner)
     return builder.apply(Scatter(targets, math.prod(shape[:-1])), products, shape[:-1])

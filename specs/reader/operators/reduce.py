@@ -135,7 +135,7 @@ def mean_over(
     if count == 1:
         return builder.reshape(x, shape)
     if tuple(range(min(axes), max(axes) + 1)) != tuple(sorted(axes)):
-        return builder.scale(summed(builder, x, axes, shape), factor)
+        return builder.scale(builder.rounded(summed(builder, x, axes, shape)), factor)
     outer = math.prod(x.shape[: min(axes)])
     inner = math.prod(x.shape[max(axes) + 1 :])
     radius = None if share.radius is None else np.full((count, 1), share.radius[0])

@@ -96,6 +96,7 @@ def hard_sigmoid_of(builder: Builder, x: Operand, slope: float, shift: float) ->
     require_real(x)
     line = builder.scale(x, Constant(np.array(slope), x.kind))
     line = builder.add(line, Constant(np.array(shift), x.kind))
+    line = builder.rounded(line, factors=3)  # of the product, and of both numbers
     ends = [Constant(np.array(end), x.kind) for end in (0.0, 1.0)]
     return clipped(builder, line, *ends)
 

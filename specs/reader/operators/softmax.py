@@ -19,8 +19,9 @@ from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Scatter, Sparse
 from specs.network import Linear
-from specs.reader.builder import Array, Builder, Operand, Variable, require_real
+from specs.reader.builder import Array, Builder, Operand, Variable, require_real, variable
 from specs.reader.calls import Call, operator, resolved_axis
+from specs.reader.errors import gap_error
 from specs.reader.operators.masks import is_masked, split
 from specs.reader.operators.products import times
 from specs.reader.operators.reduce import reduction, summed
@@ -163,6 +164,8 @@ def _normalised(builder: Builder, x: Operand, allowed: Array, level: Array, name
         builder.claim(x.shape)
         return Constant(np.full(x.shape, 0.0 if logarithmic else 1.0), x.kind)
     gaps = _gaps(builder, x, count)
+    if builder.format is not None:
+        gaps = builder.perturbed(variable(gaps), gap_error(builder.format))
     if count == 2:
         if logarithmic:
             made = builder.negate(apply(builder, gaps, "softplus"))

@@ -128,6 +128,7 @@ def average_pool(call: Call) -> Operand:
     summed = _summed(builder, x, windows, share)
     if uniform:
         return summed
+    summed = builder.rounded(summed)
     distinct, which = np.unique(sizes, return_inverse=True)
     shares = rounding.enclose([Fraction(1, count) for count in distinct.tolist()])
     which = which.reshape(sizes.shape)
