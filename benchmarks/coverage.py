@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import bounded
 from specs.errors import FarkasError, InputError
 from specs.network import Input, Network, Univariate
 from specs.onnx_reader import read_model
@@ -50,6 +51,8 @@ class Compared:
         single: the same from onnxruntime in float32, ``None`` where it refuses the model.
         boxes: whether inputs are drawn from a property's boxes.
         seconds: that reading the file took.
+        kernel, search: the greatest width of bounds over a small box; ``None`` where one is
+            infinite or an output lies outside.
     """
 
     name: str
@@ -58,6 +61,12 @@ class Compared:
     single: float | None
     boxes: bool
     seconds: float
+    kernel: float | None
+    search: float | None
+
+    @property
+    def bounded(self) -> bool:
+        return self.kernel is not None and self.search is not None
 
     @property
     def verdict(self) -> str:
@@ -84,7 +93,8 @@ COLUMNS: tuple[Column, ...] = (
     ("inputs", lambda c: "boxes" if c.boxes else "unit box"),
     ("read, s", lambda c: f"{c.seconds:.2f}"),
     ("verdict", lambda c: c.verdict),
-    # Here follow "bounded by kernel" and "bounded by search".
+    ("bounded by kernel", lambda c: _shown(c.kernel)),
+    ("bounded by search", lambda c: _shown(c.search)),
 )
 
 
@@ -165,7 +175,12 @@ def compared(name: str, path: Path, files: Sequence[Path], count: int) -> Compar
     ours = evaluate(network, x)
     single = _difference(ours, lambda: onnxruntime_outputs(file.content, x))
     double = _difference(ours, lambda: reference_outputs(in_float64(file.content), x))
-    return Compared(name, network, double, single, drawn is not None, seconds)
+    low, high = bounded.around(x)
+    share = np.random.default_rng(1).random((count, network.input_size))
+    values = evaluate(network, low + share * (high - low))[:, bounded.chosen(network)]
+    kernel = bounded.widest(bounded.by_kernel(network, low, high), values, 1e-9)
+    search = bounded.widest(bounded.by_search(network, low, high), values, 1e-6)
+    return Compared(name, network, double, single, drawn is not None, seconds, kernel, search)
 
 
 def table(rows: Iterable[Compared], columns: Sequence[Column] = COLUMNS) -> str:
@@ -181,10 +196,12 @@ def summary(rows: Sequence[Compared], refused: dict[str, str]) -> str:
         node.function for row in rows for node in row.network.nodes if isinstance(node, Univariate)
     )
     differ = [row.name for row in rows if not row.agrees]
+    loose = [row.name for row in rows if not row.bounded]
     lines = [
         f"{len(rows)} networks read, {len(rows) - len(differ)} of them compute the same",
         "functions: " + ", ".join(f"{name} {count}" for name, count in functions.most_common()),
         f"differ: {', '.join(differ) or 'none'}",
+        f"not bounded: {', '.join(loose) or 'none'}",
         f"refused: {', '.join(refused) or 'none'}",
     ]
     return "\n".join([*lines, *(f"  {name}: {reason}" for name, reason in refused.items())])
@@ -244,7 +261,7 @@ def main() -> int:
     print(table(rows))
     print()
     print(summary(rows, refused))
-    return int(bool(refused) or not all(row.agrees for row in rows))
+    return int(bool(refused) or not all(row.agrees and row.bounded for row in rows))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Clipper:
 
         Bounds hold for the violations in a domain: those of different disjuncts are
         clipped apart, and the domain keeps the hull of what is left of them.  A disjunct of
-        which no box is left has none.
+        which no box is left has none.  Without hints only boxes are clipped.
         """
         width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
         for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
@@ -74,9 +74,10 @@ class Clipper:
             if not some.any():
                 continue
             places = hull.places[some]
+            hinted = hints[int(group.places[0])] is not None
             found = {
                 tensor: hull.around(alive, *self._layer(group, cuts, tensor, layer))
-                for tensor, layer in self._first_layers().items()
+                for tensor, layer in (self._first_layers().items() if hinted else ())
             }
             batch.cut(places, *(ends[some] for ends in hull.around(alive, *box)))
             for tensor, ends in found.items():

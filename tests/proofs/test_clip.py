@@ -40,7 +40,8 @@ def proof_of(stated, *operations: str):
     made = builder(stated)
     made.begin_tree()
     for operation in operations:
-        getattr(made, operation)()
+        hints = (made.substitution(),) if operation == "clip" else ()
+        getattr(made, operation.removesuffix(" box"))(*hints)
     made.close()
     return made.finish()
 
@@ -88,7 +89,12 @@ def violations_on_the_edge_survive(arithmetic: str) -> None:
         value = outputs_at(network, point)[-1][0]
         for unsafe in (at_least(0, value), at_most(value)):
             stated = query(network, [box_case([-1], [1], unsafe)])
-            for operations in (("clip",), ("clip", "clip"), ("sweep", "clip", "sweep")):
+            for operations in (
+                ("clip",),
+                ("clip box", "clip"),
+                ("clip box",),
+                ("sweep", "clip", "sweep"),
+            ):
                 with watched(stated, [point]) as watch:
                     refused(stated, proof_of(stated, *operations), arithmetic)
                 assert watch.checked
@@ -168,7 +174,7 @@ def clips_apply_below_only(arithmetic: str) -> None:
     made.begin_tree()
     made.split_input(0)
     for _ in range(2):
-        made.clip()
+        made.clip(made.substitution())
         made.close()
     refused(stated, made.finish(), arithmetic)
 
