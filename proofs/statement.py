@@ -20,12 +20,13 @@ def statement(query: Query) -> list[str]:
         f"{network.neurons} neurons, {linear} linear nodes",
         f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
         f"(sha256 {query.property_digest}){vacuous}",
-        *_semantics(query),
+        *semantics_in_words(query),
         f"question: {query.digest}",
     ]
 
 
-def _semantics(query: Query) -> list[str]:
+def semantics_in_words(query: Query) -> list[str]:
+    """What the network is evaluated in, and what is left out."""
     found = query.rounding
     if found is None:
         return ["semantics: real, stored weights, no perturbation"]
