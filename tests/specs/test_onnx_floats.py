@@ -291,3 +291,10 @@ def test_a_query_and_its_network_agree_on_the_semantics():
         query(read(content, "float16"))
     with pytest.raises(QuestionError, match="several perturbations"):
         query(read(content), FLOAT32, FLOAT32)
+
+
+def test_a_factor_that_makes_weights_tiny_is_refused():
+    weight = np.full((3, 2), 2.0**-100, dtype=np.float32)
+    single("Gemm", [(1, 3), weight], {"alpha": 0.5})
+    with pytest.raises(UnsupportedOperatorError, match="weights that it makes tiny"):
+        single("Gemm", [(1, 3), weight], {"alpha": 2.0**-26})
