@@ -54,7 +54,8 @@ class Clipper:
         """Improve boxes and first layers of a batch in place.
 
         Bounds hold for the violations in a domain: those of different disjuncts are
-        clipped apart, and the domain keeps the hull of what is left of them.
+        clipped apart, and the domain keeps the hull of what is left of them.  A disjunct of
+        which no box is left has none.
         """
         width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
         for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
@@ -65,15 +66,22 @@ class Clipper:
             hull = _Hull.of(group, domains)
             if not hull.places.size:
                 continue
-            box = hull.around(*self._box(group, cuts))
+            box = self._box(group, cuts)
+            alive = hull.alive(*box)
+            some = np.logical_or.reduceat(alive, hull.domains)
+            batch.empty = batch.empty.copy()
+            batch.empty[hull.places[~some]] = True
+            if not some.any():
+                continue
+            places = hull.places[some]
             found = {
-                tensor: hull.around(*self._layer(group, cuts, tensor, layer))
+                tensor: hull.around(alive, *self._layer(group, cuts, tensor, layer))
                 for tensor, layer in self._first_layers().items()
             }
-            batch.cut(hull.places, *box)
+            batch.cut(places, *(ends[some] for ends in hull.around(alive, *box)))
             for tensor, ends in found.items():
                 lower, upper = (part.copy() for part in batch.bounds[tensor])
-                lower[hull.places], upper[hull.places] = ends
+                lower[places], upper[places] = (part[some] for part in ends)
                 batch.improve(tensor, lower, upper)
 
     def _room(self, width: int) -> int:
@@ -217,13 +225,30 @@ class _Hull:
             np.flatnonzero(np.diff(first, prepend=-1)),
         )
 
-    def around(self, lower: Numbers, upper: Numbers) -> tuple[Numbers, Numbers]:
-        """Bounds by row to bounds by domain: all cuts of a disjunct, any of the disjuncts."""
-        low = np.maximum.reduceat(lower[self.rows], self.disjuncts, axis=0)
-        high = np.minimum.reduceat(upper[self.rows], self.disjuncts, axis=0)
+    def alive(self, lower: FloatArray, upper: FloatArray) -> npt.NDArray[np.bool_]:
+        """The disjuncts whose cuts, given by row, leave some of the box."""
+        low, high = self._together(lower, upper)
+        return np.asarray((low <= high).all(axis=1), dtype=bool)
+
+    def around(
+        self, alive: npt.NDArray[np.bool_], lower: Numbers, upper: Numbers
+    ) -> tuple[Numbers, Numbers]:
+        """Bounds by row to bounds by domain: all cuts of a disjunct, any disjunct alive.
+
+        Where none is alive they say nothing.
+        """
+        low, high = self._together(lower, upper)
+        low[~alive], high[~alive] = np.inf, -np.inf
         return (
             np.minimum.reduceat(low, self.domains, axis=0),
             np.maximum.reduceat(high, self.domains, axis=0),
+        )
+
+    def _together(self, lower: Numbers, upper: Numbers) -> tuple[Numbers, Numbers]:
+        """Bounds under all cuts of each disjunct."""
+        return (
+            np.maximum.reduceat(lower[self.rows], self.disjuncts, axis=0),
+            np.minimum.reduceat(upper[self.rows], self.disjuncts, axis=0),
         )
 
 

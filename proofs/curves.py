@@ -168,7 +168,7 @@ class Curve:
         return np.where(np.isnan(guess), a, guess)
 
     def _solve(self, wanted: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
-        return root(lambda x: self.derivative(x) - wanted, a, b)
+        return root(lambda x, k: self.derivative(x) - wanted[k], a, b)
 
 
 def _lifted(arithmetic: Arithmetic, value: float) -> Any:

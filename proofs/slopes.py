@@ -13,10 +13,10 @@ from specs.enclosure import FloatArray
 Map = Callable[[FloatArray], FloatArray]
 Slopes = tuple[FloatArray, FloatArray]
 Signs = npt.NDArray[np.int64]
+Index = npt.NDArray[np.int64]
 
 NEITHER = 2
 STEPS = 60
-PATIENCE = 5
 SAMPLES = 16
 """Intervals between the samples from which slopes are taken where there is no rule."""
 
@@ -125,7 +125,7 @@ def _touched(
     place = start.copy()
     if solve.any():
         own = anchor[solve]
-        place[solve] = root(lambda x: excess(x, own), start[solve], end[solve])
+        place[solve] = root(lambda x, k: excess(x, own[k]), start[solve], end[solve])
     return np.where(touching, shape.derivative(place), chord)
 
 
@@ -151,32 +151,45 @@ def _support(y: FloatArray) -> FloatArray:
     return 0.5 * steepest + 0.5 * flattest
 
 
-def root(function: Map, start: FloatArray, end: FloatArray) -> FloatArray:
+def root(
+    function: Callable[[FloatArray, Index], FloatArray], start: FloatArray, end: FloatArray
+) -> FloatArray:
     """Where a function changes its sign between ``start`` and ``end``, elementwise.
 
-    Regula falsi in the Illinois variant, with every third step a bisection.
+    Inverse quadratic interpolation where it may be relied on, else bisection (Chandrupatla
+    1997); in long intervals of the inverse hyperbolic sine of the argument.
+
+    Args:
+        function: of arguments, and of the places in the array that they belong to.
+        start, end: ``(N,)``.
     """
-    a, b = start, end
-    at_a, at_b = function(a), function(b)
-    best, at_best = b, np.abs(at_b)
-    idle = 0
-    for step in range(STEPS):
-        falsi, middle = b - at_b * ((b - a) / (at_b - at_a)), _middle(a, b)
-        inside = (falsi >= np.minimum(a, b)) & (falsi <= np.maximum(a, b))
-        x = np.where(inside & (step % 3 < 2), falsi, middle)
-        at_x = function(x)
-        better = np.abs(at_x) < at_best
-        idle = 0 if better.any() else idle + 1
-        if idle > PATIENCE:
+    long = np.abs(end - start) > 8.0
+    x = np.stack([np.where(long, np.arcsinh(part), part) for part in (start, end, start)])
+    f = np.stack([function(part, np.arange(start.size)) for part in (start, end, start)])
+    place, found, step = np.arange(start.size), end.copy(), np.full(start.size, 0.5)
+    for _ in range(STEPS):
+        new = x[0] + step * (x[1] - x[0])
+        at_new = function(np.where(long, np.sinh(new), new), place)
+        same = (at_new > 0) == (f[0] > 0)
+        x[2], f[2] = np.where(same, x[0], x[1]), np.where(same, f[0], f[1])
+        x[1], f[1] = np.where(same, x[1], x[0]), np.where(same, f[1], f[0])
+        x[0], f[0] = new, at_new
+        nearer = np.abs(f[0]) <= np.abs(f[1])
+        best = np.where(nearer, x[0], x[1])
+        found[place] = np.where(long, np.sinh(best), best)
+        share = 2.0**-52 * np.abs(best) / np.abs(x[1] - x[0])
+        going = (share < 0.5) & (np.minimum(np.abs(f[0]), np.abs(f[1])) > 0)
+        if not going.any():
             break
-        best, at_best = np.where(better, x, best), np.where(better, np.abs(at_x), at_best)
-        crossed = (at_x > 0) != (at_b > 0)
-        a, at_a = np.where(crossed, b, a), np.where(crossed, at_b, 0.5 * at_a)
-        b, at_b = x, at_x
-    return best
+        x, f, place, long, share = x[:, going], f[:, going], place[going], long[going], share[going]
+        step = np.clip(_interpolated(x, f), share, 1.0 - share)
+    return found
 
 
-def _middle(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Halfway; in a long interval halfway on a logarithmic scale."""
-    long = np.abs(b - a) > 8.0
-    return np.where(long, np.sinh(0.5 * np.arcsinh(a) + 0.5 * np.arcsinh(b)), 0.5 * a + 0.5 * b)
+def _interpolated(x: FloatArray, f: FloatArray) -> FloatArray:
+    """The next step as a share of the interval; half where the quadratic is not monotone."""
+    xi, phi = (x[0] - x[1]) / (x[2] - x[1]), (f[0] - f[1]) / (f[2] - f[1])
+    inverse = f[0] / (f[1] - f[0]) * f[2] / (f[1] - f[2])
+    inverse += (x[2] - x[0]) / (x[1] - x[0]) * f[0] / (f[2] - f[0]) * f[1] / (f[2] - f[1])
+    good = (phi * phi < xi) & ((1.0 - phi) ** 2 < 1.0 - xi)
+    return np.where(good, inverse, 0.5)

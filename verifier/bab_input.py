@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,11 +29,15 @@ from verifier.bounds import (
 from verifier.bounds_spec import Table, whole_goal
 from verifier.bounds_sweep import fresh, sweep, until
 from verifier.branching import input_scores
+from verifier.clip import clip_around
 from verifier.combine import by_column, combine
 from verifier.memory import ran_out
 
 SMALL_BATCH, PATIENCE = 128, 10.0
 """Rounds of so few domains may take so many times longer: much of it is the same for more."""
+
+WORTHWHILE = 0.95
+"""Share of a box's widths that may be left where it is clipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class Evaluation:
         value: ``(B,)``, positive where closed; see ``bounds_spec``.
         scores: ``(B, I)`` of splitting each input; zero where that is impossible.
         worst: ``(B, I)`` where the deciding row's linear bound is least.
+        clipped: ``(B,)`` whether the box was clipped by the rows.
         weights: ``(B, m)`` of the constraints as the kernel takes them, where a combination
             decides, zero where a single one does; ``None`` without conjunctions.
     """
@@ -53,6 +58,7 @@ class Evaluation:
     value: Tensor
     scores: Tensor
     worst: Tensor
+    clipped: Tensor
     weights: Tensor | None = None
 
 
@@ -73,7 +79,16 @@ def evaluate_boxes(
     per_slot = goal.by_slot(bound)
     value = goal.by_domain(per_slot)
     value = torch.where(swept.contradictory(margin), float("inf"), value)
-    width = domains.high - domains.low
+    low, high, empty = clip_around(matrix, constant, goal, domains.low, domains.high)
+    gone = empty & ~(value > margin)
+    width = high - low
+    shrunk = width.sum(-1) < WORTHWHILE * (domains.high - domains.low).sum(-1)
+    clipped = gone | (shrunk & ~empty & ~(value > margin))
+    low, high = (
+        torch.where((clipped & ~empty)[:, None], a, b)
+        for a, b in ((low, domains.low), (high, domains.high))
+    )
+    value, width = torch.where(gone, float("inf"), value), high - low
     scores = input_scores(matrix, goal, bound, per_slot, width, margin)
     splittable = width > 1e-9 * domains.low.abs().clamp(min=1.0)
     critical = goal.critical(bound, per_slot)
@@ -87,9 +102,9 @@ def evaluate_boxes(
         value = torch.where(better, mixed.value, value)
         lowest = worst_points(mixed.matrix, domains.low, domains.high)
         worst = torch.where(better[:, None], lowest, worst)
-    return Evaluation(
-        swept.domains, value, torch.where(splittable, scores + 1e-12 * width, 0.0), worst, weights
-    )
+    scores = torch.where(splittable, scores + 1e-12 * width, 0.0)
+    found = replace(swept.domains, low=low, high=high)
+    return Evaluation(found, value, scores, worst, clipped, weights)
 
 
 class InputSearch:
@@ -144,13 +159,19 @@ class InputSearch:
         case = self._numbers.index(self._tree.case_of(node))
         low, high = self._boxes([case])
         state = sweep(self._net, fresh(self._net, low, high), tick).domains
+        where = torch.tensor([case], device=self._net.device)
+        margin = float("inf")  # as if nothing were closed, so that all clips are taken
         for above, side in self._tree.path(node):
+            if above in self._tree.tightened:
+                state = evaluate_boxes(self._net, self._table, state, where, margin, tick).domains
             entry = self._tree.arg[above]
             dims = torch.tensor([entry], device=self._net.device)
             state = halves(state, dims).take(slice(side, side + 1))
             state = sweep(self._net, state, tick).domains
-        where = torch.tensor([case], device=self._net.device)
-        evaluation = evaluate_boxes(self._net, self._table, state, where, float("inf"), tick)
+        self._tree.tightened.pop(node, None)
+        evaluation = evaluate_boxes(self._net, self._table, state, where, margin, tick)
+        if bool(evaluation.clipped[0]):
+            self._tree.clip(node, None)
         self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
 
     def _boxes(self, cases: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -224,6 +245,8 @@ class InputSearch:
 
     def _settle(self, evaluation: Evaluation, case: Tensor, node: Tensor) -> bool:
         """Close what is closed and keep the rest; false on a confirmed violation."""
+        for number in node[evaluation.clipped.cpu()].tolist():
+            self._tree.clip(number, None)
         open_ = ~(evaluation.value > self._settings.margin)
         self._close(evaluation, ~open_, node)
         if bool(open_.any()) and self._settings.leaf_steps:
@@ -314,4 +337,5 @@ def _choose(tries: Sequence[Evaluation], chosen: Tensor) -> Evaluation:
 
     domains = Domains(*(pick_domains(name) for name in ("low", "high", "lower", "upper")))
     weights = pick("weights") if tries[0].weights is not None else None
-    return Evaluation(domains, pick("value"), pick("scores"), pick("worst"), weights)
+    parts = (pick(name) for name in ("value", "scores", "worst", "clipped"))
+    return Evaluation(domains, *parts, weights)

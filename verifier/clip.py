@@ -16,6 +16,10 @@ from torch import Tensor
 
 from proofs.frame import FIRST_LAYER
 from verifier.bounds import Domains, Lines, TorchNetwork, both_sides, neuron_rows, substitute
+from verifier.bounds_spec import Goal
+
+CROSSING = 1e-7
+"""Part of a box's width by which its clipped ends have to cross for nothing to be left."""
 
 PAIRS = 1 << 18
 """Numbers in an array of rows under their cuts: a few megabytes, near the caches."""
@@ -112,6 +116,35 @@ def clip_boxes(cut: Tensor, constant: Tensor, low: Tensor, high: Tensor) -> tupl
         torch.where(cut < 0, torch.maximum(low, end), low),
         torch.where(cut > 0, torch.minimum(high, end), high),
     )
+
+
+def clip_around(
+    cut: Tensor, constant: Tensor, goal: Goal, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The hulls of what the rows of a goal leave of boxes ``(B, I)``, disjunct by disjunct.
+
+    Returns:
+        Ends ``(B, I)``, and whether nothing is left ``(B,)``; there the ends say nothing.
+    """
+    own = goal.owner
+    row_low, row_high = clip_boxes(cut, constant, low[own], high[own])
+    count, width = len(goal.slot_owner), low.shape[1]
+    slot, owner = goal.slot[:, None].expand(-1, width), goal.slot_owner[:, None].expand(-1, width)
+    slot_low, slot_high = low[goal.slot_owner], high[goal.slot_owner]
+    slot_low = slot_low.scatter_reduce(0, slot, row_low, "amax")
+    slot_high = slot_high.scatter_reduce(0, slot, row_high, "amin")
+    tiny = CROSSING * (high - low)[goal.slot_owner]
+    dead = (slot_low > slot_high + tiny).any(-1)
+    alive = (~dead)[:, None].expand(count, width)
+    least = torch.full_like(low, float("inf"))
+    least = least.scatter_reduce(0, owner, slot_low.where(alive, float("inf")), "amin")
+    most = torch.full_like(high, -float("inf"))
+    most = most.scatter_reduce(0, owner, slot_high.where(alive, -float("inf")), "amax")
+    empty = torch.zeros(len(low), dtype=torch.long, device=low.device)
+    empty = empty.scatter_add(0, goal.slot_owner, (~dead).long()) == 0
+    middle = (least + most) * 0.5
+    crossed = least > most  # by less than counts
+    return torch.where(crossed, middle, least), torch.where(crossed, middle, most), empty
 
 
 def _least(

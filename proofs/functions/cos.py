@@ -23,6 +23,11 @@ def _derivative(x: FloatArray) -> FloatArray:
     return -np.sin(x)
 
 
+def _touching(slope: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    half = np.rint((0.5 * a + 0.5 * b) / math.pi)
+    return half * math.pi + np.arcsin(np.where(half % 2 == 0, -slope, slope))
+
+
 def rule() -> Curve:
     """Bends at odd multiples of ``pi / 2``, known up to ``2 ** -46``; concave around 0."""
     bends = [(k + 0.5) * math.pi for k in range(-HALVES, HALVES)]
@@ -34,5 +39,6 @@ def rule() -> Curve:
         range=(-1.0, 1.0),
         value=np.cos,
         derivative=_derivative,
+        touching=_touching,
         slack=2.0**-91,
     )

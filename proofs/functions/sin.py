@@ -9,6 +9,7 @@ import numpy as np
 
 from proofs.analytic import Analytic
 from proofs.curves import Curve
+from specs.enclosure import FloatArray
 
 HALVES = 32
 """Bends on either side of 0; beyond the last only the range is known."""
@@ -16,6 +17,11 @@ HALVES = 32
 
 def _formula(x: Any) -> Any:
     return x.sin()
+
+
+def _touching(slope: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    half = np.floor((0.5 * a + 0.5 * b) / math.pi)
+    return half * math.pi + np.arccos(np.where(half % 2 == 0, slope, -slope))
 
 
 def rule() -> Curve:
@@ -29,5 +35,6 @@ def rule() -> Curve:
         range=(-1.0, 1.0),
         value=np.sin,
         derivative=np.cos,
+        touching=_touching,
         slack=2.0**-91,
     )

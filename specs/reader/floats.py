@@ -280,8 +280,10 @@ def _softmax(call: Call, rule: Rule) -> Operand:
     added to them: see ``gap_error``.
     """
     call = _settled(call)
-    format, x = _format(call), call.operand(0)
+    format, x, before = _format(call), call.operand(0), len(call.builder.nodes)
     result = _one(rule(call))
+    if sum(isinstance(node, Perturbed) for node in call.builder.nodes[before:]) != 1:
+        raise UnsupportedOperatorError(f"in this form has no rule under {format.name} semantics")
     if isinstance(result, Constant) or isinstance(x, Constant):
         raise UnsupportedOperatorError("of one entry, or of constants, has no rule")
     rank = len(x.shape)

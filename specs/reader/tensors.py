@@ -213,7 +213,8 @@ def _decoded(array: Array, kind: int) -> Array:
     if kind == TensorProto.BFLOAT16:
         array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if kind in FLOATS:
-        if not np.all(np.isfinite(array) | np.isneginf(array)):
+        finite = np.isfinite(array)
+        if not np.all(finite) and not np.all(np.isneginf(array[~finite])):
             raise ModelError("it holds values that are not finite")
         decoded = array.astype(np.float64)
     elif kind == TensorProto.BOOL:

@@ -73,7 +73,7 @@ def conformance(
 
     @pytest.mark.parametrize("arithmetic", arithmetics)
     def test_any_guess_is_sound(arithmetic: str) -> None:
-        check_lines(lazy_guess(rule), arithmetics[arithmetic], cases[arithmetic])
+        check_lines(lazy_guess(rule), arithmetics[arithmetic], cases[arithmetic].part(40))
 
     def test_shape() -> None:
         check_shape(rule)

@@ -194,7 +194,7 @@ def nothing(original):
 
 
 def hull_of_the_first(original):
-    def around(self, lower, upper):
+    def around(self, alive, lower, upper):
         low = np.maximum.reduceat(lower[self.rows], self.disjuncts, axis=0)
         high = np.minimum.reduceat(upper[self.rows], self.disjuncts, axis=0)
         return low[self.domains], high[self.domains]

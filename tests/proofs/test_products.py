@@ -212,7 +212,7 @@ def asked(threshold: Fraction):
 
 
 @pytest.mark.parametrize("arithmetic", BOTH)
-def test_splits_of_factors_close_what_the_root_leaves_open(arithmetic) -> None:
+def test_smaller_boxes_close_what_the_root_leaves_open(arithmetic) -> None:
     """``x y + x + y`` over [-3/2, 1/2] squared: -11/4 by default, -7/4 after splits."""
     net = Net(2)
     left, right = net.dense(0, [[1.0, 0.0]]), net.dense(0, [[0.0, 1.0]])
@@ -221,10 +221,11 @@ def test_splits_of_factors_close_what_the_root_leaves_open(arithmetic) -> None:
     assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
     made = builder(stated)
     made.begin_tree()
-    made.split_neuron(left, 0, -0.5)
+    made.split_input(0)
     for _ in range(2):
-        made.split_neuron(right, 0, -0.5)
+        made.split_input(1)
         for _ in range(2):
+            made.sweep()
             made.close()
     assert check_proof(stated, made.finish(), arithmetic=arithmetic).verdict == "valid unsat"
 

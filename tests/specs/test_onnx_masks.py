@@ -204,3 +204,62 @@ def test_remainders_of_real_numbers_have_no_rule() -> None:
         )
         with pytest.raises(ModelError, match=r"not a constant|no rule"):
             read_model_bytes(content, None, "m")
+
+
+# --- huge negative numbers ---------------------------------------------------------------
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize("depth", [LOWEST, -1e9, -1e5])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_sunk_entries_overflow_nowhere(depth: float, axis: int) -> None:
+    mask = np.where(np.isneginf(CAUSAL), depth, CAUSAL).astype(np.float32)
+    mask = mask if axis == -1 else mask.T.copy()
+    content = model(node("Add", "x c", "m"), node("Softmax", "m", "y", axis=axis), c=mask)
+    with np.errstate(over="raise"):
+        network = agrees(content)
+    assert functions_of(network) == ["exp", "reciprocal", "product"]
+    # Per matrix: 2 + 4 + 6 exponentials, 1 + 2 + 3 reciprocals and 2 + 1 products.
+    assert network.neurons == 2 * (12 + 6 + 3)
+
+
+@pytest.mark.parametrize("depth", [-4, -30, -5000])
+def test_probabilities_of_sunk_entries_are_not_dropped(depth: float) -> None:
+    """Whatever formula is taken, their probability is what it is."""
+    mask = f32([0, depth, depth])
+    content = model(node("Add", "x c", "m"), SOFTMAX, c=mask)
+    network = read_model_bytes(content, None, "m")
+    x = np.zeros((1, 18))
+    x[0, 1], x[0, 2] = -depth, 1 - depth  # the inputs undo the mask
+    expected = np.exp([0.0, 0.0, 1.0]) / (2 + np.e)
+    np.testing.assert_allclose(evaluate(network, x)[0, :3], expected, rtol=1e-12)
+    assert ("product" in functions_of(network)) == (depth == -5000)
+
+
+def test_both_kinds_of_masks_together() -> None:
+    mask = f32([0, LOWEST, -INF], [LOWEST, 0, 0], [-INF, -INF, 0])
+    network = agrees(model(node("Add", "x c", "m"), SOFTMAX, c=mask))
+    assert functions_of(network) == ["exp", "reciprocal", "product"]
+
+
+def test_a_row_that_is_sunk_as_a_whole_is_not_sunk() -> None:
+    mask = f32([LOWEST] * 3, [0, 0, 0], [0, LOWEST, LOWEST])
+    content = model(node("Add", "x c", "m"), SOFTMAX, c=mask)
+    network = read_model_bytes(content, None, "m")
+    # In float32 and float64 the mask swallows the inputs; real numbers keep them apart.
+    assert network.neurons == 2 * (6 + 6 + 2 + 3 + 3 + 1 + 2)
+
+
+def test_attention_takes_huge_numbers_as_a_mask() -> None:
+    inputs: list[Any] = [(1, 2, 3, 4)] * 3
+    mask = np.where(TRIANGLE, 0, LOWEST).astype(np.float32)
+    content = model_bytes("Attention", [*inputs, mask], {}, 23)
+    x = np.random.default_rng(1).normal(size=(4, 72)).astype(np.float32)
+    network = assert_agrees(content, x)
+    assert functions_of(network) == ["product", "exp", "reciprocal", "product", "product"]
+
+
+def test_two_entries_need_no_other_formula() -> None:
+    content = model(node("Add", "x c", "m"), SOFTMAX, shape=(9, 2), c=f32([0, LOWEST]))
+    assert functions_of(agrees(content)) == ["sigmoid"]

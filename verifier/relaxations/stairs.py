@@ -140,7 +140,8 @@ class Stairs:
         inside = (first > low) & (low < high)
         along = torch.where(first < last, self.rise, average)
         steepest = torch.maximum(2 * average, along) * inside
-        return _Free(below, above, self._slopes(low, high, first, last, along, inside), steepest)
+        slopes = self._slopes(low, high, first, last, along, inside)
+        return _Free(below, above, slopes, torch.maximum(steepest, torch.maximum(*slopes)))
 
     def _slopes(
         self,

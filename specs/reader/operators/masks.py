@@ -18,7 +18,7 @@ def is_masked(value: Value) -> bool:
         return True
     if not isinstance(value, Constant) or value.kind not in FLOATS:
         return False
-    return bool(np.any(np.isneginf(value.value)))
+    return bool(np.min(value.value, initial=0.0) == -np.inf)
 
 
 def split(value: Value) -> tuple[Operand, Array]:

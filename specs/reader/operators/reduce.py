@@ -18,6 +18,7 @@ from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, resolved_axes
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
 from specs.reader.operators.products import times
+from specs.reader.operators.quadratic import definite_form
 from specs.reader.operators.rewrites import PART_COST, bent, larger, smaller, tree
 from specs.reader.operators.univariate import apply
 from specs.reader.tensors import INTEGERS, Constant
@@ -117,6 +118,8 @@ def summed(builder: Builder, x: Operand, axes: tuple[int, ...], shape: tuple[int
     """The sum over axes."""
     if not axes:
         return builder.reshape(x, shape)
+    if math.prod(shape) == 1 and (form := definite_form(builder, x)) is not None:
+        return builder.reshape(form, shape)
     return builder.apply(_summing(builder, x.shape, axes), x, shape)
 
 

@@ -3,6 +3,10 @@
 A probability is written ``1 / (1 + sum over j != i of exp(x_j - x_i))``: the term j = i is
 exactly 1, so neither the sum nor its reciprocal leaves what they are defined for, and no
 exponential of an input alone, which might overflow, is taken.
+
+Masks of attention are minus infinity, or a huge negative number.  Entries without the former
+take no part.  For an entry sunk by the latter the sum would overflow; its probability is
+``exp(x_i - x_r)`` times that of an entry r of its row that is not sunk: the same number.
 """
 
 from __future__ import annotations
@@ -14,13 +18,18 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Scatter, Sparse
-from specs.reader.builder import Array, Builder, Operand, require_real, variable
+from specs.network import Linear
+from specs.reader.builder import Array, Builder, Operand, Variable, require_real, variable
 from specs.reader.calls import Call, operator, resolved_axis
 from specs.reader.errors import gap_error
 from specs.reader.operators.masks import is_masked, split
+from specs.reader.operators.products import times
 from specs.reader.operators.reduce import reduction, summed
 from specs.reader.operators.univariate import apply
 from specs.reader.tensors import Constant
+
+DEEP = 2.0**12
+"""By how much less than another's an entry's constant part makes it sunk."""
 
 
 @operator("Softmax", "LogSoftmax")
@@ -29,7 +38,7 @@ def softmax(call: Call) -> Operand:
     require_real(x)
     if is_masked(call.maskable(0)) and call.node.op_type == "LogSoftmax":
         raise UnsupportedOperatorError("the logarithm of a masked entry's probability")
-    rank = len(x.shape)
+    rank, level = len(x.shape), _constant_parts(builder, x)
     since_13 = call.opset >= 13
     axis = call.int("axis", -1 if since_13 else 1)
     if axis == rank and not since_13:
@@ -41,11 +50,11 @@ def softmax(call: Call) -> Operand:
         order = (*(a for a in range(rank) if a != at), at)
         back = tuple(np.argsort(order))
         turned = builder.view(x, lambda array, _: array.transpose(order))
-        made = _normalised(builder, turned, allowed.transpose(order), call.node.op_type)
+        parts = allowed.transpose(order), level.transpose(order)
+        made = _normalised(builder, turned, *parts, call.node.op_type)
         return builder.view(made, lambda array, _: array.transpose(back))
-    made = _normalised(
-        builder, builder.reshape(x, groups), allowed.reshape(groups), call.node.op_type
-    )
+    parts = allowed.reshape(groups), level.reshape(groups)
+    made = _normalised(builder, builder.reshape(x, groups), *parts, call.node.op_type)
     return builder.reshape(made, x.shape)
 
 
@@ -92,41 +101,67 @@ def probabilities(builder: Builder, x: Operand, allowed: Array) -> Operand:
     Raises:
         ModelError: a row in which no entry takes part.
     """
-    return _normalised(builder, x, allowed, "Softmax")
+    return _normalised(builder, x, allowed, _constant_parts(builder, x), "Softmax")
 
 
-def _masked(builder: Builder, x: Operand, allowed: Array) -> Operand:
-    """The softmax over rows of which not all entries take part."""
-    if not np.all(np.any(allowed, axis=-1)):
-        raise ModelError("a softmax over no entries")
+def _constant_parts(builder: Builder, x: Operand) -> Array:
+    """What is added to the entries; only hints at which formula is the better one."""
+    offset = None
+    if isinstance(x, Variable) and builder.format is None:
+        number = x.affine.tensor
+        node = None if number is None else builder.nodes[number]
+        offset = node.offset if isinstance(node, Linear) else x.affine.offset
+    builder.claim(x.shape)
+    return np.zeros(x.shape) if offset is None else offset.value.reshape(x.shape)
+
+
+def _uneven(builder: Builder, x: Operand, allowed: Array, sunk: Array) -> Operand:
+    """The softmax over rows of which not all entries take part, or some are sunk."""
+    if builder.format is not None:
+        raise UnsupportedOperatorError(f"of masked entries has no rule in {builder.format.name}")
     size, count = math.prod(x.shape), x.shape[-1]
     builder.claim((2, size, count))
+    floating = (allowed & ~sunk).reshape(-1)
     own, other = _pairs(size, count)
-    flat = allowed.reshape(-1)
-    kept = flat[own] & flat[other]
-    own, other = own[kept], other[kept]
-    places = np.flatnonzero(flat)
-    order = np.cumsum(flat) - 1
+    counted = floating[own] & allowed.reshape(-1)[other]
+    own, other = own[counted], other[counted]
+    places, low = np.flatnonzero(floating), np.flatnonzero((allowed & sunk).reshape(-1))
+    order = np.cumsum(floating) - 1
+    total: Operand = Constant(np.zeros(places.size), x.kind)
     if own.size:
         exponentials = apply(builder, _differences(builder, x, own, other), "exp")
         gather = Scatter(order[own], places.size)
         total = builder.apply(gather, exponentials, (places.size,))
-    else:
-        total = Constant(np.zeros(places.size), x.kind)
     one = Constant(np.ones(()), x.kind)
     found = apply(builder, builder.add(total, one), "reciprocal")
+    if low.size:
+        first = places[np.searchsorted(places, low - low % count)]  # of the row
+        keys = own * size + other
+        sorted_keys = np.argsort(keys)
+        pair = sorted_keys[np.searchsorted(keys, first * size + low, sorter=sorted_keys)]
+        grown = times(
+            builder,
+            builder.view(exponentials, lambda array, _: array[pair]),
+            builder.view(found, lambda array, _: array[order[first]]),
+        )
+        found = builder.concat([found, grown], 0)
+    position = np.full(size, -1)
+    position[places] = np.arange(places.size)
+    position[low] = places.size + np.arange(low.size)
     return builder.view(
-        found, lambda array, fill: np.where(flat, array[order], fill).reshape(x.shape)
+        found, lambda array, fill: np.where(position >= 0, array[position], fill).reshape(x.shape)
     )
 
 
-def _normalised(builder: Builder, x: Operand, allowed: Array, name: str) -> Operand:
+def _normalised(builder: Builder, x: Operand, allowed: Array, level: Array, name: str) -> Operand:
     """Softmax or its logarithm over the last axis."""
     logarithmic, count = name == "LogSoftmax", x.shape[-1]
-    if count == 0:
+    if count == 0 or not np.all(np.any(allowed, axis=-1)):
         raise ModelError("a softmax over no entries")
-    if not np.all(allowed):
-        return _masked(builder, x, allowed)
+    highest = np.max(np.where(allowed, level, -np.inf), axis=-1, keepdims=True)
+    sunk = level < highest - DEEP
+    if not np.all(allowed) or (np.any(sunk) and count > 2 and not logarithmic):
+        return _uneven(builder, x, allowed, sunk)
     if count == 1:
         builder.claim(x.shape)
         return Constant(np.full(x.shape, 0.0 if logarithmic else 1.0), x.kind)
