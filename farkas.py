@@ -91,11 +91,15 @@ def __dir__() -> list[str]:
 _Path = str | os.PathLike[str]
 
 
-def verify(question: Query | _Path | Sequence[_Path], **options: Any) -> Verdict:
+def verify(
+    question: Query | _Path | Sequence[_Path], *, semantics: str | None = None, **options: Any
+) -> Verdict:
     """Whether the network has the property, with evidence.
 
     Args:
         question: a query, a question file, or a model file and a property file.
+        semantics: ``"real"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``; ``None``: what
+            the question says, and otherwise real numbers.
         options: see :class:`verifier.verify.Options`: ``timeout``, ``method``, ``device``.
 
     Raises:
@@ -104,7 +108,7 @@ def verify(question: Query | _Path | Sequence[_Path], **options: Any) -> Verdict
     from verifier.verify import Options
     from verifier.verify import verify as run
 
-    return run(_query(question), Options(**options))
+    return run(_query(question, semantics), Options(**options))
 
 
 def check(
@@ -113,6 +117,7 @@ def check(
     *,
     arithmetic: str = "outward",
     timeout: float | None = None,
+    semantics: str | None = None,
 ) -> Checked:
     """Whether a proof or witness file is valid evidence for the question.
 
@@ -121,6 +126,7 @@ def check(
         evidence: the file.
         arithmetic: ``"outward"`` or ``"exact"``.
         timeout: in seconds.
+        semantics: as for :func:`verify`.
 
     Raises:
         InputError: the question cannot be read.
@@ -132,19 +138,23 @@ def check(
 
     deadline = None if timeout is None else time.monotonic() + timeout
     path = pathlib.Path(evidence)
-    return check_file(_query(question), path, arithmetic=arithmetic, deadline=deadline)
+    query = _query(question, semantics)
+    return check_file(query, path, arithmetic=arithmetic, deadline=deadline)
 
 
-def _query(question: Query | _Path | Sequence[_Path]) -> Query:
+def _query(question: Query | _Path | Sequence[_Path], semantics: str | None) -> Query:
     import pathlib
 
+    from specs.errors import QuestionError
     from specs.query import Query
     from specs.question import load_question
 
     if isinstance(question, Query):
+        if semantics not in (None, question.semantics):
+            raise QuestionError(f"the query is about {question.semantics} semantics")
         return question
     files = [question] if isinstance(question, str | os.PathLike) else question
-    return load_question(*map(pathlib.Path, files))
+    return load_question(*map(pathlib.Path, files), semantics=semantics)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,7 +51,8 @@ def propagate(
             interval = image(arithmetic, node, [intervals[source] for source in node.sources])
         if record:
             frame.record(tensor, interval)
-        if exact.get(tensor) is False:  # intervals lose what cancels on the way
+        if exact.get(tensor) is False and frame.passes([tensor]):
+            # intervals lose what cancels on the way
             batch.improve(tensor, *layers.interval(frame, tensor, batch))
         if tensor in frame.preactivations:
             batch.improve(tensor, *interval)

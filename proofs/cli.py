@@ -60,6 +60,9 @@ def _check(argv: Sequence[str]) -> int:
         help="exit with 0 for valid evidence of this kind, with 1 for valid evidence of the other",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write everything found")
+    parser.add_argument(
+        "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
+    )
     parser.add_argument("--timeout", type=_positive, metavar="S", help="seconds")
     args = parser.parse_args(argv)
     if len(args.files) not in (2, 3):
@@ -69,7 +72,7 @@ def _check(argv: Sequence[str]) -> int:
         )
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     *question, evidence = args.files
-    query = load_question(*question)
+    query = load_question(*question, semantics=args.semantics)
     ticker = _Ticker()
     try:
         checked = check_file(
@@ -107,6 +110,7 @@ def _report(query: Query, checked: Checked, evidence: str) -> dict[str, Any]:
         "models": [model.digest for model in query.models],
         "property": query.property_digest,
         "semantics": query.semantics,
+        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
         "statement": [established(query, checked), *statement(query)],
     }
 

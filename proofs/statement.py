@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from proofs.check import Checked
-from specs.network import Linear
+from specs.libraries import allowances
+from specs.network import Linear, Univariate
+from specs.perturbation import Rounding
 from specs.query import Query
+
+CORRECT = {"relu", "floor", "sign", "round", "sqrt", "reciprocal"}
+"""Functions that are exact, or taken to be rounded correctly."""
 
 
 def statement(query: Query) -> list[str]:
@@ -20,20 +25,32 @@ def statement(query: Query) -> list[str]:
         f"{network.neurons} neurons, {linear} linear nodes",
         f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
         f"(sha256 {query.property_digest}){vacuous}",
-        *_semantics(query),
+        *semantics_in_words(query),
         f"question: {query.digest}",
     ]
 
 
-def _semantics(query: Query) -> list[str]:
+def semantics_in_words(query: Query) -> list[str]:
+    """What the network is evaluated in, and what is left out."""
     found = query.rounding
     if found is None:
         return ["semantics: real, stored weights, no perturbation"]
     return [
         f"semantics: {found.name}: {found.covered}",
         f"parameters: stored ones, rounded to {found.name}; inputs: numbers of {found.name}",
+        *(f"assumed of libraries: {line}" for line in _assumed(query, found)),
         *(f"not modelled: {what}" for what in found.not_modelled),
     ]
+
+
+def _assumed(query: Query, format: Rounding) -> list[str]:
+    """The allowances, where the network has functions that libraries approximate.
+
+    All of them: an operator such as Softmax is computed from others than it is read as.
+    """
+    nodes = query.network.nodes
+    used = {node.function for node in nodes if isinstance(node, Univariate)}
+    return allowances(format) if used - CORRECT else []
 
 
 def established(query: Query, checked: Checked) -> str:

@@ -132,7 +132,7 @@ class Graph:
 
     def scaled_gemm(self, width: int) -> None:
         (name, w), (other, b) = self.stored(self.extent[1], width), self.stored(width)
-        alpha, beta = 0.75, 3.0
+        alpha, beta = float(self.rng.choice([0.75, 2.0**-6, 40.0])), 3.0
 
         def step(m, x):
             if m.rng.random() < 0.5:

@@ -102,7 +102,7 @@ def test_attack_alone_on_what_holds_is_unknown(
         (["--method", "smt"], "not there yet"),
         (["--method", "magic"], "use one of"),
         (["--device", "tpu"], "use one of"),
-        (["--semantics", "float32"], "not there yet"),
+        (["--semantics", "float8"], "use one of"),
         (["--proof-effort", "high"], "not there yet"),
         (["--reuse", "x.farkas"], "not there yet"),
         (["--timeout", "0"], "positive"),

@@ -2,6 +2,10 @@
 
 ``sat`` is said only when the kernel's exact evaluation of an exact point of the region and
 onnxruntime's replay of its float32 rounding both violate the property at zero tolerance.
+
+Under float semantics the point is one of the format.  The kernel then confirms what every
+evaluation violates; in float32 the replay of a float32 model decides alone, since it is one
+of the evaluations that the question is about.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ import numpy.typing as npt
 
 from proofs.check import Checked, check_witness
 from proofs.witness import Witness
+from specs.perturbation import Rounding
 from specs.query import Query
 from verifier.attack_forward import NumpyEvaluator, multiplications
-from verifier.attack_targets import InnerBox, compile_targets, rounded_to_float32
+from verifier.attack_targets import InnerBox, compile_targets, inner_point, rounded_to_float32
 from verifier.replay import Replay, Replayed, ReplayError
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,7 +34,7 @@ _CHEAP_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A witness that both evaluations confirm.
+    """A witness that both evaluations confirm, or the one that decides.
 
     Attributes:
         witness: the exact point.
@@ -73,6 +78,8 @@ class Confirm:
         Raises:
             MissingExtraError: onnxruntime is not installed.
         """
+        if self._query.rounding is not None:
+            return self._in_format(case, disjunct, x, self._query.rounding)
         region = self._query.property.cases[case]
         if case not in self._boxes:
             self._boxes[case] = InnerBox(region)
@@ -110,6 +117,37 @@ class Confirm:
                 "onnxruntime's replay of a point violates the property, but its exact "
                 f"evaluation does not ({checked.reason})"
             )
+        return None
+
+    def _in_format(
+        self, case: int, disjunct: int, x: FloatArray, format: Rounding
+    ) -> Confirmed | None:
+        region = self._query.property.cases[case]
+        point = inner_point(region, np.asarray(x, dtype=np.float64), format)
+        if not region.contains(point):
+            return None
+        try:
+            if self._replay is None:
+                self._replay = Replay(self._query)
+            replayed = self._replay.judge(region, rounded_to_float32(point))
+            decides = format.name == "float32" and self._replay.in_float32
+        except ReplayError as error:
+            self.doubt = f"the counterexample found cannot be replayed: {error}"
+            return None
+        if decides and not (replayed.violated and replayed.inside):
+            return None
+        witness = Witness(self._query.digest, case, disjunct, point)
+        if time.monotonic() + self._exact_seconds > self._deadline:
+            question, reason = self._query.digest, "the time left is too short"
+            checked = Checked("incomplete", reason, question, "exact")
+        else:
+            checked = check_witness(self._query, witness)
+        if checked.verdict == "valid sat" or decides:
+            return Confirmed(witness, checked, replayed, 0)
+        self.doubt = (
+            f"a point violates the property as real numbers go, but not in every {format.name} "
+            f"evaluation ({checked.reason})"
+        )
         return None
 
     def anywhere(self, x: FloatArray) -> Confirmed | None:

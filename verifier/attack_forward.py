@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from proofs.functions import check_known, function
 from specs.linear import Conv, MatMul
-from specs.network import Input, Linear, Network, Product
+from specs.network import Input, Linear, Network, Perturbed, Product
 
 FloatArray = npt.NDArray[np.float64]
 Pullback = Callable[[FloatArray], FloatArray]
@@ -62,6 +62,8 @@ class NumpyEvaluator:
                 values.append(total)
             elif isinstance(node, Product):
                 values.append(values[node.left] * values[node.right])
+            elif isinstance(node, Perturbed):  # the middle of all evaluations
+                values.append(values[node.source])
             else:
                 rule = function(node.function, node.parameters)
                 values.append(rule.value(values[node.source]))
@@ -92,6 +94,8 @@ class NumpyEvaluator:
             elif isinstance(node, Product):
                 add(node.left, gradient * values[node.right])
                 add(node.right, gradient * values[node.left])
+            elif isinstance(node, Perturbed):
+                add(node.source, gradient)
             else:
                 rule = function(node.function, node.parameters)
                 add(node.source, gradient * rule.derivative(values[node.source]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from specs.perturbation import Rounding
 from specs.property import Case, Constraint
 from specs.query import Query
 
@@ -143,6 +144,21 @@ class InnerBox:
         if self._case.constraints:
             _repair(self._case, point)
         return tuple(point)
+
+
+def inner_point(case: Case, x: FloatArray, format: Rounding) -> tuple[Fraction, ...]:
+    """Numbers of a format near ``x``, inside the case's box wherever it has such numbers."""
+    found = []
+    for i, value in enumerate(np.clip(x, -format.largest, format.largest).tolist()):
+        low, high = case.lower[i], case.upper[i]
+        near = float(format.rounded(min(max(value, _float(low)), _float(high))))
+        step = math.ldexp(1.0, max(math.frexp(near)[1] - 1, format.smallest) + 1 - format.precision)
+        if Fraction(near) < low or (near == low and i in case.strict_lower):
+            near += step
+        elif Fraction(near) > high or (near == high and i in case.strict_upper):
+            near -= step
+        found.append(Fraction(near))
+    return tuple(found)
 
 
 def _inner_bounds(case: Case, i: int) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from specs.network import Input, Linear, Network, Product, Univariate
+from specs.network import Input, Linear, Network, Perturbed, Product, Univariate
 from verifier import relaxations
 from verifier.attack_forward import FloatArray, Pullback
 from verifier.bounds_maps import TorchMap, Weights, compile_map
@@ -74,6 +74,8 @@ class TorchEvaluator:
                 values.append(total)
             elif isinstance(node, Product):
                 values.append(values[node.left] * values[node.right])
+            elif isinstance(node, Perturbed):
+                values.append(values[node.source])
             else:
                 values.append(self._functions[number](values[node.source]))
         return torch.cat([values[o] for o in network.outputs], dim=1)

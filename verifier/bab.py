@@ -19,6 +19,7 @@ from verifier.bab_root import Nets, Parts
 from verifier.bab_settings import Candidates, OnCandidate, Settings, fitted
 from verifier.bab_tree import Tree
 from verifier.bounds import compile_network
+from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until
 from verifier.memory import ran_out
@@ -72,13 +73,14 @@ class Search:
         self._query, self._deadline = query, deadline
         self._settings = fitted(settings or Settings(), device)
         self._on_round = on_round
-        net = compile_network(query.network, device)
+        radii = error_radii(query, until(deadline))
+        net = compile_network(query.network, device, radii=radii)
         numbers = list(range(len(query.property.cases)) if cases is None else cases)
         chosen = [query.property.cases[number] for number in numbers]
         table = build_table(chosen, net, query.property.output_size)
         candidates = Candidates(net, table, on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
-        nets = Nets(net, compile_network(query.network, device, torch.float32))
+        nets = Nets(net, compile_network(query.network, device, torch.float32, radii=radii))
         parts = Parts(nets, table, chosen, numbers, self._tree, self._settings, candidates)
         self._engine: InputSearch | NeuronSearch
         self._engine = InputSearch(parts) if self._splits_inputs(chosen) else NeuronSearch(parts)

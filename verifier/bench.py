@@ -13,6 +13,7 @@ from typing import TextIO
 
 from proofs.format import replacing
 from specs.errors import InputError
+from specs.perturbation import REAL
 from verifier.bench_table import Row, table
 from verifier.bench_worker import Job, Worker
 from verifier.overrides import Value, in_words
@@ -57,6 +58,7 @@ class Settings:
         memory: gigabytes that one query may take; 0: three quarters of the machine's.
         device: ``"cpu"`` or ``"cuda"``.
         settings: that replace the verifier's own, see :class:`verifier.verify.Options`.
+        semantics: of every question.
     """
 
     timeout: float | None
@@ -65,6 +67,13 @@ class Settings:
     memory: float = 0.0
     device: str = "cpu"
     settings: Mapping[str, Value] = field(default_factory=dict)
+    semantics: str = REAL
+
+    @property
+    def kept(self) -> dict[str, Value]:
+        """What results depend on, beside the questions."""
+        named: dict[str, Value] = {} if self.semantics == REAL else {"semantics": self.semantics}
+        return {**self.settings, **named}
 
 
 def read_list(path: Path) -> list[Instance]:
@@ -167,8 +176,8 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
     finally:
         worker.close()
         text = table([rows[i.key] for i in chosen if i.key in rows])
-        if settings.settings:
-            text += f"\nSettings: {in_words(settings.settings)}\n"
+        if settings.kept:
+            text += f"\nSettings: {in_words(settings.kept)}\n"
         (settings.out / "table.md").write_text(text, encoding="utf-8")
     return text
 
@@ -176,7 +185,7 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
 def _keep_settings(settings: Settings, *, resumed: bool) -> None:
     """Write down the settings, or refuse to add to results that others led to."""
     file = settings.out / "settings.json"
-    now = dict(settings.settings)
+    now = settings.kept
     if resumed:
         try:
             before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -209,6 +218,7 @@ def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
         str(evidence),
         settings.device,
         dict(settings.settings),
+        settings.semantics,
     )
     data = worker.run(job)
     file = data.get("evidence", "")

@@ -30,7 +30,10 @@ _RETIRE = 0.25
 
 @dataclass(frozen=True)
 class Job:
-    """One question: files, seconds, where evidence goes (without ending), device, settings."""
+    """One question: files, seconds, where evidence goes (without ending), device, settings.
+
+    ``semantics``: see ``specs.perturbation``.
+    """
 
     onnx: str
     vnnlib: str
@@ -38,6 +41,7 @@ class Job:
     evidence: str
     device: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    semantics: str = "real"
 
 
 class Worker:
@@ -161,7 +165,7 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     from specs.question import load_question
     from verifier.verify import Options, verify
 
-    query = load_question(job.onnx, job.vnnlib)
+    query = load_question(job.onnx, job.vnnlib, semantics=job.semantics)
     options = Options(timeout=job.limit, device=job.device, settings=job.settings)
     verdict = verify(query, options, start=start)
     searching = verdict.seconds("kernel", "attack", "search")

@@ -13,7 +13,7 @@ negated row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from specs import network as normal
-from specs.enclosure import Enclosure
+from specs.enclosure import Enclosure, FloatArray
 from specs.errors import UnsupportedOperatorError
 from specs.linear import Identity, MatMul
 from verifier.bounds_maps import TorchMap, Weights, compile_map
@@ -33,10 +33,14 @@ from verifier.relaxations.relu import Relu
 
 @dataclass(frozen=True, eq=False)
 class LinearNode:
-    """``sum(map(source)) + offset``; ``offset`` is ``None`` where it is zero."""
+    """``sum(map(source)) + offset``, and errors of up to ``radius`` each.
+
+    ``offset`` and ``radius`` are ``None`` where they are zero.
+    """
 
     terms: tuple[tuple[int, TorchMap], ...]
     offset: Tensor | None
+    radius: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,8 @@ class TorchNetwork:
         inputs, outputs: tensors, in order.
         neurons: per pre-activation tensor its slice of the ``N`` neurons, ascending.
         exact: pre-activation tensors whose interval bounds are exact over a box.
-        source: what was compiled; ``weights``: the coefficients, shared by what is cut from it.
+        source: what was compiled; ``weights``: the coefficients, shared by what is cut from it;
+            ``radii``: by perturbed tensor the largest errors.
         fields: receptive fields by what they are of; see ``bounds_field``.
         focus: by pre-activation the entries that are neurons, where not all; see
             ``bounds_focus``.
@@ -94,6 +99,7 @@ class TorchNetwork:
     dtype: torch.dtype
     source: normal.Network
     weights: Weights
+    radii: Mapping[int, FloatArray] = field(default_factory=dict)
     fields: dict[Any, Any] = field(default_factory=dict)
     focus: Mapping[int, Tensor] = field(default_factory=dict)
 
@@ -254,10 +260,12 @@ def compile_network(
     device: str = "cpu",
     dtype: torch.dtype = torch.float64,
     weights: Weights | None = None,
+    radii: Mapping[int, FloatArray] | None = None,
 ) -> TorchNetwork:
     """The torch form of a network; tensors keep their numbers.
 
-    ``weights`` holds coefficients that are on the device already.
+    ``weights`` holds coefficients that are on the device already; ``radii`` the largest
+    error of each perturbed tensor, see ``bounds_errors``.
 
     Raises:
         UnsupportedOperatorError: a function or map without a form for the search.
@@ -267,6 +275,8 @@ def compile_network(
     for node in source.nodes:
         for term in node.terms if isinstance(node, normal.Linear) else ():
             readers[term.source] += 1
+        if isinstance(node, normal.Perturbed):
+            readers[node.source] += 1
         for tensor in node.sources if isinstance(node, normal.Nonlinear) else ():
             readers[tensor] += 2  # a pre-activation keeps bounds of its own
     for output in source.outputs:
@@ -280,6 +290,12 @@ def compile_network(
             nodes.append(NonlinearNode(node.sources, find(node.function, node.parameters)))
         elif isinstance(node, normal.Product):
             nodes.append(NonlinearNode(node.sources, PRODUCT))
+        elif isinstance(node, normal.Perturbed):
+            if radii is None:
+                raise UnsupportedOperatorError("a perturbed network without radii of its errors")
+            nodes.append(_perturbed(node, radii[number], nodes, readers, weights))
+            if node.source in exact:
+                exact.add(number)
         else:
             compiled = _linear(node, nodes, readers, weights)
             compiled = _straight(number, compiled, nodes, source, weights)
@@ -303,7 +319,28 @@ def compile_network(
         dtype=dtype,
         source=source,
         weights=weights,
+        radii={} if radii is None else radii,
     )
+
+
+def _perturbed(
+    node: normal.Perturbed,
+    radius: FloatArray,
+    nodes: list[LinearNode | NonlinearNode | None],
+    readers: list[int],
+    weights: Weights,
+) -> LinearNode:
+    """Compile a perturbed node; a sum that nobody else reads is folded in."""
+    errors, before = weights.moved(radius), nodes[node.source]
+    if isinstance(before, LinearNode) and readers[node.source] == 1:
+        return replace(before, radius=_both(before.radius, errors))
+    return LinearNode(((node.source, compile_map(Identity(radius.size), weights)),), None, errors)
+
+
+def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def _linear(
@@ -321,7 +358,7 @@ def _linear(
         if isinstance(folded, LinearNode) and readers[before] == 1:
             if shift is not None and folded.offset is not None:
                 shift = folded.offset + shift
-            return LinearNode(folded.terms, folded.offset if shift is None else shift)
+            return replace(folded, offset=folded.offset if shift is None else shift)
     terms = [(t.source, compile_map(t.map, weights)) for t in node.terms]
     return LinearNode(tuple(terms), shift)
 
@@ -341,7 +378,7 @@ def _straight(
         return node
     width = source.sizes[source.inputs[0]]
     chain = _chain(node, nodes)
-    if chain is None:
+    if chain is None or any(_errs(nodes[tensor]) for tensor in chain):
         return node
     cost = sum(
         t.map.fan_in * t.map.target_size
@@ -360,6 +397,10 @@ def _straight(
     product = Enclosure((rows[:-1] - rows[-1]).cpu().double().numpy())
     matrix = compile_map(MatMul(product), weights)
     return LinearNode(((source.inputs[0], matrix),), rows[-1])
+
+
+def _errs(node: LinearNode | NonlinearNode | None) -> bool:
+    return isinstance(node, LinearNode) and node.radius is not None
 
 
 def _chain(node: LinearNode, nodes: list[LinearNode | NonlinearNode | None]) -> list[int] | None:
@@ -435,6 +476,8 @@ def interval(
         raise UnsupportedOperatorError("the search has no rule for a node without sources")
     if node.offset is not None:
         center = center + node.offset
+    if node.radius is not None:
+        radius = radius + node.radius
     return center - radius, center + radius
 
 
@@ -478,6 +521,8 @@ def substitute(
             continue
         if node.offset is not None:
             constant = constant + matrix @ node.offset
+        if node.radius is not None:
+            constant = constant - matrix.abs() @ node.radius
         for tensor, linear in node.terms:
             _accumulate(work, tensor, linear.adjoint(matrix))
     count = len(constant)
@@ -518,7 +563,7 @@ def worst_points(matrix: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def neuron_rows(net: TorchNetwork, tensor: int, index: Tensor) -> Rows:
     """Rows that select entries ``index`` of a tensor, one linear node deep where cheap."""
     node = net.nodes[tensor]
-    if isinstance(node, LinearNode) and len(node.terms) == 1:
+    if isinstance(node, LinearNode) and len(node.terms) == 1 and node.radius is None:
         source, linear = node.terms[0]
         picked = linear.pick(index)
         if picked is not None:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from specs.enclosure import FloatArray
+from specs.linear import IndexArray
 from specs.receptive import Window, receptive, tiles
 from verifier.bounds import Domains, TorchNetwork, compile_network
 from verifier.relaxations import Lines
@@ -79,7 +81,8 @@ def _cut(net: TorchNetwork, tensor: int, window: Window) -> Field | None:
     found = receptive(net.source, tensor, window)
     if found is None:
         return None
-    cut = compile_network(found.network, net.device, net.dtype, net.weights)
+    radii = {t: _left(found.index.get(t), errors) for t, errors in net.radii.items()}
+    cut = compile_network(found.network, net.device, net.dtype, net.weights, radii)
     index = {
         t: None if entries is None else torch.tensor(entries, device=net.device)
         for t, entries in found.index.items()
@@ -93,6 +96,10 @@ def _cut(net: TorchNetwork, tensor: int, window: Window) -> Field | None:
     neurons = [net.neurons[t].start + _entries(index, t, net) for t in cut.neurons]
     empty = torch.zeros(0, dtype=torch.long, device=net.device)
     return Field(cut, index, torch.cat([empty, *inputs]), torch.cat([empty, *neurons]))
+
+
+def _left(index: IndexArray | None, errors: FloatArray) -> FloatArray:
+    return errors if index is None else errors[index]
 
 
 def _entries(index: dict[int, Tensor | None], tensor: int, net: TorchNetwork) -> Tensor:

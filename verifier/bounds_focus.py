@@ -140,7 +140,8 @@ def _cut(
                 (source, cut_dense(linear, left.get(source), own)) for source, linear in node.terms
             )
             offset = node.offset if node.offset is None or own is None else node.offset[own]
-            nodes[number] = LinearNode(terms, offset)
+            radius = node.radius if node.radius is None or own is None else node.radius[own]
+            nodes[number] = LinearNode(terms, offset, radius)
     return replace(
         net, nodes=tuple(nodes), sizes=tuple(sizes), neurons=neurons, focus=focus, fields={}
     )

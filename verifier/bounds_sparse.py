@@ -93,6 +93,9 @@ def pass_back(
                 break
             if node.offset is not None:
                 constant = constant.index_add(0, here.row, here.value * node.offset[here.index])
+            if node.radius is not None:
+                lost = here.value.abs() * node.radius[here.index]
+                constant = constant.index_add(0, here.row, -lost)
             passed = [(t, _spread(here, *parts)) for t, parts in spread if parts is not None]
         del work[number]
         for source, part in passed:

@@ -65,6 +65,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_semantics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--semantics",
+        metavar="X",
+        help="real (default), float32, float16 or bfloat16: what the network is evaluated in",
+    )
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Value]:
     """What ``--set`` says, by name."""
     from verifier.overrides import read_pairs, validated
@@ -97,9 +105,7 @@ def _verify_parser() -> argparse.ArgumentParser:
         help="auto (default), bounds, bab, attack; star and smt are not there yet",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
-    parser.add_argument(
-        "--semantics", default="real", metavar="X", help="real (default), the only one yet"
-    )
+    _add_semantics(parser)
     parser.add_argument(
         "--proof-effort", default="default", metavar="E", help="default, the only one yet"
     )
@@ -113,6 +119,7 @@ def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
     _refuse_later(args)
     _check_folders(args.proof, args.witness, args.json)
+    from proofs.statement import semantics_in_words
     from specs.question import load_question
     from verifier.overrides import in_words
     from verifier.progress import Progress
@@ -122,7 +129,7 @@ def _verify(argv: Sequence[str], start: float) -> int:
     progress = Progress()
     progress.stage("reading the question")
     try:
-        query = load_question(*args.question)
+        query = load_question(*args.question, semantics=args.semantics)
     finally:
         progress.clear()
     verdict = verify(query, options, start=start, progress=progress)
@@ -132,6 +139,8 @@ def _verify(argv: Sequence[str], start: float) -> int:
         raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
     print(verdict.answer)
     print(f"{query.title}: {verdict.reason}")
+    if query.rounding is not None:
+        print("\n".join(semantics_in_words(query)))
     for note in query.property.notes:
         print(f"note: {note}")
     if options.settings:
@@ -168,11 +177,6 @@ def _write(
 
 def _refuse_later(args: argparse.Namespace) -> None:
     """Options of the design that have no effect yet are refused, not ignored."""
-    if args.semantics != "real":
-        raise InputError(
-            f"--semantics {args.semantics} is not there yet: only the real-valued network "
-            "(--semantics real)"
-        )
     if args.proof_effort != "default":
         raise InputError(f"--proof-effort {args.proof_effort} is not there yet; use default")
     if args.reuse is not None:
@@ -212,6 +216,7 @@ def _bench_parser() -> argparse.ArgumentParser:
         "--memory", type=float, default=0.0, metavar="GB", help="of one query (default: 3/4 of all)"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    _add_semantics(parser)
     _add_settings(parser)
     return parser
 
@@ -222,6 +227,12 @@ def _bench(argv: Sequence[str], start: float) -> int:
 
     only = tuple(part for part in (args.only or "").split(",") if part)
     out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    settings = bench.Settings(args.timeout, only, out, args.memory, args.device, _settings(args))
+    from specs.perturbation import REAL, rounding_of
+
+    semantics = args.semantics or REAL
+    rounding_of(semantics)
+    settings = bench.Settings(
+        args.timeout, only, out, args.memory, args.device, _settings(args), semantics
+    )
     print(bench.run(args.list, settings, log=sys.stderr), end="")
     return 0

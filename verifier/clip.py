@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from proofs.frame import FIRST_LAYER
-from verifier.bounds import Domains, Lines, TorchNetwork, neuron_rows, substitute
+from verifier.bounds import Domains, Lines, TorchNetwork, both_sides, neuron_rows, substitute
 from verifier.bounds_spec import Goal
 
 CROSSING = 1e-7
@@ -30,21 +30,23 @@ class FirstLayers:
     """Pre-activations that are linear in the inputs: ``matrix @ x + constant``.
 
     Attributes:
-        parts: by slice of the neurons, ``(n, I)`` and ``(n,)``.
+        parts: by slice of the neurons, ``(n, I)``, ``(n,)``, and by how much errors may
+            move them, ``(n,)`` or 0.
         bends_at_zero: neurons with 0 outside their bounds are linear.
     """
 
-    parts: Mapping[tuple[int, int], tuple[Tensor, Tensor]]
+    parts: Mapping[tuple[int, int], tuple[Tensor, Tensor, Tensor | float]]
     bends_at_zero: bool = True
 
     def focused(self, columns: Tensor) -> FirstLayers | None:
         """Those of the chosen neurons, ascending, under their new numbers."""
         found = {}
-        for (start, stop), (matrix, constant) in self.parts.items():
+        for (start, stop), (matrix, constant, error) in self.parts.items():
             first, last = torch.searchsorted(columns, torch.tensor([start, stop])).tolist()
             if last > first:
                 index = columns[first:last] - start
-                found[first, last] = matrix[index], constant[index]
+                moved = error if isinstance(error, float) else error[index]
+                found[first, last] = matrix[index], constant[index], moved
         return FirstLayers(found, self.bends_at_zero) if found else None
 
 
@@ -62,7 +64,13 @@ def first_layers(net: TorchNetwork) -> FirstLayers:
         if tensor not in net.exact:
             continue
         every = torch.arange(count, device=net.device)
-        parts[where.start, where.stop] = substitute(net, neuron_rows(net, tensor, every), no_lines)
+        rows = neuron_rows(net, tensor, every)
+        matrix, constant = substitute(net, rows, no_lines)
+        error: Tensor | float = 0.0
+        if net.radii:
+            negative = substitute(net, both_sides(rows), no_lines)[1][count:]
+            constant, error = (constant - negative) * 0.5, (constant + negative) * -0.5
+        parts[where.start, where.stop] = matrix, constant, error
     return FirstLayers(parts, net.bends_at_zero)
 
 
@@ -70,7 +78,7 @@ def clip(first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains) ->
     """Boxes and first layers under one cut each, ``cut (B, I)`` and ``constant (B,)``."""
     low, high = clip_boxes(cut, constant, domains.low, domains.high)
     lower, upper = domains.lower.clone(), domains.upper.clone()
-    for (start, stop), (matrix, offset) in first.parts.items():
+    for (start, stop), (matrix, offset, error) in first.parts.items():
         below, above = lower[:, start:stop], upper[:, start:stop]
         open_ = (below < 0) & (above > 0) if first.bends_at_zero else below < above
         for sign, side in ((1.0, below), (-1.0, above)):
@@ -81,6 +89,7 @@ def clip(first: FirstLayers, cut: Tensor, constant: Tensor, domains: Domains) ->
                 own, index = owner[begin : begin + size], entry[begin : begin + size]
                 box = domains.low[own], domains.high[own]
                 rows, shift = sign * matrix[index], sign * offset[index]
+                shift = shift - (error if isinstance(error, float) else error[index])
                 found = sign * _least(rows, shift, cut[own], constant[own], *box)
                 tighter = torch.maximum if sign > 0 else torch.minimum
                 side[own, index] = tighter(side[own, index], found)

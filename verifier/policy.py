@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from specs.enclosure import FloatArray
-from specs.network import Input, Linear, Network, Univariate
+from specs.network import Input, Linear, Network, Perturbed, Univariate
 from specs.query import Query
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_forward import multiplications
@@ -149,6 +149,8 @@ def unstable(network: Network, boxes: Sequence[tuple[FloatArray, FloatArray]]) -
                 middle += term.map.forward(source[0], weight, np.matmul)
                 radius += term.map.forward(source[1], size, np.matmul)
             intervals.append((middle, radius))
+        elif isinstance(node, Perturbed):  # errors are small
+            intervals.append(intervals[node.source])
         elif isinstance(node, Univariate) and node.function == "relu":
             middle, radius = intervals[node.source]
             count += int(np.count_nonzero(np.abs(middle) < radius))

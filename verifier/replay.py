@@ -47,6 +47,9 @@ class Replayed:
 class Replay:
     """The models of a query, loaded in onnxruntime (CPU) once.
 
+    Under float semantics its graph optimisations are off, so that what runs is the stored
+    graph as it stands.
+
     Raises:
         MissingExtraError: onnxruntime is not installed.
         ReplayError: it refuses a model, or the query was built in memory.
@@ -65,7 +68,7 @@ class Replay:
         self._sessions = []
         for model in query.models:
             if model.digest not in loaded:
-                loaded[model.digest] = _load(model)
+                loaded[model.digest] = _load(model, optimised=query.rounding is None)
             self._sessions.append(loaded[model.digest])
 
     def run(self, x: Float32Array) -> npt.NDArray[Any]:
@@ -103,6 +106,15 @@ class Replay:
             )
         return flat
 
+    @property
+    def in_float32(self) -> bool:
+        """Whether all inputs and outputs are float32."""
+        return all(
+            entry.type == "tensor(float)"
+            for session in self._sessions
+            for entry in (*session.get_inputs(), *session.get_outputs())
+        )
+
     def judge(self, case: Case, x: Float32Array) -> Replayed:
         """Replay ``x`` and test it against ``case``, exactly and at zero tolerance."""
         y = self.run(x)
@@ -114,13 +126,15 @@ class Replay:
         return Replayed(violated, case.contains(point), tuple(map(float, y)))
 
 
-def _load(model: ModelFile) -> Any:
+def _load(model: ModelFile, optimised: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if model.path is not None:
         # Only read where the model refers to external data.
         folder = str(model.path.resolve().parent)

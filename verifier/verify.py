@@ -29,6 +29,7 @@ from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
 from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
+from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
@@ -315,17 +316,23 @@ class _Run:
         with self._stage("search") as result:
             from verifier import bab
 
-            search = bab.Search(
-                self.query,
-                deadline=self.deadline,
-                device=self.options.device,
-                settings=bab.Settings(
-                    **{"split": self.options.method != "bounds", **self.options.of_group("search")}
-                ),
-                on_candidate=self._on_candidate,
-                on_round=self._round_over,
-                cases=None if self.seen is None else self.seen.open_cases,
+            settings = bab.Settings(
+                **{"split": self.options.method != "bounds", **self.options.of_group("search")}
             )
+            try:
+                search = bab.Search(
+                    self.query,
+                    deadline=self.deadline,
+                    device=self.options.device,
+                    settings=settings,
+                    on_candidate=self._on_candidate,
+                    on_round=self._round_over,
+                    cases=None if self.seen is None else self.seen.open_cases,
+                )
+            except OverflowPossibleError as error:
+                return self._undecided("unknown", str(error))
+            except bab.OutOfTimeError:
+                return self._undecided("timeout", "no time was left for the errors' bounds")
             result.append("made")
         self._search_began = time.monotonic()
         for _ in range(self.policy.settings.reopenings):
@@ -422,7 +429,14 @@ class _Run:
 
     def _violated(self, found: Confirmed) -> Verdict:
         reason = "a witness, confirmed by exact evaluation and by onnxruntime's replay"
-        if not found.replay.inside:
+        if self.query.rounding is not None:
+            reason = f"a witness that every {self.query.semantics} evaluation violates"
+            if not found.checked.valid:
+                reason = (
+                    f"a witness in {self.query.semantics}, by onnxruntime's replay of the stored "
+                    "graph; other evaluations that are allowed may not violate"
+                )
+        elif not found.replay.inside:
             reason += (
                 "; its float32 rounding lies outside the region"
                 f" ({found.degenerate} intervals contain no float32 number)"
@@ -465,6 +479,7 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
         "question": query.digest,
         "title": query.title,
         "semantics": query.semantics,
+        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
         "property": query.property_digest,
         "models": [model.digest for model in query.models],
         "uncertified_claim": verdict.uncertified_claim,
@@ -486,6 +501,8 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
             "inside": verdict.replay.inside,
             "outputs": list(verdict.replay.outputs),
         }
+    if verdict.answer == "sat" and verdict.checked is not None:
+        data["rests_on_replay"] = not verdict.checked.valid
     if verdict.checked is not None:
         data["check"] = {"verdict": verdict.checked.verdict, "leaves": verdict.checked.leaves}
     return data

@@ -159,9 +159,14 @@ def _gemm(call: Call, rule: Rule) -> Operand:
             _format(call),
             factors,
             reach=float(np.max(above(weight_sums(node) / abs(alpha)), initial=0.0)),
-            amplified=max(1.0, abs(alpha), abs(beta)),
+            amplified=max(1.0, abs(alpha), abs(beta)) * max(1.0, 1.0 / abs(alpha)),
         )
 
+    for matrix in (call.operand(0), call.operand(1)):
+        if alpha != 1.0 and isinstance(matrix, Constant):
+            scaled = np.abs(alpha * matrix.value)  # flushed, it costs as much as the argument
+            if np.any((scaled < 4.0 * _format(call).tiny) & (scaled > 0)):
+                raise UnsupportedOperatorError("alpha with weights that it makes tiny has no rule")
     return _rounded(call, rule, error)
 
 
@@ -187,10 +192,10 @@ def _batch_normalization(call: Call, rule: Rule) -> Operand:
         return np.broadcast_to(above(size).reshape(shape), result.shape).reshape(-1)
 
     # Flushed before a later factor, or as a factor that is too small, times its partner.
-    stretch = np.maximum(1.0, wide(factor)) * np.maximum(1.0, wide(inverse))
-    if np.any(wide(inverse) * np.maximum(1.0, wide(gamma)) >= format.largest):
+    stretch = above(np.maximum(1.0, wide(gamma)) * np.maximum(1.0, wide(inverse)))
+    if np.any(stretch >= format.largest):
         raise UnsupportedOperatorError("of factors beyond the range has no rule")
-    reach = float(np.max(2.0 * np.maximum(1.0, wide(inverse))))
+    reach = float(np.max(2.0 * stretch))
     constant = float(np.max(wide(mean))) * reach * 2.0
     node = _node(call.builder, result)
     base = above(wide(rounding.multiply(mean, factor)) + wide(beta))
@@ -275,8 +280,10 @@ def _softmax(call: Call, rule: Rule) -> Operand:
     added to them: see ``gap_error``.
     """
     call = _settled(call)
-    format, x = _format(call), call.operand(0)
+    format, x, before = _format(call), call.operand(0), len(call.builder.nodes)
     result = _one(rule(call))
+    if sum(isinstance(node, Perturbed) for node in call.builder.nodes[before:]) != 1:
+        raise UnsupportedOperatorError(f"in this form has no rule under {format.name} semantics")
     if isinstance(result, Constant) or isinstance(x, Constant):
         raise UnsupportedOperatorError("of one entry, or of constants, has no rule")
     rank = len(x.shape)

@@ -291,3 +291,30 @@ def test_a_query_and_its_network_agree_on_the_semantics():
         query(read(content, "float16"))
     with pytest.raises(QuestionError, match="several perturbations"):
         query(read(content), FLOAT32, FLOAT32)
+
+
+def test_a_factor_that_makes_weights_tiny_is_refused():
+    weight = np.full((3, 2), 2.0**-100, dtype=np.float32)
+    single("Gemm", [(1, 3), weight], {"alpha": 0.5})
+    with pytest.raises(UnsupportedOperatorError, match="weights that it makes tiny"):
+        single("Gemm", [(1, 3), weight], {"alpha": 2.0**-26})
+
+
+def test_forms_of_other_arithmetic_are_not_taken_for_the_graph():
+    """Neither a sum of squares, nor a softmax whose sunk entries are computed apart."""
+    content = chain(
+        [
+            ("MatMul", ("x", "w"), "h", {}),
+            ("Mul", ("x", "h"), "p", {}),
+            ("ReduceSum", ("p",), "y", {}),
+        ],
+        [("w", np.eye(4) * 2)],
+    )
+    assert isinstance(last(read(content))[1], Linear)
+    assert [n for n in read(content).nodes if isinstance(n, Product)]
+    content = chain(
+        [("Concat", ("x", "c"), "h", {"axis": 1}), ("Softmax", ("h",), "y", {"axis": 1})],
+        [("c", [[-1e9]])],
+    )
+    gaps = [n for n in read(content).nodes if isinstance(n, Perturbed) and n.error.peak]
+    assert len(gaps) == 1

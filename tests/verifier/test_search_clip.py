@@ -36,7 +36,7 @@ def test_no_kept_point_leaves_the_clipped_bounds(seed: int) -> None:
     before, after, points, kept, _ = clipped(seed)
     net = compile_network(network(seed))
     (where,) = (s for t, s in net.neurons.items() if t in net.exact)
-    matrix, offset = first_layers(net).parts[where.start, where.stop]
+    matrix, offset, _ = first_layers(net).parts[where.start, where.stop]
     values = points @ matrix.T + offset
     assert bool(kept[0].all())
     for low, high, value in (

@@ -37,7 +37,7 @@ def times(builder: Builder, left: Operand, right: Operand) -> Operand:
         return builder.scale(left, right)
     if isinstance(left, Constant):
         return builder.scale(right, left)
-    if left.shape == right.shape and builder.format is None:
+    if left.shape == right.shape and builder.format is None:  # compositions are rounded in between
         found = product_of(builder, left, right)
         if found is not None:
             return found

@@ -36,6 +36,8 @@ def definite_form(builder: Builder, x: Operand) -> Variable | None:
     ``None`` where ``x`` is no product of a tensor with a linear image of it, or where the
     form is not definite.
     """
+    if builder.format is not None:  # a form as squares is not evaluated like its products
+        return None
     number = x.affine.tensor if isinstance(x, Variable) else None
     node = None if number is None else builder.nodes[number]
     if not isinstance(x, Variable) or not isinstance(node, Product) or x.size > LARGEST:

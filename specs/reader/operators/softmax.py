@@ -107,7 +107,7 @@ def probabilities(builder: Builder, x: Operand, allowed: Array) -> Operand:
 def _constant_parts(builder: Builder, x: Operand) -> Array:
     """What is added to the entries; only hints at which formula is the better one."""
     offset = None
-    if isinstance(x, Variable):
+    if isinstance(x, Variable) and builder.format is None:
         number = x.affine.tensor
         node = None if number is None else builder.nodes[number]
         offset = node.offset if isinstance(node, Linear) else x.affine.offset
@@ -117,6 +117,8 @@ def _constant_parts(builder: Builder, x: Operand) -> Array:
 
 def _uneven(builder: Builder, x: Operand, allowed: Array, sunk: Array) -> Operand:
     """The softmax over rows of which not all entries take part, or some are sunk."""
+    if builder.format is not None:
+        raise UnsupportedOperatorError(f"of masked entries has no rule in {builder.format.name}")
     size, count = math.prod(x.shape), x.shape[-1]
     builder.claim((2, size, count))
     floating = (allowed & ~sunk).reshape(-1)
