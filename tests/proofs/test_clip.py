@@ -132,7 +132,8 @@ def the_hull_of_disjuncts_remains(arithmetic: str) -> None:
     for other in (left, ()):
         for unsafe in ((empty, other), (other, empty)):
             stated = query(plane(), [box_case([-1, -1], [1, 1], *unsafe)])
-            refused(stated, proof_of(stated, "clip", "sweep", "clip"), arithmetic)
+            for kind in ("clip", "clip box"):
+                refused(stated, proof_of(stated, kind, "sweep", kind), arithmetic)
 
 
 def multiples_are_paid_for(arithmetic: str) -> None:
