@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, floor, inf, nan, pi, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,14 +161,18 @@ def test_wrong_relaxations_are_noticed(truth: Truth, mutant: str) -> None:
 
 
 def test_every_function_is_tested() -> None:
+    """Here, or by a file of its own that calls the suite."""
     engines = {"curve", "hull", "lines", "roots", "stairs", "tangents"}
-    assert {truth.name for truth in (*TRUTHS, RELU)} == set(KNOWN) - engines
+    left = set(KNOWN) - engines - {truth.name for truth in (*TRUTHS, RELU)}
+    folder = Path(__file__).parents[1] / "functions"
+    for name in left:
+        assert "relaxation_conformance(" in (folder / f"test_{name}.py").read_text()
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("softsign", ()),
+        ("unheard_of", ()),
         ("curve", ()),
         ("../relu", ()),
         ("", ()),
