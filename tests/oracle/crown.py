@@ -179,7 +179,9 @@ def _packages() -> types.SimpleNamespace:
             patch.setitem(sys.modules, name, module)
         exporter = importlib.import_module("torch.onnx.symbolic_helper")
         patch.setattr(exporter, "_set_opset_version", lambda version: None, raising=False)
+        depth = sys.getrecursionlimit()  # it asks for a million, for which no stack is made
         bounds = importlib.import_module("auto_LiRPA")
+        sys.setrecursionlimit(depth)
         reader = importlib.import_module("onnx2pytorch")
     torch._C._jit_set_profiling_executor(profiling[0])
     torch._C._jit_set_profiling_mode(profiling[1])
