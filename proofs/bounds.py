@@ -100,14 +100,14 @@ def bound_rows(
 
     ``owner`` numbers the domains of the relaxations, ``entry`` the frame's entries.
     """
-    arithmetic, batch, found = frame.arithmetic, relaxations.batch, {}
-    for side in sides:
-        sign = arithmetic.lift_down(np.full(owner.size, 1.0 if side is Side.LOWER else -1.0))
-        start = (np.arange(owner.size), entry, sign)
-        rows = Rows(owner, arithmetic.zeros((owner.size,)), {tensor: start})
-        least = substitute(frame, batch, relaxations, rows, stop, tick)
-        found[side] = least if side is Side.LOWER else -least
-    return found
+    arithmetic, count, every = frame.arithmetic, owner.size, len(sides) * owner.size
+    signs = [1.0 if side is Side.LOWER else -1.0 for side in sides]
+    sign = arithmetic.lift_down(np.repeat(signs, count))
+    start = (np.arange(every), np.tile(entry, len(sides)), sign)
+    rows = Rows(np.tile(owner, len(sides)), arithmetic.zeros((every,)), {tensor: start})
+    least = substitute(frame, relaxations.batch, relaxations, rows, stop, tick)
+    found = {side: least[k * count : (k + 1) * count] for k, side in enumerate(sides)}
+    return {side: part if side is Side.LOWER else -part for side, part in found.items()}
 
 
 def improve(

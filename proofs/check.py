@@ -17,6 +17,7 @@ from proofs.format import read_evidence
 from proofs.frame import Frame
 from proofs.outward import Outward
 from proofs.proof import NodeKind, Proof
+from proofs.squares import with_squares_of
 from proofs.tables import Tables
 from proofs.tree import DeadlineError, Rejected, Task, Walker, hull
 from proofs.witness import Witness, objection
@@ -128,6 +129,8 @@ def check_proof(
     try:
         if proof is not None and proof.question != query.digest:
             raise EvidenceError("the proof was made for another question")
+        if proof is not None:
+            query = with_squares_of(query, proof)
         tables = None if proof is None else Tables(query, proof)
     except EvidenceError as error:
         seconds = time.process_time() - started

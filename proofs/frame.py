@@ -19,7 +19,7 @@ from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from proofs.functions import function
 from proofs.outward import is_payable
 from proofs.perturbed import infinite, radius
-from proofs.products import planes, product_image
+from proofs.products import Squared, planes, product_image
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
@@ -322,9 +322,12 @@ class Relaxations:
     def _lines(self, tensor: int) -> Lines:
         arithmetic, node = self.frame.arithmetic, self.frame.network.nodes[tensor]
         if isinstance(node, Product):
-            factors = [self.batch.bounds[source] for source in node.sources]
-            weights = [self.hints.get((tensor, side)) for side in Side]
-            return Lines(*planes(arithmetic, factors[0], factors[1], weights[0], weights[1]))
+            left, right, *forms = (self.batch.bounds[source] for source in node.bounded)
+            hints = [self.hints.get((tensor, side)) for side in Side]
+            squared = None
+            if node.squares is not None:
+                squared = Squared(forms[0], forms[1], node.squares.scale)
+            return Lines(*planes(arithmetic, left, right, hints[0], hints[1], squared))
         if not isinstance(node, Univariate):
             raise EvidenceError("lines are asked for of a linear node")
         rule = function(node.function, node.parameters)

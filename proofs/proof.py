@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specs.errors import EvidenceError
+from specs.network import Product
 from specs.query import Query
 
 Array = npt.NDArray[Any]
@@ -100,6 +101,8 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "step_sub": ("int32",),
     "step_scale_ptr": ("uint32",),
     "step_scale": ("int8",),
+    "square_tensor": ("uint32",),
+    "square_scale": ("float32",),
 }
 
 
@@ -165,7 +168,8 @@ class ProofBuilder:
     side first).  A tree with literals is a lemma; the tree without literals, last, is
     the case's refutation and may cite the lemmas.
 
-    Slopes are rounded to multiples of ``2 ** -slope_bits``.
+    Slopes are rounded to multiples of ``2 ** -slope_bits``.  Squares beside products
+    (``specs/squares.py``) that the query's network has are written, too.
     """
 
     def __init__(self, query: Query, slope_bits: int = 7) -> None:
@@ -363,6 +367,10 @@ class ProofBuilder:
     def finish(self, manifest: Mapping[str, Any] | None = None) -> Proof:
         """The proof written so far."""
         columns = dict(self._columns)
+        for number, node in enumerate(self._network.nodes):
+            if isinstance(node, Product) and node.squares is not None:
+                columns["square_tensor"].append(self._tensor(number))
+                columns["square_scale"] += node.squares.scale.tolist()
         if columns["tree_case"]:
             columns["tree_ptr"] = [*columns["tree_ptr"], len(columns["node_kind"])]
         arrays = {

@@ -19,6 +19,9 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError
 from specs.linear import LinearMap
 
+RESERVED = "farkas:"
+"""How the names of tensors start that are in no model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Input:
@@ -76,6 +79,27 @@ class Univariate:
         """The argument's tensor."""
         return (self.source,)
 
+    @property
+    def bounded(self) -> tuple[int, ...]:
+        """The tensors on whose bounds it is relaxed."""
+        return (self.source,)
+
+
+@dataclass(frozen=True, eq=False)
+class Squares:
+    """Tensors ``x + t y`` and ``x - t y`` beside a product ``x y``, entry by entry.
+
+    As ``4 t x y = (x + t y)^2 - (x - t y)^2``, their bounds are bounds of the product.
+
+    Attributes:
+        total, difference: the tensors.
+        scale: ``(n,)`` the ``t``, positive.
+    """
+
+    total: int
+    difference: int
+    scale: FloatArray
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -85,11 +109,18 @@ class Product:
     shape: tuple[int, ...]
     left: int
     right: int
+    squares: Squares | None = None
 
     @property
     def sources(self) -> tuple[int, ...]:
         """The factors' tensors."""
         return (self.left, self.right)
+
+    @property
+    def bounded(self) -> tuple[int, ...]:
+        """The tensors on whose bounds it is relaxed: the factors, and those of its squares."""
+        beside = () if self.squares is None else (self.squares.total, self.squares.difference)
+        return (*self.sources, *beside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +195,11 @@ def moved(node: Node, place: Callable[[int], int]) -> Node:
         case Univariate() | Perturbed():
             return replace(node, source=place(node.source))
         case Product():
-            return replace(node, left=place(node.left), right=place(node.right))
+            squares = node.squares
+            if squares is not None:
+                total, difference = place(squares.total), place(squares.difference)
+                squares = replace(squares, total=total, difference=difference)
+            return replace(node, left=place(node.left), right=place(node.right), squares=squares)
         case Input():
             return node
 
@@ -225,15 +260,15 @@ class Network:
 
     @cached_property
     def preactivations(self) -> tuple[int, ...]:
-        """The tensors that these nodes read, in order."""
-        return tuple(sorted({s for i in self.nonlinear for s in self.nodes[i].sources}))
+        """The tensors on whose bounds these nodes are relaxed, in order."""
+        return tuple(sorted({t for i in self.nonlinear for t in _used(self.nodes[i])}))
 
     @cached_property
     def readers(self) -> tuple[tuple[int, ...], ...]:
-        """By tensor the nodes that read it, in order."""
+        """By tensor the nodes that read it, or are relaxed on its bounds, in order."""
         found: list[list[int]] = [[] for _ in self.nodes]
         for number, node in enumerate(self.nodes):
-            for source in dict.fromkeys(node.sources):
+            for source in dict.fromkeys(_used(node)):
                 found[source].append(number)
         return tuple(tuple(numbers) for numbers in found)
 
@@ -257,9 +292,13 @@ class Network:
         return sum(self.sizes[i] for i in self.nonlinear)
 
 
+def _used(node: Node) -> tuple[int, ...]:
+    return node.bounded if isinstance(node, Nonlinear) else node.sources
+
+
 def _check_node(node: Node, number: int, sizes: list[int]) -> None:
     size = sizes[number]
-    if not all(0 <= source < number for source in node.sources):
+    if not all(0 <= source < number for source in _used(node)):
         raise ModelError(f"node '{node.name}' reads a tensor that is not defined yet")
     if isinstance(node, Linear):
         if node.offset.shape != (size,):
@@ -267,7 +306,7 @@ def _check_node(node: Node, number: int, sizes: list[int]) -> None:
         for term in node.terms:
             if (term.map.source_size, term.map.target_size) != (sizes[term.source], size):
                 raise ModelError(f"node '{node.name}': a term's map does not fit its tensors")
-    elif any(sizes[source] != size for source in node.sources):
+    elif any(sizes[source] != size for source in _used(node)):
         raise ModelError(f"node '{node.name}' does not fit its sources")
     if isinstance(node, Perturbed):
         for part in (node.error.floor, node.error.base):

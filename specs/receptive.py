@@ -19,7 +19,17 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 from specs.linear import Conv, Gather, Identity, IndexArray, LinearMap, MatMul
-from specs.network import Error, Input, Linear, Network, Node, Perturbed, Term, Univariate
+from specs.network import (
+    Error,
+    Input,
+    Linear,
+    Network,
+    Node,
+    Nonlinear,
+    Perturbed,
+    Term,
+    Univariate,
+)
 
 MOST_TILES = 64
 """Windows of one tensor: each has a network of its own, so that images may be large."""
@@ -175,7 +185,8 @@ def _windows(network: Network, tensor: int, window: Window) -> dict[int, Window 
             parts = [(t.source, _before(t.map, here)) for t in node.terms]
         else:
             found[number] = None
-            parts = [(source, None) for source in node.sources]
+            used = node.bounded if isinstance(node, Nonlinear) else node.sources
+            parts = [(source, None) for source in used]
         for source, part in parts:
             known = found.get(source, part)
             found[source] = None if known is None or part is None else known.united(part)

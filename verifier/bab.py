@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from proofs.proof import Proof
 from specs.property import Case
@@ -23,6 +24,7 @@ from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until
 from verifier.memory import ran_out
+from verifier.squares import adjusted, beside, moving_together
 
 __all__ = ["OutOfTimeError", "Progress", "Search", "Settings", "Status"]
 
@@ -42,6 +44,10 @@ class Progress:
     open: int
     closed: int
     worst: float
+
+
+PILOT = 2.0
+"""Seconds of search that tell the ratios of squares beside products."""
 
 
 class Search:
@@ -70,21 +76,41 @@ class Search:
         on_round: Callable[[Progress], bool] | None = None,
         cases: Sequence[int] | None = None,
     ) -> None:
-        self._query, self._deadline = query, deadline
+        self._deadline, self._device = deadline, device
         self._settings = fitted(settings or Settings(), device)
-        self._on_round = on_round
-        radii = error_radii(query, until(deadline))
-        net = compile_network(query.network, device, radii=radii)
-        numbers = list(range(len(query.property.cases)) if cases is None else cases)
-        chosen = [query.property.cases[number] for number in numbers]
-        table = build_table(chosen, net, query.property.output_size)
-        candidates = Candidates(net, table, on_candidate)
-        self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
-        nets = Nets(net, compile_network(query.network, device, torch.float32, radii=radii))
-        parts = Parts(nets, table, chosen, numbers, self._tree, self._settings, candidates)
-        self._engine: InputSearch | NeuronSearch
-        self._engine = InputSearch(parts) if self._splits_inputs(chosen) else NeuronSearch(parts)
+        self._on_candidate, self._on_round = on_candidate, on_round
+        self._numbers = list(range(len(query.property.cases)) if cases is None else cases)
+        self._plain, self._before = query, 0
+        self._prepare(query)
+        ratios = moving_together(self._net, *self._around())
+        if ratios:
+            self._prepare(beside(query, ratios))
+        self._tuned = not ratios
         self._begun = time.monotonic()
+
+    def _prepare(self, query: Query) -> None:
+        """Start afresh with this form of the query."""
+        self._query = query
+        radii = error_radii(query, until(self._deadline))
+        self._net = net = compile_network(query.network, self._device, radii=radii)
+        chosen = [query.property.cases[number] for number in self._numbers]
+        inputs = self._splits_inputs(chosen)
+        table = build_table(chosen, net, query.property.output_size, apart=inputs)
+        candidates = Candidates(net, table, self._on_candidate)
+        self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
+        nets = Nets(net, compile_network(query.network, self._device, torch.float32, radii=radii))
+        parts = Parts(nets, table, chosen, self._numbers, self._tree, self._settings, candidates)
+        self._engine: InputSearch | NeuronSearch
+        self._engine = InputSearch(parts) if inputs else NeuronSearch(parts)
+
+    def _around(self) -> tuple[Tensor, Tensor]:
+        """The smallest box around all regions, ``(1, I)``."""
+        boxes = [self._plain.property.cases[number].box() for number in self._numbers]
+        low, high = (np.stack(ends) for ends in zip(*boxes, strict=True))
+        return tuple(
+            torch.tensor(end[None].astype(np.float64), device=self._device)
+            for end in (low.min(0), high.max(0))
+        )
 
     def _splits_inputs(self, cases: Sequence[Case]) -> bool:
         """Few inputs that vary are split themselves; else neurons are."""
@@ -105,7 +131,7 @@ class Search:
     @property
     def evaluated(self) -> int:
         """Domains bounded so far."""
-        return self._engine.evaluated
+        return self._before + self._engine.evaluated
 
     def run(self) -> Status:
         """Search until all is closed, a violation is confirmed, or time is up.
@@ -115,6 +141,10 @@ class Search:
         """
         self._begun = time.monotonic()
         try:
+            if not self._tuned and isinstance(self._engine, InputSearch):
+                found = self._tune(self._engine)
+                if found != "timeout" or time.monotonic() >= self._deadline:
+                    return found
             return self._engine.run(self._deadline, self._round_over)
         except OutOfTimeError:  # what was in work stays open in the tree
             return "timeout"
@@ -122,6 +152,19 @@ class Search:
             if not ran_out(error):
                 raise
             return "memory"
+
+    def _tune(self, engine: InputSearch) -> Status:
+        """Search for a while; then start again, if squares beside products want other ratios."""
+        self._tuned = True
+        try:
+            found = engine.run(min(self._deadline, self._begun + PILOT), self._round_over)
+        except OutOfTimeError:
+            found = "timeout"
+        bounds = engine.bounds()
+        if found == "timeout" and bounds is not None:
+            self._before += engine.evaluated
+            self._prepare(beside(self._plain, adjusted(self._net, *bounds)))
+        return found
 
     def proof(self, deadline: float = float("inf")) -> Proof:
         """The proof as far as it goes; open domains are holes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -17,27 +17,34 @@ from torch import Tensor
 from verifier.bab_leaf import attempt
 from verifier.bab_pool import Pool
 from verifier.bab_root import Parts
-from verifier.bab_tree import Kind, LeafHint
+from verifier.bab_tree import Kind, LeafHint, Sweep
 from verifier.bounds import (
     Domains,
     TorchNetwork,
     concretize,
+    default_lines,
     gather,
     substitute,
     worst_points,
 )
 from verifier.bounds_spec import Table, whole_goal
-from verifier.bounds_sweep import fresh, sweep, until
+from verifier.bounds_sweep import Swept, fresh, sweep, until
 from verifier.branching import input_scores
 from verifier.clip import clip_around
 from verifier.combine import by_column, combine
 from verifier.memory import ran_out
 
-SMALL_BATCH, PATIENCE = 128, 10.0
+SMALL_BATCH, PATIENCE = 1024, 6.0
 """Rounds of so few domains may take so many times longer: much of it is the same for more."""
 
 WORTHWHILE = 0.95
 """Share of a box's widths that may be left where it is clipped."""
+
+LEAST_CLOSED, TRY_AGAIN = 0.05, 16
+"""See :class:`Pays`."""
+
+AGAIN, MOST_AGAIN = 0.8, 3
+"""Share of a box's volume that may be left where it is swept again, and how often at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +57,10 @@ class Evaluation:
         scores: ``(B, I)`` of splitting each input; zero where that is impossible.
         worst: ``(B, I)`` where the deciding row's linear bound is least.
         clipped: ``(B,)`` whether the box was clipped by the rows.
+        again: ``(B,)`` how often it was clipped and swept once more before.
+        sole: ``(B,)`` the only disjunct of several that is not refuted, otherwise -1.
         weights: ``(B, m)`` of the constraints as the kernel takes them, where a combination
-            decides, zero where a single one does; ``None`` without conjunctions.
+            decides, zero where a single one does.
     """
 
     domains: Domains
@@ -59,7 +68,28 @@ class Evaluation:
     scores: Tensor
     worst: Tensor
     clipped: Tensor
-    weights: Tensor | None = None
+    again: Tensor
+    sole: Tensor
+    weights: Tensor
+
+    def take(self, index: Tensor) -> Evaluation:
+        """What is known of the boxes with these numbers."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        domains = self.domains.take(index)
+        return Evaluation(domains, **{n: p[index] for n, p in parts.items() if n != "domains"})
+
+    def replaced(self, index: Tensor, other: Evaluation) -> Evaluation:
+        """The same with what is known of some boxes replaced."""
+
+        def put(mine: Tensor, new: Tensor) -> Tensor:
+            return mine.index_copy(0, index, new)
+
+        names = ("low", "high", "lower", "upper")
+        domains = Domains(
+            *(put(getattr(self.domains, n), getattr(other.domains, n)) for n in names)
+        )
+        rest = [f.name for f in fields(self) if f.name != "domains"]
+        return Evaluation(domains, **{n: put(getattr(self, n), getattr(other, n)) for n in rest})
 
 
 def evaluate_boxes(
@@ -71,8 +101,14 @@ def evaluate_boxes(
     tick: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Sweep boxes and bound all rows of their cases, ``case (B,)``."""
-    swept = sweep(net, domains, tick)
-    goal = whole_goal(table, case)
+    return assess(net, table, sweep(net, domains, tick), case, margin)
+
+
+def assess(
+    net: TorchNetwork, table: Table, swept: Swept, case: Tensor, margin: float
+) -> Evaluation:
+    """Bound all rows of the cases of boxes that were swept, and clip the boxes by them."""
+    domains, goal = swept.domains, whole_goal(table, case)
     rows = table.select(net, goal.number)
     matrix, constant = substitute(net, rows, lambda n: gather(swept.lines[n], goal.owner))
     bound = concretize(matrix, constant, domains.low[goal.owner], domains.high[goal.owner])
@@ -93,18 +129,60 @@ def evaluate_boxes(
     splittable = width > 1e-9 * domains.low.abs().clamp(min=1.0)
     critical = goal.critical(bound, per_slot)
     worst = worst_points(matrix[critical], domains.low, domains.high) if len(bound) else domains.low
-    weights = None
-    if table.conjunctive and len(bound):
+    weights = value.new_zeros(len(value), table.longest)
+    if table.longest > 1 and len(bound) and len(goal.slot_owner) == goal.domains:
         mixed = combine(matrix, constant, goal, domains.low, domains.high)
         better = (mixed.value > value) & ~(value > margin)
-        weights = torch.where(better[:, None], mixed.weights, 0.0)
-        weights = torch.ldexp(weights, -by_column(table.exponent[goal.number], goal))
+        chosen = torch.where(better[:, None], mixed.weights, 0.0)
+        chosen = torch.ldexp(chosen, -by_column(table.exponent[goal.number], goal))
+        weights[:, : chosen.shape[1]] = chosen
         value = torch.where(better, mixed.value, value)
         lowest = worst_points(mixed.matrix, domains.low, domains.high)
         worst = torch.where(better[:, None], lowest, worst)
+    if not net.bends_at_zero:  # what planes and curves lose falls with the square of a width
+        scores = scores * (width / table.width[case]).nan_to_num(0.0)
     scores = torch.where(splittable, scores + 1e-12 * width, 0.0)
-    found = replace(swept.domains, low=low, high=high)
-    return Evaluation(found, value, scores, worst, clipped, weights)
+    found = Domains(low, high, domains.lower, domains.upper)
+    none = torch.zeros_like(case)
+    sole = goal.sole(per_slot, margin)
+    return Evaluation(found, value, scores, worst, clipped, none, sole, weights)
+
+
+class Pays:
+    """Whether optimised slopes are worth their time, by what they closed so far.
+
+    If a box costs ``t`` and a share ``f`` of boxes is closed, all of its tree costs
+    ``t / (1 - 2 (1 - f))``, as long as that goes on: the way whose trees are cheaper is taken,
+    and the dearer one tried again every so many rounds.
+    """
+
+    def __init__(self) -> None:
+        self._boxes, self._seconds = 0.0, 0.0
+        self._ratio = 1.0
+        self._skipped = 0
+
+    def evaluated(self, boxes: int, seconds: float) -> None:
+        """Boxes were bounded with default slopes."""
+        self._boxes = 0.9 * self._boxes + boxes
+        self._seconds = 0.9 * self._seconds + seconds
+
+    def note(self, boxes: int, before: int, after: int, seconds: float) -> None:
+        """Of ``boxes`` some were open before slopes were optimised, and after."""
+        plain = self._seconds / max(1.0, self._boxes)
+        with_slopes = plain + seconds / boxes
+        cost = [
+            each / max(1.0 - 2.0 * left / boxes, LEAST_CLOSED)
+            for each, left in ((plain, before), (with_slopes, after))
+        ]
+        self._ratio = 0.7 * self._ratio + 0.3 * cost[1] / cost[0]
+        self._skipped = 0
+
+    def worthwhile(self) -> bool:
+        """Whether to optimise in this round."""
+        if self._ratio <= 1.0 or self._skipped >= TRY_AGAIN:
+            return True
+        self._skipped += 1
+        return False
 
 
 class InputSearch:
@@ -116,6 +194,7 @@ class InputSearch:
         self._cases, self._numbers = parts.cases, parts.numbers
         self._settings, self._candidates = parts.settings, parts.candidates
         self._pool = Pool(parts.settings.pool_bytes, parts.settings.device_bytes)
+        self._pays = Pays()
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._begun = False
@@ -149,30 +228,50 @@ class InputSearch:
                 return "violated"
         return "exhausted" if self._stuck or len(self._pool) else "closed"
 
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper bounds of the neurons of all open domains; ``None``: there are none."""
+        if not len(self._pool):
+            return None
+        return self._pool.column("lower"), self._pool.column("upper")
+
     def reopen(self, node: int, deadline: float) -> None:
         """Search below a leaf that was closed in vain."""
-        tick = until(deadline)
-        above = self._tree.parent[node]
-        if above >= 0 and self._tree.kind[above] == Kind.DISJUNCT:
+        tick, net, tree = until(deadline), self._net, self._tree
+        above = tree.parent[node]
+        case = self._numbers.index(tree.case_of(node))
+        if above >= 0 and tree.kind[above] == Kind.DISJUNCT and self._part(case, 0) < 0:
             node = above
-        self._tree.open(node)
-        case = self._numbers.index(self._tree.case_of(node))
+        tree.open(node)
         low, high = self._boxes([case])
-        state = sweep(self._net, fresh(self._net, low, high), tick).domains
-        where = torch.tensor([case], device=self._net.device)
+        found = sweep(net, fresh(net, low, high), tick)
         margin = float("inf")  # as if nothing were closed, so that all clips are taken
-        for above, side in self._tree.path(node):
-            if above in self._tree.tightened:
-                state = evaluate_boxes(self._net, self._table, state, where, margin, tick).domains
-            entry = self._tree.arg[above]
-            dims = torch.tensor([entry], device=self._net.device)
-            state = halves(state, dims).take(slice(side, side + 1))
-            state = sweep(self._net, state, tick).domains
-        self._tree.tightened.pop(node, None)
-        evaluation = evaluate_boxes(self._net, self._table, state, where, margin, tick)
+
+        def assessed() -> Evaluation:
+            where = torch.tensor([case], device=net.device)
+            return assess(net, self._table, found, where, margin)
+
+        for above, side in tree.path(node):
+            for done in tree.tightened.get(above, ()):
+                if isinstance(done, Sweep):
+                    found = sweep(net, found.domains, tick)
+                else:
+                    found = relaxed(net, assessed().domains)
+            if tree.kind[above] == Kind.DISJUNCT:
+                case = self._part(case, side)
+                continue
+            entry = torch.tensor([tree.arg[above]], device=net.device)
+            state = halves(found.domains, entry).take(slice(side, side + 1))
+            found = sweep(net, state, tick)
+        tree.tightened.pop(node, None)
+        evaluation = assessed()
         if bool(evaluation.clipped[0]):
-            self._tree.clip(node, None)
+            tree.clip(node, None)
+        where = torch.tensor([case], device=net.device)
         self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
+
+    def _part(self, case: int, disjunct: int) -> int:
+        """The case that consists of one of a case's disjuncts; -1: there is none."""
+        return int(self._table.alone[self._table.disjunct_start[case] + disjunct])
 
     def _boxes(self, cases: Sequence[int]) -> tuple[Tensor, Tensor]:
         ends = [self._cases[case].box() for case in cases]
@@ -202,9 +301,28 @@ class InputSearch:
         return int(max(1, min(self._most, self._settings.work_bytes // per_domain)))
 
     def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
+        """Evaluate boxes, those that are clipped a good deal several times."""
+        begun = time.monotonic()
+        found = self._evaluated(domains, case)
+        self._pays.evaluated(len(case), time.monotonic() - begun)
+        return found
+
+    def _evaluated(self, domains: Domains, case: Tensor) -> Evaluation:
         self.evaluated += len(case)
         margin = self._settings.margin
-        return evaluate_boxes(self._net, self._table, domains, case, margin, self._tick)
+        found = evaluate_boxes(self._net, self._table, domains, case, margin, self._tick)
+        for count in range(1, MOST_AGAIN + 1):
+            left = (found.domains.high - found.domains.low) / (domains.high - domains.low)
+            less = left.nan_to_num(1.0).prod(-1) < AGAIN
+            index = (found.clipped & less & ~(found.value > margin)).nonzero()[:, 0]
+            if not len(index):
+                break
+            self.evaluated += len(index)
+            domains, own = found.domains, case[index]
+            part = domains.take(index)
+            better = evaluate_boxes(self._net, self._table, part, own, margin, self._tick)
+            found = found.replaced(index, replace(better, again=torch.full_like(own, count)))
+        return found
 
     def _round(self) -> bool:
         begun = time.monotonic()
@@ -245,12 +363,19 @@ class InputSearch:
 
     def _settle(self, evaluation: Evaluation, case: Tensor, node: Tensor) -> bool:
         """Close what is closed and keep the rest; false on a confirmed violation."""
+        again = evaluation.again.nonzero()[:, 0].tolist()
+        for box, count in zip(again, evaluation.again[again].tolist(), strict=True):
+            for _ in range(count):
+                self._tree.clip(int(node[box]), None)
+                self._tree.sweep(int(node[box]))
         for number in node[evaluation.clipped.cpu()].tolist():
             self._tree.clip(number, None)
         open_ = ~(evaluation.value > self._settings.margin)
         self._close(evaluation, ~open_, node)
-        if bool(open_.any()) and self._settings.leaf_steps:
+        if bool(open_.any()) and self._settings.leaf_steps and self._pays.worthwhile():
+            begun, before = time.monotonic(), int(open_.sum())
             self._optimise(evaluation, open_, case, node)
+            self._pays.note(len(open_), before, int(open_.sum()), time.monotonic() - begun)
         if not bool(open_.any()):
             return True
         self._keep(evaluation, open_, case, node)
@@ -275,20 +400,20 @@ class InputSearch:
             return
         if tried is None:
             return
-        for box in tried.closed.nonzero()[:, 0].tolist():
-            tried.record(self._tree, box, int(node[int(index[box])]))
+        closed = tried.closed.nonzero()[:, 0]
+        tried.record(self._tree, closed.tolist(), node[index[closed].to(node.device)].tolist())
         open_[index] = ~tried.closed
 
     def _close(self, evaluation: Evaluation, closed: Tensor, node: Tensor) -> None:
         numbers = node[closed.cpu()].tolist()
-        weights = [] if evaluation.weights is None else evaluation.weights[closed].tolist()
-        for place, number in enumerate(numbers):
-            used = weights[place] if weights and any(weights[place]) else None
+        for number, weights in zip(numbers, evaluation.weights[closed].tolist(), strict=True):
+            used = weights if any(weights) else None
             self._tree.close(number, None if used is None else LeafHint({}, np.zeros(0), used))
 
     def _keep(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
+        case, node = self._alone(evaluation.sole, open_, case, node)
         scores = evaluation.scores[open_]
-        lookahead = 1 if self._table.conjunctive else self._settings.lookahead
+        lookahead = 1 if self._table.longest > 1 else self._settings.lookahead
         count = min(lookahead, scores.shape[1])
         best = scores.topk(count, dim=1)
         splittable = best.values[:, 0] > 0
@@ -307,6 +432,31 @@ class InputSearch:
             order=order,
             node=node[open_.cpu()][splittable.cpu()],
         )
+
+
+    def _alone(
+        self, sole: Tensor, open_: Tensor, case: Tensor, node: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Go on with the only disjunct that is left, where there is one: cases and nodes."""
+        case, node = case.clone(), node.clone()
+        for box in (open_ & (sole >= 0)).nonzero()[:, 0].tolist():
+            disjunct, own = int(sole[box]), int(case[box])
+            if int(self._table.alone[disjunct]) < 0:
+                continue
+            start, stop = self._table.disjunct_start[own : own + 2].tolist()
+            count = stop - start
+            first = self._tree.split(int(node[box]), Kind.DISJUNCT, count, count)
+            for child in range(first, first + count):
+                if child != first + disjunct - start:
+                    self._tree.close(child)
+            case[box], node[box] = self._table.alone[disjunct], first + disjunct - start
+        return case, node
+
+
+def relaxed(net: TorchNetwork, domains: Domains) -> Swept:
+    """Domains with the default lines for their bounds as they are."""
+    lines = {number: default_lines(net, number, domains) for number in net.nonlinear}
+    return Swept(domains, lines, 0)
 
 
 def halves(parents: Domains, entry: Tensor) -> Domains:
@@ -336,6 +486,5 @@ def _choose(tries: Sequence[Evaluation], chosen: Tensor) -> Evaluation:
         return torch.stack([getattr(t.domains, name) for t in tries])[chosen, at]
 
     domains = Domains(*(pick_domains(name) for name in ("low", "high", "lower", "upper")))
-    weights = pick("weights") if tries[0].weights is not None else None
-    parts = (pick(name) for name in ("value", "scores", "worst", "clipped"))
-    return Evaluation(domains, *parts, weights)
+    rest = [f.name for f in fields(Evaluation) if f.name != "domains"]
+    return Evaluation(domains, **{name: pick(name) for name in rest})

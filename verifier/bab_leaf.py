@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,14 +33,31 @@ class Attempt:
     count: Tensor
     stated: Stated
 
-    def record(self, tree: Tree, box: int, node: int) -> None:
-        """Close a box's node, each disjunct with hints of its own."""
-        first, count = int(self.first[box]), int(self.count[box])
-        child = node if count == 1 else tree.split(node, Kind.DISJUNCT, count, count)
-        slots = range(first, first + count)
-        hints = leaf_hints(self.problem, self.stored, self.stated, slots)
-        for k, hint in enumerate(hints):
-            tree.close(child + k, hint)
+    def record(self, tree: Tree, boxes: Sequence[int], nodes: Sequence[int]) -> None:
+        """Close the nodes of some boxes, each disjunct with hints of its own."""
+        first, count = self.first[list(boxes)].tolist(), self.count[list(boxes)].tolist()
+        slots = [f + k for f, n in zip(first, count, strict=True) for k in range(n)]
+        if not slots:
+            return
+        hints = iter(leaf_hints(self.problem, self.stored, self.stated, slots))
+        for node, n in zip(nodes, count, strict=True):
+            child = node if n == 1 else tree.split(node, Kind.DISJUNCT, n, n)
+            for k in range(n):
+                tree.close(child + k, next(hints))
+
+
+def leading(problem: Problem) -> Multipliers:
+    """The default lines, and of each row's constraints the one that they bound best alone."""
+    start = initial(problem)
+    if start.weights is None:
+        return start
+    alone = []
+    for number in range(start.weights.shape[1]):
+        start.weights.zero_()[:, number] = 1.0
+        alone.append(bounded(problem, start).bound)
+    best = torch.stack(alone).argmax(0, keepdim=True)
+    start.weights.zero_().scatter_(1, best.T, 1.0)
+    return start
 
 
 def attempt(
@@ -71,7 +89,7 @@ def attempt(
     )
     quick = fast_problem(nets, problem)
     effort = Effort(settings.leaf_steps, enough=settings.fast_margin, deadline=deadline)
-    bound, best = optimise(quick, initial(quick), effort)
+    bound, best = optimise(quick, leading(quick), effort)
     stored = best.rounded()
     sure = torch.full_like(problem.forms.constant[:, 0], -float("inf"))
     likely = (bound > 0).nonzero()[:, 0]

@@ -69,6 +69,11 @@ class Pool:
         self._count -= count
         return value, taken
 
+    def column(self, name: str) -> Tensor:
+        """A column of all rows, in no particular order."""
+        kept = self._columns[name]
+        return kept[(~self._value.isposinf()).to(kept.device)]
+
     def _bytes(self) -> float:
         used = self._count / max(1, len(self._value))
         return used * sum(c.numel() * c.element_size() for c in self._columns.values())

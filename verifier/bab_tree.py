@@ -74,6 +74,11 @@ class Feedback:
     hint: LeafHint
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """All unstable neurons are bounded anew."""
+
+
 class Tree:
     """Trees of all cases in one set of columns; nodes are numbered as they are made."""
 
@@ -87,7 +92,7 @@ class Tree:
         self.swept: list[bool] = []
         self.points: dict[int, float] = {}
         self.hints: dict[int, LeafHint] = {}
-        self.tightened: dict[int, list[LeafHint | Feedback | None]] = {}
+        self.tightened: dict[int, list[LeafHint | Feedback | Sweep | None]] = {}
         self.roots: dict[int, int] = {}
         self.preludes: dict[int, list[BoundStep]] = {}
         self._written: dict[int, int] = {}
@@ -124,6 +129,10 @@ class Tree:
     def clip(self, node: int, hint: LeafHint | None) -> None:
         """Clip an open node's region, after what was done there before."""
         self.tightened.setdefault(node, []).append(hint)
+
+    def sweep(self, node: int) -> None:
+        """Sweep in an open node, after what was done there before."""
+        self.tightened.setdefault(node, []).append(Sweep())
 
     def feed(self, node: int, feedback: Feedback) -> None:
         """Bound neurons in an open node, after what was done there before."""
@@ -203,6 +212,8 @@ class Tree:
                 for done in self.tightened.get(node, ()):
                     if isinstance(done, Feedback):
                         builder.bound(self._write_feedback(builder, done))
+                    elif isinstance(done, Sweep):
+                        builder.sweep()
                     else:
                         builder.clip(_write_leaf(builder, done))
                     position += 1

@@ -26,7 +26,7 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.errors import UnsupportedOperatorError
 from specs.linear import Identity, MatMul
 from verifier.bounds_maps import TorchMap, Weights, compile_map
-from verifier.bounds_product import PRODUCT
+from verifier.bounds_product import PRODUCT, Squared
 from verifier.relaxations import Lines, Relaxation, find
 from verifier.relaxations.relu import Relu
 
@@ -62,10 +62,12 @@ class NonlinearNode:
 
     Attributes:
         sources: its arguments: one, or the two factors of a product.
+        bounded: the tensors on whose bounds it is relaxed: the arguments first.
         focus: where a function of one argument is relaxed; ``None``: everywhere.
     """
 
     sources: tuple[int, ...]
+    bounded: tuple[int, ...]
     relaxation: Relaxation
     focus: Focus | None = None
 
@@ -125,7 +127,7 @@ class TorchNetwork:
     def readers(self) -> Mapping[int, tuple[int, ...]]:
         """By pre-activation the nonlinear tensors that are functions of it."""
         return {
-            tensor: tuple(n for n in self.nonlinear if tensor in self.function(n).sources)
+            tensor: tuple(n for n in self.nonlinear if tensor in self.function(n).bounded)
             for tensor in self.neurons
         }
 
@@ -160,8 +162,8 @@ class TorchNetwork:
         return node
 
     def ends(self, number: int, lower: Tensor, upper: Tensor) -> list[Tensor]:
-        """Bounds of a nonlinear node's arguments, from those of all neurons ``(R, N)``."""
-        places = [self.neurons[source] for source in self.function(number).sources]
+        """What a nonlinear node is relaxed on, from the bounds of all neurons ``(R, N)``."""
+        places = [self.neurons[tensor] for tensor in self.function(number).bounded]
         return [side[:, where] for where in places for side in (lower, upper)]
 
     def unstable(self, lower: Tensor, upper: Tensor, tensor: int | None = None) -> Tensor:
@@ -277,7 +279,7 @@ def compile_network(
             readers[term.source] += 1
         if isinstance(node, normal.Perturbed):
             readers[node.source] += 1
-        for tensor in node.sources if isinstance(node, normal.Nonlinear) else ():
+        for tensor in node.bounded if isinstance(node, normal.Nonlinear) else ():
             readers[tensor] += 2  # a pre-activation keeps bounds of its own
     for output in source.outputs:
         readers[output] += 2
@@ -287,9 +289,10 @@ def compile_network(
         if isinstance(node, normal.Input):
             nodes.append(None)
         elif isinstance(node, normal.Univariate):
-            nodes.append(NonlinearNode(node.sources, find(node.function, node.parameters)))
+            relaxation = find(node.function, node.parameters)
+            nodes.append(NonlinearNode(node.sources, node.bounded, relaxation))
         elif isinstance(node, normal.Product):
-            nodes.append(NonlinearNode(node.sources, PRODUCT))
+            nodes.append(NonlinearNode(node.sources, node.bounded, _product(node, weights)))
         elif isinstance(node, normal.Perturbed):
             if radii is None:
                 raise UnsupportedOperatorError("a perturbed network without radii of its errors")
@@ -321,6 +324,12 @@ def compile_network(
         weights=weights,
         radii={} if radii is None else radii,
     )
+
+
+def _product(node: normal.Product, weights: Weights) -> Relaxation:
+    if node.squares is None:
+        return PRODUCT
+    return Squared(weights.moved(node.squares.scale))
 
 
 def _perturbed(
@@ -435,7 +444,7 @@ def _needed(
     while front:
         node = nodes[front.pop()]
         if isinstance(node, NonlinearNode):
-            sources = set(node.sources)
+            sources = set(node.bounded)
         else:
             sources = set() if node is None else {t for t, _ in node.terms}
         front += sources - reached

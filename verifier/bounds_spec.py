@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +18,10 @@ from torch import Tensor
 
 from specs.property import Case, Constraint
 from verifier.bounds import Rows, TorchNetwork
+
+
+MOST_APART = 4096
+"""Disjuncts that are made cases of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,9 @@ class Table:
             exponents ``(C, q)``; where a case has fewer, 0 <= 0.  ``None``: there are none.
         disjunct: ``(K,)`` the disjunct of a row, ascending.
         row_start, disjunct_start: ``(C + 1,)`` where a case's rows and disjuncts start.
-        conjunctive: every case has one disjunct, and some of them several constraints.
+        width: ``(C, I)`` of the cases' boxes.
+        longest: constraints of the longest disjunct.
+        alone: ``(D,)`` by disjunct the case that consists of it, -1 where there is none.
     """
 
     outputs: Tensor
@@ -44,7 +50,9 @@ class Table:
     disjunct: Tensor
     row_start: Tensor
     disjunct_start: Tensor
-    conjunctive: bool
+    width: Tensor
+    longest: int
+    alone: Tensor
 
     def select(self, net: TorchNetwork, number: Tensor) -> Rows:
         """The rows with these numbers, over the network's outputs and inputs."""
@@ -114,6 +122,15 @@ class Goal:
         start = per_slot.new_full((self.domains,), float("inf"))
         return start.scatter_reduce(0, self.slot_owner, per_slot, "amin")
 
+    def sole(self, per_slot: Tensor, margin: float) -> Tensor:
+        """By domain with several slots the only disjunct not refuted, otherwise -1; ``(B,)``."""
+        left = ~(per_slot > margin)
+        every = torch.bincount(self.slot_owner, minlength=self.domains)
+        count = every.new_zeros(self.domains).index_add(0, self.slot_owner, left.to(every.dtype))
+        found = torch.full_like(every, -1)
+        found[self.slot_owner[left]] = self.slot_disjunct[left]
+        return torch.where((count == 1) & (every > 1), found, -1)
+
     def critical(self, bound: Tensor, per_slot: Tensor) -> Tensor:
         """Per domain the row that decides its value, ``(B,)``; -1 without rows."""
         value = self.by_domain(per_slot)
@@ -123,8 +140,18 @@ class Goal:
         return out
 
 
-def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> Table:
-    """The table of the given cases, numbered from 0 in this order."""
+def build_table(
+    cases: Sequence[Case], net: TorchNetwork, output_size: int, apart: bool = False
+) -> Table:
+    """The table of the given cases, numbered from 0 in this order.
+
+    With ``apart`` every disjunct of a case that has several is a further case of its own.
+    """
+    given = len(cases)
+    several = [case for case in cases if len(case.unsafe) > 1]
+    if apart and sum(len(case.unsafe) for case in several) <= MOST_APART:
+        parts = [replace(case, unsafe=(part,)) for case in several for part in case.unsafe]
+        cases = [*cases, *parts]
     rows = [c for case in cases for disjunct in case.unsafe for c in disjunct]
     outputs = np.zeros((len(rows), output_size))
     inputs = np.zeros((len(rows), net.input_size)) if any(c.inputs for c in rows) else None
@@ -157,8 +184,24 @@ def build_table(cases: Sequence[Case], net: TorchNetwork, output_size: int) -> T
         disjunct=whole(np.repeat(np.arange(len(lengths)), lengths)),
         row_start=whole(np.cumsum([0, *row_counts])),
         disjunct_start=whole(np.cumsum([0, *disjunct_counts])),
-        conjunctive=set(disjunct_counts) == {1} and max(row_counts) > 1,
+        width=real(np.array([np.subtract(*case.box()[::-1]) for case in cases], dtype=np.float64)),
+        longest=max(lengths, default=0),
+        alone=whole(_alone(disjunct_counts, given)),
     )
+
+
+def _alone(disjuncts: Sequence[int], given: int) -> list[int]:
+    """By disjunct the case of its own; the first ``given`` cases are the property's."""
+    found, part = [], given
+    for case, count in enumerate(disjuncts):
+        if count == 1:
+            found.append(case)
+        elif len(disjuncts) == given:
+            found += [-1] * count
+        else:
+            found += range(part, part + count)
+            part += count
+    return found
 
 
 def _scale(row: Constraint) -> tuple[Fraction, int]:

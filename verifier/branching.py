@@ -44,7 +44,8 @@ def neuron_scores(
     that reaches the neuron.  The second is the most it could give away, the coefficient
     times the height between the lines where it is greatest, or in the middle (after Bunel
     et al., *Branch and bound for piecewise linear neural network verification*, 2020, and
-    Shi et al., 2025).  What a product gives away counts for both its factors.
+    Shi et al., 2025).  What a product gives away counts for all
+    tensors on whose bounds it is relaxed.
     """
     if found.values is None:
         raise ValueError("scores need the values of a gradient pass")
@@ -52,8 +53,7 @@ def neuron_scores(
     height = torch.zeros_like(found.values)
     for number, matrix in found.trace.items():
         node, lines = net.function(number), found.lines[number]
-        places = [net.neurons[source] for source in node.sources]
-        at = [found.values[:, where] for where in places]
+        at = [found.values[:, net.neurons[source]] for source in node.sources]
         value = node.relaxation.value(*at)
         below, above = heights(lines, at)
         positive, negative = matrix.clamp(min=0), (-matrix).clamp(min=0)
@@ -61,9 +61,9 @@ def neuron_scores(
         middle = [net.middle(number, low, high) for low, high in _pairs(net, number, lower, upper)]
         low, high = heights(lines, middle)
         most = matrix.abs() * (high - low).clamp(min=0)
-        for where in places:
-            given[:, where] += gap
-            height[:, where] += most
+        for tensor in node.bounded:
+            given[:, net.neurons[tensor]] += gap
+            height[:, net.neurons[tensor]] += most
     unstable = net.unstable(lower, upper).to(given.dtype)
     return (given * unstable).nan_to_num(0.0), (height * unstable).nan_to_num(0.0)
 

@@ -20,6 +20,7 @@ from specs.enclosure import Enclosure, zeros
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
 from specs.network import (
+    RESERVED,
     Error,
     Input,
     Linear,
@@ -40,7 +41,6 @@ Array = npt.NDArray[Any]
 Rearrangement = Callable[[Array, int], Array]
 """Moves the entries of an array; new entries receive the second argument."""
 
-RESERVED = "farkas:"
 OVERHEAD = 256
 """What a step costs of the budget beside its entries: it bounds the time as well."""
 MOST_TERMS = 64

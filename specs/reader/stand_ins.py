@@ -14,7 +14,8 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
 from specs.errors import ModelError
-from specs.reader.builder import RESERVED, Builder, Value, common_shape
+from specs.network import RESERVED
+from specs.reader.builder import Builder, Value, common_shape
 from specs.reader.tensors import KINDS, Constant
 
 SMALL = 2**10

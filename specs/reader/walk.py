@@ -14,7 +14,8 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import RESERVED, Builder, Value, Variable
+from specs.network import RESERVED
+from specs.reader.builder import Builder, Value, Variable
 from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.floats import evaluated, stored
 from specs.reader.stand_ins import stand_ins
