@@ -372,7 +372,9 @@ class InputSearch:
             self._tree.clip(number, None)
         open_ = ~(evaluation.value > self._settings.margin)
         self._close(evaluation, ~open_, node)
-        if bool(open_.any()) and self._settings.leaf_steps and self._pays.worthwhile():
+        needed = self._table.region is not None  # nothing else uses the regions' constraints
+        pays = needed or self._pays.worthwhile()
+        if bool(open_.any()) and self._settings.leaf_steps and pays:
             begun, before = time.monotonic(), int(open_.sum())
             self._optimise(evaluation, open_, case, node)
             self._pays.note(len(open_), before, int(open_.sum()), time.monotonic() - begun)
@@ -432,7 +434,6 @@ class InputSearch:
             order=order,
             node=node[open_.cpu()][splittable.cpu()],
         )
-
 
     def _alone(
         self, sole: Tensor, open_: Tensor, case: Tensor, node: Tensor

@@ -188,7 +188,8 @@ class Tree:
         for case in sorted(self.roots):
             root = self.roots[case]
             steps = self.preludes.get(case, [])
-            if self.kind[root] == Kind.CLOSED and root not in self.hints and not steps:
+            needs = root in self.hints or root in self.tightened or steps
+            if self.kind[root] == Kind.CLOSED and not needs:
                 continue
             prelude = [(NodeKind.SWEEP, 0)]
             prelude += [(NodeKind.BOUND, _write_step(builder, step)) for step in steps]

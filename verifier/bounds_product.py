@@ -128,7 +128,9 @@ class _Regions:
         value, x, y = best[0]
         for other in best[1:]:
             lower = other[0] < value
-            value, x, y = (torch.where(lower, o, v) for o, v in zip(other, (value, x, y), strict=True))
+            value, x, y = (
+                torch.where(lower, o, v) for o, v in zip(other, (value, x, y), strict=True)
+            )
         (e, f), (g, h) = self.total, self.difference
         s = torch.maximum(e, torch.minimum(scale * p + q, f))
         lean = 2.0 * (scale * p - q)

@@ -19,7 +19,6 @@ from torch import Tensor
 from specs.property import Case, Constraint
 from verifier.bounds import Rows, TorchNetwork
 
-
 MOST_APART = 4096
 """Disjuncts that are made cases of their own."""
 
