@@ -67,12 +67,11 @@ class Outward:
     floats_up = lift_down
 
     def add_down(self, a: Numbers, b: Numbers) -> Numbers:
-        total = a + b
-        return np.where(np.isnan(total), -np.inf, np.nextafter(total, -np.inf))
+        # A NaN, of two infinities, becomes infinite.
+        return np.fmax(np.nextafter(a + b, -np.inf), -np.inf)
 
     def add_up(self, a: Numbers, b: Numbers) -> Numbers:
-        total = a + b
-        return np.where(np.isnan(total), np.inf, np.nextafter(total, np.inf))
+        return np.fmin(np.nextafter(a + b, np.inf), np.inf)
 
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
         product = a * b

@@ -77,7 +77,7 @@ class Walker:
         self.leaves = 0
         places = max(1, sum(query.network.sizes))
         self._room = max(1, frame.arithmetic.entry_budget // places)
-        self._width = min(1024, self._room)
+        self._width = min(2048, self._room)
 
     def root(self, case: int, *, record: bool = False) -> Domain:
         """The state of a case before its prelude: its box and the intervals it implies."""

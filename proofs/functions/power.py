@@ -13,6 +13,7 @@ import numpy as np
 from flint import arb, fmpq
 
 from proofs.analytic import Analytic
+from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from proofs.curves import Curve
 from proofs.domains import above_zero, away_from_zero, everywhere, from_zero
 from specs.enclosure import FloatArray
@@ -28,6 +29,52 @@ def _repeated(x: Any, times: int) -> Any:
         return x
     root = _repeated(x, times // 2)
     return root * root if times % 2 == 0 else root * root * x
+
+
+class Square(Curve):
+    """``x ** 2``, whose extremes need no search: it is most common, beside products."""
+
+    def _bounds(
+        self,
+        arithmetic: Arithmetic,
+        lower: Numbers,
+        upper: Numbers,
+        below: Numbers | None,
+        above: Numbers | None,
+    ) -> Interval:
+        finite = bounded((lower, upper))
+        low, high = np.where(finite, lower, 0), np.where(finite, upper, 0)
+        flat = low * 0
+        under, over = (flat if slope is None else slope for slope in (below, above))
+        # x^2 - s x is at least its tangent 2 m x - m^2 - s x, at most its value at an end.
+        touching = np.clip(
+            arithmetic.floats_down(under) * 0.5,
+            arithmetic.floats_down(low),
+            arithmetic.floats_up(high),
+        )
+        middle = arithmetic.lift_down(touching)
+        tilted = np.minimum(
+            *(
+                arithmetic.add_down(
+                    arithmetic.multiply_down(2 * middle, end),
+                    arithmetic.multiply_down(-under, end),
+                )
+                for end in (low, high)
+            )
+        )
+        least = arithmetic.add_down(tilted, -arithmetic.multiply_up(middle, middle))
+        if below is None:
+            least = np.maximum(least, flat)
+        greatest = np.maximum(
+            *(
+                arithmetic.add_up(
+                    arithmetic.multiply_up(end, end), arithmetic.multiply_up(-over, end)
+                )
+                for end in (low, high)
+            )
+        )
+        none = np.where(np.asarray(under == 0, dtype=bool), flat, -math.inf)
+        return np.where(finite, least, none), np.where(finite, greatest, math.inf)
 
 
 def rule(exponent: float) -> Curve:
@@ -67,7 +114,7 @@ def rule(exponent: float) -> Curve:
     def touching(slope: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
         return np.copysign(np.abs(slope / exponent) ** (1.0 / (exponent - 1.0)), a + b)
 
-    return Curve(
+    return (Square if exponent == 2.0 else Curve)(
         formulas=(Analytic(formula),),
         curvatures=(left, right),
         bends=(0.0,),
