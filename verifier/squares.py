@@ -32,8 +32,8 @@ WORTHWHILE = 0.75
 POINTS, STEP = 32, 1.0 / 64.0
 """From how many points inputs are moved, and by what part of their range."""
 
-STEPS, MOST = 8, 60.0
-"""Ratios tried between one power of two and the next, and the largest exponent."""
+TRIED, MOST = 9, 60.0
+"""Ratios that are tried, quantiles of those at the points; and the largest power of two."""
 
 VALUES = 1 << 24
 """Numbers in the largest array while they are moved."""
@@ -108,17 +108,16 @@ def _ratios(
     left, right = change.nan_to_num(0.0, 0.0, 0.0).tensor_split(2, -1)
     reach = [part.abs().sum(1) for part in (left, right)]
     area = reach[0] * reach[1] / 4.0
-    ratio = torch.log2(reach[0] / reach[1])[area > 0]
-    if not len(ratio):
+    ratio = torch.log2(reach[0] / reach[1]).where(area > 0, math.nan).clamp(-MOST, MOST)
+    if bool(ratio.isnan().all()):
         return None
     best, chosen = area.sum(0) * 2.0, torch.ones_like(area[0])
-    lowest, highest = (max(-MOST, min(float(end), MOST)) for end in (ratio.min(), ratio.max()))
-    for step in range(math.floor(lowest * STEPS), math.ceil(highest * STEPS) + 1):
-        scale = float(np.float32(2.0 ** (step / STEPS)))
-        squares = ((left + s * right).abs().sum(1) ** 2 for s in (scale, -scale))
+    for exponent in torch.nanquantile(ratio, torch.linspace(0, 1, TRIED).to(ratio), 0):
+        scale = torch.exp2(exponent.nan_to_num(0.0)).float().to(area)
+        squares = ((left + sign * scale * right).abs().sum(1) ** 2 for sign in (1, -1))
         a, b = (square / (48.0 * scale) for square in squares)
         gap = torch.minimum(a + 2.0 * b, area) + torch.minimum(b + 2.0 * a, area)
         better = gap.sum(0) < best
-        best, chosen = torch.where(better, gap.sum(0), best), chosen.where(~better, scale)
+        best, chosen = torch.where(better, gap.sum(0), best), torch.where(better, scale, chosen)
     share = (best / (2.0 * area.sum(0))).nan_to_num(1.0)
     return None if float(share.mean()) > WORTHWHILE else chosen.cpu().numpy()
