@@ -160,10 +160,11 @@ class Search:
             found = engine.run(min(self._deadline, self._begun + PILOT), self._round_over)
         except OutOfTimeError:
             found = "timeout"
-        bounds = engine.bounds()
-        if found == "timeout" and bounds is not None:
+        if found == "timeout" and time.monotonic() < self._deadline:
+            bounds = engine.bounds()  # none: the roots took all the time, and begin anew
+            ratios = None if bounds is None else adjusted(self._net, *bounds)
             self._before += engine.evaluated
-            self._prepare(beside(self._plain, adjusted(self._net, *bounds)))
+            self._prepare(self._query if ratios is None else beside(self._plain, ratios))
         return found
 
     def proof(self, deadline: float = float("inf")) -> Proof:
