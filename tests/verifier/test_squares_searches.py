@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ from verifier.bab_tree import Kind, Sweep
 from verifier.bounds import compile_network, evaluate
 
 
+@functools.cache
 def asked(kind: str, seed: int, share: float) -> Query:
     """Unsafe: beyond what is sampled by a share of its range, in three disjuncts."""
     source = network(kind, seed)
@@ -140,7 +142,7 @@ def reopened(stated: Query, search: Search, positions: list[int]) -> None:
     check(stated, search)
 
 
-CASES = [("together", 1, 0.01), ("against", 1, 0.01), ("against", 2, 0.01), ("together", 0, 0.05)]
+CASES = [("against", 1, 0.01), ("against", 2, 0.01), ("together", 0, 0.05)]
 
 
 @pytest.mark.parametrize(("kind", "seed", "share"), CASES)
@@ -165,7 +167,7 @@ def test_leaves_are_taken_back_after_clips_and_sweeps(kind, seed, share) -> None
     reopened(stated, search, positions)
 
 
-@pytest.mark.parametrize(("seed", "share", "steps"), [(2, 0.01, 0), (1, 0.01, 0), (2, 0.1, 12)])
+@pytest.mark.parametrize(("seed", "share", "steps"), [(1, 0.01, 0), (2, 0.1, 12)])
 def test_disjuncts_are_taken_back_alone(seed: int, share: float, steps: int) -> None:
     stated = asked("against", seed, share)
     search = closed(stated, leaf_steps=steps)
