@@ -80,11 +80,9 @@ def planes(
         squared: bounds of the two forms, if any.
     """
     finite = bounded(left, right)
-    if squared is not None:
-        finite = finite & bounded(squared.total, squared.difference)
+    if squared is not None and np.any(finite & ~bounded(squared.total, squared.difference)):
+        return planes(arithmetic, left, right, below, above)
     if not finite.all():
-        if squared is not None and bounded(left, right).any():
-            return planes(arithmetic, left, right, below, above)
         left, right = _where(finite, left), _where(finite, right)
         within = None if squared is None else squared.where(finite)
         under, floor, over, ceiling = planes(arithmetic, left, right, below, above, within)

@@ -160,8 +160,8 @@ class Search:
             found = engine.run(min(self._deadline, self._begun + PILOT), self._round_over)
         except OutOfTimeError:
             found = "timeout"
-        if found == "timeout":
-            bounds = engine.bounds()
+        if found == "timeout" and time.monotonic() < self._deadline:
+            bounds = engine.bounds()  # none: the roots took all the time, and begin anew
             ratios = None if bounds is None else adjusted(self._net, *bounds)
             self._before += engine.evaluated
             self._prepare(self._query if ratios is None else beside(self._plain, ratios))

@@ -197,7 +197,8 @@ class InputSearch:
         self._pays = Pays()
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
-        self._begun = False
+        self._roots_done = 0
+        self._root_nodes: list[int] = []
         self._deadline = float("inf")
         self._tick = until(self._deadline)
         self.evaluated = 0
@@ -215,10 +216,8 @@ class InputSearch:
     def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
         self._deadline, self._tick = deadline, until(deadline)
-        if not self._begun:
-            self._begun = True
-            if not self._roots(deadline):
-                return "violated" if self._candidates.found else "timeout"
+        if not self._roots(deadline):
+            return "violated" if self._candidates.found else "timeout"
         while len(self._pool) and self._settings.split:
             if time.monotonic() >= deadline:
                 return "timeout"
@@ -280,18 +279,24 @@ class InputSearch:
         return low, high
 
     def _roots(self, deadline: float) -> bool:
-        """Evaluate the cases themselves; false when a violation was confirmed or time is up."""
+        """Evaluate the cases themselves, from where an earlier call was stopped.
+
+        False when a violation was confirmed or time is up.
+        """
         size = self._limit()
-        nodes = [self._tree.add_root(number) for number in self._numbers]
-        for start in range(0, len(nodes), size):
+        if not self._root_nodes:
+            self._root_nodes = [self._tree.add_root(number) for number in self._numbers]
+        nodes = self._root_nodes
+        while self._roots_done < len(nodes):
             if time.monotonic() >= deadline:
                 return False
-            part = range(start, min(start + size, len(nodes)))
+            part = range(self._roots_done, min(self._roots_done + size, len(nodes)))
             low, high = self._boxes(part)
             case = torch.tensor(list(part), device=self._net.device)
             state = fresh(self._net, low, high)
             evaluation = self._evaluate(state, case)
             node = torch.tensor(nodes[part.start : part.stop])
+            self._roots_done = part.stop
             if not self._settle(evaluation, case, node):
                 return False
         return True

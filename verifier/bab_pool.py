@@ -44,7 +44,8 @@ class Pool:
         if len(self._free) < count:
             self._grow(max(2 * len(self._value), len(self._value) + count - len(self._free)))
         slots, self._free = self._free[:count], self._free[count:]
-        self._value[slots] = value.to(self._value)
+        # An infinite value marks a free slot; a leaf taken back may have one.
+        self._value[slots] = value.to(self._value).clamp(max=torch.finfo(self._value.dtype).max)
         for name, column in columns.items():
             kept = self._columns[name]
             kept[slots.to(kept.device)] = column.to(kept.device)

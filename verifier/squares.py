@@ -78,7 +78,7 @@ def adjusted(net: TorchNetwork, lower: Tensor, upper: Tensor) -> Ratios:
     for node in net.source.nodes:
         if isinstance(node, Product) and node.squares is not None:
             wide = [(upper - lower)[:, net.neurons[factor]] for factor in node.sources]
-            ratio = torch.log2(wide[0] / wide[1]).nan_to_num(posinf=math.nan, neginf=math.nan)
+            ratio = torch.log2(wide[0] / wide[1]).nan_to_num(math.nan, math.nan, math.nan)
             middle = ratio.nanmedian(0).values.cpu().numpy()
             kept = np.where(np.isnan(middle), np.log2(node.squares.scale), middle)
             found[node.name] = np.float32(2.0 ** np.clip(kept, -MOST, MOST)).astype(np.float64)
