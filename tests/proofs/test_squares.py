@@ -281,3 +281,20 @@ def test_unbounded_factors_have_unbounded_planes(arithmetic: str) -> None:
     _, floor, _, ceiling = products.planes(numbers, (low, left[1]), right, None, None, squared)
     assert all(end == -np.inf for end in floor)
     assert all(end == np.inf for end in ceiling)
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_an_unbounded_factor_leaves_the_others_their_squares(arithmetic: str) -> None:
+    numbers = ARITHMETICS[arithmetic]()
+    _, _, (left, right, *forms), scale = strongly(np.random.default_rng(0), numbers, -1.0)
+    usual = products.planes(numbers, left, right, None, None, Squared(*forms, scale))
+    infinite = [[end.copy() for end in ends] for ends in (left, *forms)]
+    for ends in infinite:
+        ends[1][3] = np.inf
+    wild, *others = map(tuple, infinite)
+    found = products.planes(numbers, wild, right, None, None, Squared(*others, scale))
+    rest = np.arange(left[0].shape[-1]) != 3
+    for place in (1, 3):
+        assert np.array_equal(found[place][..., rest], usual[place][..., rest])
+    assert found[1][3] == -np.inf
+    assert found[3][3] == np.inf

@@ -87,7 +87,7 @@ def roots_only(monkeypatch) -> list[InputSearch]:
     def stopped(engine, deadline, round_over):
         if not ended:
             ended.append(engine)
-            engine._begun = engine._roots(float("inf"))
+            engine._roots(float("inf"))
             return "timeout"
         return run(engine, deadline, round_over)
 
@@ -109,6 +109,16 @@ def test_roots_that_take_longer_than_the_pilot_are_not_lost(monkeypatch) -> None
     stated = asked("against", 2, 0.01)
     monkeypatch.setattr(bab, "PILOT", 0.0)
     check(stated, closed(stated))
+
+
+def test_roots_cut_short_by_the_deadline_are_taken_up_again() -> None:
+    stated = asked("against", 0, 0.2)
+    search = Search(stated, deadline=time.monotonic() - 1.0, settings=Settings(method="inputs"))
+    assert search.run() == "timeout"
+    assert search.proof().holes == 1
+    search.extend(time.monotonic() + 60.0)
+    assert search.run() == "closed"
+    check(stated, search)
 
 
 def test_after_the_deadline_what_was_found_is_kept(monkeypatch) -> None:
