@@ -31,15 +31,25 @@ def problem(net: TorchNetwork, box: Domains, rows: int) -> Problem:
     return Problem(net, forms, box.low, box.high, lower, upper, torch.zeros_like(lower))
 
 
-def least_value(net: TorchNetwork, radius: float, starts: int = 64, steps: int = 30) -> float:
-    """The least value of output 0 that gradient descent finds from corners of the box."""
+def least_value(
+    net: TorchNetwork,
+    radius: float,
+    starts: int = 64,
+    steps: int = 30,
+    middle: Sequence[float] | None = None,
+) -> float:
+    """The least value of output 0 that gradient descent finds from corners of the box.
+
+    The box is that of the radius around ``middle``, or around 0.
+    """
     random = torch.Generator().manual_seed(0)
     points = torch.rand(starts, net.input_size, generator=random, dtype=net.dtype) - 0.5
     points = points.sign() * radius
+    at = torch.zeros_like(points[0]) if middle is None else torch.tensor(middle, dtype=net.dtype)
     least = math.inf
     for step in range(steps):
         points.requires_grad_()
-        values = evaluate(net, points)[:, 0]
+        values = evaluate(net, at + points)[:, 0]
         least = min(least, float(values.detach().min()))
         (slope,) = torch.autograd.grad(values.sum(), points)
         length = 2 * radius * (1 - step / steps)

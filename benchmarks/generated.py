@@ -54,6 +54,17 @@ class _Layers:
     def add(self, first: str, second: str) -> str:
         return self._node("Add", first, second)
 
+    def max_pool(self, source: str, kernel: int) -> str:
+        """The maxima of windows side by side."""
+        return self._node(
+            "MaxPool", source, kernel_shape=[kernel, kernel], strides=[kernel, kernel]
+        )
+
+    def image(self, source: str, shape: Image) -> str:
+        """A flat tensor as an image."""
+        self._constants.append(numpy_helper.from_array(np.array([1, *shape]), f"s{source}"))
+        return self._node("Reshape", source, f"s{source}")
+
     def flatten(self, source: str) -> str:
         return self._node("Flatten", source)
 
@@ -111,6 +122,32 @@ def residual(image: Image, channels: int, blocks: int, outputs: int) -> Model:
         last = layers.relu(layers.add(layers.conv(inner, channels, channels, 1), last))
     size = channels * math.ceil(image[1] / 2) * math.ceil(image[2] / 2)
     return layers.model(layers.dense(layers.flatten(last), size, outputs), outputs, "residual")
+
+
+def windows(count: int, kernel: int) -> Model:
+    """The maxima of so many windows, each a channel of the input."""
+    layers = _Layers((count, kernel, kernel), 0)
+    pooled = layers.flatten(layers.max_pool("x", kernel))
+    return layers.model(pooled, count, f"windows of {kernel} by {kernel}")
+
+
+def pooled_dense(inputs: int, count: int, kernel: int, seed: int) -> Model:
+    """The maxima of windows of a dense layer's results, and a dense layer to one output."""
+    layers = _Layers((inputs,), seed)
+    first = layers.dense("x", inputs, count * kernel**2)
+    last = layers.max_pool(layers.image(first, (count, kernel, kernel)), kernel)
+    return layers.model(layers.dense(layers.flatten(last), count, 1), 1, "pooled dense")
+
+
+def pooled_convolutional(image: Image, channels: Sequence[int], kernel: int, seed: int) -> Model:
+    """Convolutions, each with Relu and a pool behind it, and a dense layer to one output."""
+    layers, last = _Layers(image, seed), "x"
+    before, height, width = image
+    for after in channels:
+        last = layers.max_pool(layers.relu(layers.conv(last, before, after, 1)), kernel)
+        before, height, width = after, height // kernel, width // kernel
+    last = layers.dense(layers.flatten(last), before * height * width, 1)
+    return layers.model(last, 1, "pooled convolutional")
 
 
 def above(model: Model, centre: Sequence[float], radius: float, minimum: float) -> Query:
