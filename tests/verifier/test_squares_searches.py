@@ -79,6 +79,18 @@ def test_squares_save_leaves(monkeypatch) -> None:
     assert leaves[0] < leaves[1]
 
 
+def test_squares_are_sought_over_the_cases_that_are_searched(monkeypatch) -> None:
+    boxes: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(bab, "moving_together", lambda _, *box: boxes.append(box) or {})
+    regions = [([k] * 4, [k + 1.0] * 4) for k in range(3)]
+    stated = query(network("together", 1), [box_case(*r, at_least(0, 0)) for r in regions])
+    for cases in (None, [2], [1, 2]):
+        Search(stated, deadline=time.monotonic() + 60, cases=cases)
+    assert [(low.tolist(), high.tolist()) for low, high in boxes] == [
+        ([[first] * 4], [[3.0] * 4]) for first in (0.0, 2.0, 1.0)
+    ]
+
+
 def roots_only(monkeypatch) -> list[InputSearch]:
     """The first search of an engine ends after the roots."""
     ended: list[InputSearch] = []
