@@ -22,13 +22,12 @@ from verifier.bounds import (
     Domains,
     TorchNetwork,
     concretize,
-    default_lines,
     gather,
     substitute,
     worst_points,
 )
 from verifier.bounds_spec import Table, whole_goal
-from verifier.bounds_sweep import Swept, fresh, sweep, until
+from verifier.bounds_sweep import Swept, fresh, relaxed, sweep, until
 from verifier.branching import input_scores
 from verifier.clip import clip_around
 from verifier.combine import by_column, combine
@@ -457,12 +456,6 @@ class InputSearch:
                     self._tree.close(child)
             case[box], node[box] = self._table.alone[disjunct], first + disjunct - start
         return case, node
-
-
-def relaxed(net: TorchNetwork, domains: Domains) -> Swept:
-    """Domains with the default lines for their bounds as they are."""
-    lines = {number: default_lines(net, number, domains) for number in net.nonlinear}
-    return Swept(domains, lines, 0)
 
 
 def halves(parents: Domains, entry: Tensor) -> Domains:
