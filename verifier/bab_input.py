@@ -167,14 +167,16 @@ class Pays:
 
     def note(self, boxes: int, before: int, after: int, seconds: float) -> None:
         """Of ``boxes`` some were open before slopes were optimised, and after."""
+        self._skipped = 0
         plain = self._seconds / max(1.0, self._boxes)
+        if plain <= 0.0:  # the clock has not moved: there is nothing to compare with
+            return
         with_slopes = plain + seconds / boxes
         cost = [
             each / max(1.0 - 2.0 * left / boxes, LEAST_CLOSED)
             for each, left in ((plain, before), (with_slopes, after))
         ]
         self._ratio = 0.7 * self._ratio + 0.3 * cost[1] / cost[0]
-        self._skipped = 0
 
     def worthwhile(self) -> bool:
         """Whether to optimise in this round."""

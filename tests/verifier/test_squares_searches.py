@@ -243,6 +243,16 @@ def test_what_is_cheaper_pays(before: int, after: int, seconds: float, worthwhil
     assert noted(before, after, seconds).worthwhile() == worthwhile
 
 
+def test_a_clock_that_has_not_moved_says_nothing() -> None:
+    pays = Pays()
+    pays.evaluated(100, 0.0)
+    pays.note(100, 90, 90, 50.0)
+    assert pays.worthwhile()
+    pays.evaluated(100, 1.0)
+    pays.note(100, 90, 90, 50.0)
+    assert not pays.worthwhile()
+
+
 def test_at_first_and_now_and_then_it_is_tried() -> None:
     assert Pays().worthwhile()
     pays = noted(90, 90, 50.0)
