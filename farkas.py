@@ -62,7 +62,7 @@ usage: farkas COMMAND ...
 
     farkas verify QUESTION    does the network have the property? with evidence
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
-    farkas show   FILE        what is in a proof, a witness or a question
+    farkas show   FILE        what is in a proof or a witness
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
