@@ -15,12 +15,12 @@ from verifier.bounds import (
     Domains,
     TorchNetwork,
     both_sides,
-    compile_network,
     concretize,
     interval,
     neuron_rows,
     substitute,
 )
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, relaxed
 from verifier.bounds_sweep import sweep as refined
 

@@ -30,7 +30,7 @@ from specs.query import Query
 from specs.question import load_question
 from verifier.bab_input import assess
 from verifier.bench import Instance, read_list
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import fresh, sweep, until

@@ -20,7 +20,7 @@ from verifier.bab_neuron import NeuronSearch
 from verifier.bab_root import Nets, Parts
 from verifier.bab_settings import Candidates, OnCandidate, Settings, fitted
 from verifier.bab_tree import Tree
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until

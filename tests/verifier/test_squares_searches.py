@@ -19,7 +19,8 @@ from verifier import bab
 from verifier.bab import Search, Settings
 from verifier.bab_input import LEAST_CLOSED, TRY_AGAIN, InputSearch, Pays
 from verifier.bab_tree import Kind, Sweep
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 
 @functools.cache
