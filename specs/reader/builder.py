@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure, zeros
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
+from specs.linear import Gather, Identity, LinearMap, MatMul, Scale, Scatter, Sparse
 from specs.network import (
     RESERVED,
     Error,

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, MatMul, Sparse
+from specs.linear import MatMul, Sparse
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable, common_shape, rearranged, variable
 from specs.reader.calls import Call, operator, same_kind

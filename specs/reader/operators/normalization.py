@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, common_shape, require_real
 from specs.reader.calls import Call, operator, resolved_axes, resolved_axis, same_kind

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, MatMul, Scatter
+from specs.linear import MatMul, Scatter
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, resolved_axes

@@ -12,9 +12,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand
 from specs.reader.calls import Call, integers, operator, resolved_axes

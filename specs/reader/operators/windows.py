@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
 from specs.reader.builder import Builder, Operand, Variable
 from specs.reader.calls import Call, operator, same_kind
