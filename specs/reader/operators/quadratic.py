@@ -21,7 +21,8 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.linear import Identity, MatMul
 from specs.network import Linear, Product, Term
 from specs.reader import rounding
-from specs.reader.builder import Affine, Builder, Operand, Variable, variable
+from specs.reader.builder import Builder
+from specs.reader.operands import Affine, Operand, Variable, variable
 
 LARGEST = 24
 """Rows of a matrix that is factorised, at most: rationals grow with every row."""
