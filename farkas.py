@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proofs.check import Checked
     from specs.query import Query
-    from verifier.verify import Verdict
+    from verifier.verdict import Verdict
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _EXPORTS = {
     "Query": "specs.query",
     "QuestionError": "specs.errors",
     "UnsupportedOperatorError": "specs.errors",
-    "Verdict": "verifier.verify",
+    "Verdict": "verifier.verdict",
     "Witness": "proofs.witness",
     "constraint": "specs.property",
     "load_question": "specs.question",

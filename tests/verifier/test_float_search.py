@@ -26,7 +26,8 @@ from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import OverflowPossibleError, error_radii
 from verifier.bounds_sweep import fresh, sweep
 from verifier.cli import main
-from verifier.verify import Options, as_json, verify
+from verifier.verdict import as_json
+from verifier.verify import Options, verify
 
 BIG = 2.0**24
 
