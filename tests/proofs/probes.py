@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from proofs.proof import ProofBuilder
+from proofs.proof import NodeKind, ProofBuilder, Side
 from specs.enclosure import Enclosure
 from specs.linear import MatMul
 from specs.network import Network
@@ -47,6 +47,21 @@ def hinted(stated, multipliers=(), weights=(), splits=(), slopes=(), prelude=())
         made.split_input(*entry)
     for _ in range(len(splits) + 1):
         made.close(made.substitution(slopes, multipliers, weights))
+    return made.finish()
+
+
+def before_disjuncts(stated, facts, entries=None, scales=None, *, to_close=True):
+    """Facts bound tensor 1 before a split into two disjuncts and below, and may help to close."""
+    made = ProofBuilder(stated)
+    hints = made.substitution((), facts)
+    step = made.step(1, entries, tuple(Side), hints, scales)
+    made.begin_case(0, [(NodeKind.BOUND, step)])
+    made.begin_tree()
+    made.bound(step)
+    made.split_disjunct(2)
+    for _ in range(2):
+        made.bound(step)
+        made.close(hints if to_close else None)
     return made.finish()
 
 

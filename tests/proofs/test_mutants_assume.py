@@ -12,11 +12,11 @@ import pytest
 from proofs import domain, facts, forms
 from proofs.check import check_proof
 from proofs.facts import Facts
-from proofs.proof import Fact, NodeKind, ProofBuilder, Side
+from proofs.proof import Fact
 from specs.property import Constraint
 from tests.proofs.helpers import BOTH, at_least, at_most, box_case, builder, query
 from tests.proofs.mutants import Mutant, each, notice, refused
-from tests.proofs.probes import F, hinted, simple
+from tests.proofs.probes import F, before_disjuncts, hinted, simple
 
 
 def facts_have_their_sign(arithmetic: str) -> None:
@@ -73,16 +73,7 @@ def unsafe_is_a_fact_of_one_disjunct_only(arithmetic: str) -> None:
     for value in (0.5, 1.0, 3.0):
         facts = [(Fact.UNSAFE, 0, value)]
         refused(stated, hinted(stated, facts), arithmetic)
-        made = ProofBuilder(stated)
-        step = made.step(1, None, tuple(Side), made.substitution((), facts))
-        made.begin_case(0, [(NodeKind.BOUND, step)])
-        made.begin_tree()
-        made.bound(step)
-        made.split_disjunct(2)
-        for _ in range(2):
-            made.bound(step)
-            made.close(made.substitution((), facts))
-        refused(stated, made.finish(), arithmetic)
+        refused(stated, before_disjuncts(stated, facts), arithmetic)
 
 
 PROBES = (
