@@ -164,29 +164,24 @@ def unpaid_adjoint(original):
     return adjoint_cost
 
 
-def stale_stop(original):
-    """Stopping at a tensor forgets what went around it."""
+def stops_for_free(original):
+    """What stops at a tensor is bounded too well."""
 
     def run(self, stop):
-        if stop is not None:
-            self._rows = self._rows
-            result = original(self, stop)
-            return result + np.abs(result) + 1
-
-        return original(self, stop)
+        result = original(self, stop)
+        return result if stop is None else result + np.abs(result) + 1
 
     return run
 
 
 def union_of_rows(original):
     def select(self, tensor, given):
-        order, sort = np.array_equal, np.sort
+        equal = np.array_equal
         try:
-            np.array_equal = lambda a, b: True if a.dtype.kind == "i" else order(a, b)
+            np.array_equal = lambda a, b: True if a.dtype.kind == "i" else equal(a, b)
             return original(self, tensor, given)
         finally:
-            np.array_equal = order
-            assert sort is np.sort
+            np.array_equal = equal
 
     return select
 
@@ -267,7 +262,7 @@ MUTANTS = (
         lambda original: lambda self, a, b: self.add_up(a, b),
         OUTWARD,
     ),
-    Mutant("stops for free", bounds_hold, SUBSTITUTION, "run", stale_stop),
+    Mutant("stops for free", bounds_hold, SUBSTITUTION, "run", stops_for_free),
     Mutant("rows mixed", rows_keep_their_entries, SUBSTITUTION, "_select", union_of_rows),
 )
 
