@@ -5,16 +5,17 @@ Each wrong kernel is listed with the probe that notices it; see ``probes.py``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from proofs import check, tables, witness
+from proofs import check, facts, tables, witness
 from proofs.check import check_proof
 from proofs.proof import Fact, NodeKind, Side, SlopeHint
 from specs.errors import EvidenceError
-from specs.property import constraint
+from specs.property import Constraint, constraint
 from tests.proofs.helpers import BOTH, Net, at_least, at_most, box_case, builder, query, with_arrays
 from tests.proofs.mutants import EXACT, Mutant, each, notice, refused
 from tests.proofs.probes import F, hinted, simple
@@ -125,6 +126,17 @@ def nearest_box(original):
     return box
 
 
+def six_decimals(original):
+    def of_constraint(network, stated):
+        def rounded(value):
+            return F(math.ceil(value * 10**6), 10**6)
+
+        parts = [tuple((k, rounded(c)) for k, c in p) for p in (stated.inputs, stated.outputs)]
+        return original(network, Constraint(*parts, rounded(stated.constant), stated.strict))
+
+    return of_constraint
+
+
 def missing_check(*words: str):
     def break_(original):
         def check_(self, *args):
@@ -165,6 +177,7 @@ def region_closed(original):
 
 
 MUTANTS = (
+    Mutant("rounded coefficients", coefficients_are_rational, facts, "of_constraint", six_decimals),
     Mutant(
         "NaN in hints",
         hints_are_finite,
