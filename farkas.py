@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from proofs.check import Checked
     from specs.query import Query
-    from verifier.verify import Verdict
+    from verifier.verdict import Verdict
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _EXPORTS = {
     "Query": "specs.query",
     "QuestionError": "specs.errors",
     "UnsupportedOperatorError": "specs.errors",
-    "Verdict": "verifier.verify",
+    "Verdict": "verifier.verdict",
     "Witness": "proofs.witness",
     "constraint": "specs.property",
     "load_question": "specs.question",
@@ -62,7 +62,7 @@ usage: farkas COMMAND ...
 
     farkas verify QUESTION    does the network have the property? with evidence
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
-    farkas show   FILE        what is in a proof, a witness or a question
+    farkas show   FILE        what is in a proof or a witness
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.

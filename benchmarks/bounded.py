@@ -13,14 +13,15 @@ from specs.enclosure import FloatArray
 from specs.network import Network
 from verifier.bounds import (
     Domains,
+    TorchNetwork,
     both_sides,
-    compile_network,
     concretize,
-    default_lines,
     interval,
     neuron_rows,
     substitute,
 )
+from verifier.bounds_compile import compile_network
+from verifier.bounds_sweep import fresh, relaxed
 from verifier.bounds_sweep import sweep as refined
 
 MOST = 16
@@ -70,20 +71,8 @@ def by_search(
     """The same by the search."""
     net = compile_network(network)
     box = [torch.tensor(end)[None] for end in (low, high)]
-    ends = zip(*(net.split(side, net.inputs).values() for side in box), strict=True)
-    known = dict(zip(net.inputs, ends, strict=True))
-    infinite = torch.full((1, net.neuron_count), float("inf"), dtype=net.dtype)
-    state = Domains(box[0], box[1], -infinite, infinite.clone())
-    if swept:
-        state = refined(net, state).domains
-    for number in () if swept else (*net.inputs, *net.needed):
-        node = net.nodes[number]
-        if node is not None:
-            known[number] = interval(net, node, known)
-        if number in net.neurons:
-            for side, end in zip((state.lower, state.upper), known[number], strict=True):
-                side[:, net.neurons[number]] = end
-    lines = {number: default_lines(net, number, state) for number in net.nonlinear}
+    state = fresh(net, *box)
+    lines = (refined(net, state) if swept else relaxed(net, by_intervals(net, state))).lines
     lower, upper = [], []
     for output in network.outputs:
         entry = torch.arange(min(MOST, net.sizes[output]))
@@ -95,6 +84,20 @@ def by_search(
     if not swept and not np.isfinite(found).all():
         return by_search(network, low, high, swept=True)
     return found
+
+
+def by_intervals(net: TorchNetwork, state: Domains) -> Domains:
+    """The same boxes, all neurons bounded by intervals."""
+    lower, upper = state.lower.clone(), state.upper.clone()
+    ends = (net.split(side, net.inputs).values() for side in (state.low, state.high))
+    known = dict(zip(net.inputs, zip(*ends, strict=True), strict=True))
+    for number in (*net.inputs, *net.needed):
+        node = net.nodes[number]
+        if node is not None:
+            known[number] = interval(net, node, known)
+        if number in net.neurons:
+            lower[:, net.neurons[number]], upper[:, net.neurons[number]] = known[number]
+    return Domains(state.low, state.high, lower, upper)
 
 
 def around(points: FloatArray, share: float = 1e-3) -> Bounds:

@@ -18,7 +18,8 @@ from torch import Tensor
 from tests.verifier.test_bounds import network, query
 from verifier import bab_neuron
 from verifier.bab import Search, Settings
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 
 def leaves(seed: int, seconds: float, at_random: bool) -> int | None:

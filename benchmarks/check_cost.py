@@ -31,7 +31,8 @@ from proofs.proof import Proof, ProofBuilder
 from specs.query import Query
 from specs.question import load_question
 from verifier.bab_input import evaluate_boxes, halves
-from verifier.bounds import Domains, TorchNetwork, compile_network
+from verifier.bounds import Domains, TorchNetwork
+from verifier.bounds_compile import compile_network
 from verifier.bounds_spec import Table, build_table
 from verifier.bounds_sweep import fresh, sweep
 

@@ -46,7 +46,7 @@ from benchmarks.generated import Model, above, dense
 from proofs.check import check_proof
 from specs.query import Query
 from verifier.bab import Search
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.verify import Options, verify
 
 LOOSE, ASKED = 2.0, 0.7

@@ -28,9 +28,9 @@ from specs.errors import FarkasError
 from specs.perturbation import FORMATS, REAL
 from specs.query import Query
 from specs.question import load_question
-from verifier.bab_input import evaluate_boxes
+from verifier.bab_input import assess
 from verifier.bench import Instance, read_list
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import fresh, sweep, until
@@ -65,8 +65,8 @@ def margin(query: Query, seconds: float) -> float:
     for case in query.property.cases:
         table = build_table([case], net, query.property.output_size)
         low, high = (torch.tensor(side)[None] for side in case.box())
-        swept = sweep(net, fresh(net, low, high), tick).domains
-        found = evaluate_boxes(net, table, swept, torch.zeros(1, dtype=torch.long), 0.0)
+        swept = sweep(net, fresh(net, low, high), tick)
+        found = assess(net, table, swept, torch.zeros(1, dtype=torch.long), 0.0)
         least = min(least, float(found.value.min()))
     return least
 
@@ -120,17 +120,14 @@ def table(pairs: Sequence[tuple[Outcome, Outcome]]) -> str:
         gaps = [(p[0].margin - p[1].margin, p[0].margin) for p in own]
         gaps = [(gap, of) for gap, of in gaps if gap == gap and abs(gap) < float("inf")]
         shares = [gap / abs(of) for gap, of in gaps if of]
-        lines.append(
-            f"| {benchmark} | {len(own)} | {counts[0]} | {counts[1]} | {lost} "
-            f"| {sum(p[1].answer == 'refused' for p in own)} "
-            f"| {times[1] / times[0]:.2f} "
-            if times[0]
-            else f"| {benchmark} | {len(own)} | {counts[0]} | {counts[1]} | {lost} "
-            f"| {sum(p[1].answer == 'refused' for p in own)} | - "
-        )
+        ratio = f"{times[1] / times[0]:.2f}" if times[0] else "-"
+        refused = sum(p[1].answer == "refused" for p in own)
         median = statistics.median(gap for gap, _ in gaps) if gaps else float("nan")
         share = statistics.median(shares) if shares else float("nan")
-        lines[-1] += f"| {median:.2g} | {share:.2g} |"
+        lines.append(
+            f"| {benchmark} | {len(own)} | {counts[0]} | {counts[1]} | {lost} | {refused} "
+            f"| {ratio} | {median:.2g} | {share:.2g} |"
+        )
     return "\n".join(lines) + "\n"
 
 

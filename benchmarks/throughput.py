@@ -34,7 +34,8 @@ from benchmarks.generated import Model, above, convolutional, dense, residual
 from specs.network import Linear, Network
 from verifier.alpha import Effort, bounded, initial, optimise
 from verifier.bab import Progress, Search, Settings
-from verifier.bounds import LinearNode, TorchNetwork, compile_network
+from verifier.bounds import LinearNode, TorchNetwork
+from verifier.bounds_compile import compile_network
 
 STEPS = 10
 """Of an optimisation that is timed."""

@@ -192,7 +192,7 @@ def _walkers(
         root = _without_overflow(walker, root)
         walker.close(walker.prelude(root, [(NodeKind.SWEEP, 0)]))  # magnitudes as well
     else:  # magnitudes over the hull of all regions hold for each of them
-        lower, upper = hull(query)
+        lower, upper = hull(query.property.cases)
         around = stack([Domain(-1, lower, upper, {}, ())])
         propagate(frame, around, record=True)
         sweep(frame, around, record=True, tick=walker.tick)

@@ -21,9 +21,10 @@ from proofs.outward import is_payable
 from proofs.perturbed import infinite, radius
 from proofs.products import Squared, planes, product_image
 from proofs.proof import Side
+from specs.convolution import Conv
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
-from specs.linear import Conv, Sparse
+from specs.linear import Sparse
 from specs.network import Input, Linear, Network, Nonlinear, Perturbed, Product, Univariate
 
 IndexArray = npt.NDArray[np.int64]

@@ -19,6 +19,7 @@ from proofs.tables import Step, Substitution, Tables
 from proofs.unsafe import Closer, Unsafe
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError, FarkasError
+from specs.property import Case
 from specs.query import Query
 
 
@@ -274,7 +275,7 @@ class Walker:
             self.rejected.append(Rejected(domain.case, node, value, why))
 
 
-def hull(query: Query) -> tuple[FloatArray, FloatArray]:
-    """The smallest box around the boxes of all cases."""
-    lowers, uppers = zip(*(case.box() for case in query.property.cases), strict=True)
+def hull(cases: Iterable[Case]) -> tuple[FloatArray, FloatArray]:
+    """The smallest box around the boxes of some cases."""
+    lowers, uppers = zip(*(case.box() for case in cases), strict=True)
     return np.min(np.stack(lowers), axis=0), np.max(np.stack(uppers), axis=0)

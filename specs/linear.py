@@ -1,4 +1,4 @@
-"""The linear maps that linear nodes are made of.
+"""The linear maps that linear nodes are made of; convolutions are in ``convolution.py``.
 
 A map acts on flat tensors.  Its two methods define its meaning once for everyone:
 ``forward`` is the map itself and ``adjoint`` its transpose, both on the last axis of a
@@ -9,9 +9,7 @@ error bounds are obtained from the same code.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -200,10 +198,10 @@ class Scale:
         return int(self.weight.value.size)
 
     def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return values * _given(weight)
+        return values * given(weight)
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return rows * _given(weight)
+        return rows * given(weight)
 
     def entries(self, targets: IndexArray) -> Coefficients | None:
         return np.arange(targets.size), targets, targets
@@ -233,12 +231,12 @@ class MatMul:
         return self.weight.shape[1]
 
     def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        matrix = _given(weight)
+        matrix = given(weight)
         flat = values.reshape(len(values) * self.rows, matrix.shape[0])
         return product(flat, matrix).reshape(len(values), self.target_size)
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        matrix = _given(weight)
+        matrix = given(weight)
         flat = rows.reshape(len(rows) * self.rows, matrix.shape[1])
         return product(flat, matrix.T).reshape(len(rows), self.source_size)
 
@@ -280,10 +278,10 @@ class Sparse:
         return self._by_source.most
 
     def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return self._by_target.add_up(values, self.source, _given(weight))
+        return self._by_target.add_up(values, self.source, given(weight))
 
     def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        return self._by_source.add_up(rows, self.target, _given(weight))
+        return self._by_source.add_up(rows, self.target, given(weight))
 
     def entries(self, targets: IndexArray) -> Coefficients | None:
         which, place = self._by_target.entries_of(targets)
@@ -297,159 +295,12 @@ class Sparse:
         return out
 
 
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """Convolution (cross-correlation) with zero padding, or its transpose.
+def given(weight: Array | None) -> Array:
+    """The coefficients of a map that has some.
 
-    Attributes:
-        weight: ``(out_channels, in_channels / groups, *kernel)``.
-        in_shape: ``(batch, in_channels, *spatial)`` of the convolution.
-        out_shape: ``(batch, out_channels, *spatial)`` of the convolution.
-        strides, dilations: one per spatial axis.
-        pads: zeros before the first entry of each spatial axis; how many follow the last
-            one is fixed by ``out_shape`` (positions outside the image read as 0).
-        transposed: the map is the transpose, from ``out_shape`` to ``in_shape``.
+    Raises:
+        ModelError: there are none.
     """
-
-    weight: Enclosure
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    dilations: tuple[int, ...]
-    groups: int = 1
-    transposed: bool = False
-
-    def __post_init__(self) -> None:
-        spatial = len(self.in_shape) - 2
-        shape = self.weight.shape
-        lengths = {len(self.out_shape) - 2, len(shape) - 2}
-        lengths |= {len(self.strides), len(self.pads), len(self.dilations)}
-        if spatial < 1 or lengths != {spatial}:
-            raise ModelError("a convolution's shapes and attributes differ in their rank")
-        channels = (self.in_shape[1], self.out_shape[1])
-        if self.groups < 1 or any(c % self.groups for c in channels):
-            raise ModelError("a convolution's channels are not divisible by its groups")
-        if shape[:2] != (channels[1], channels[0] // self.groups):
-            raise ModelError(f"convolution weight {shape} does not fit channels {channels}")
-        if self.in_shape[0] != self.out_shape[0] or min(self.strides + self.dilations) < 1:
-            raise ModelError("a convolution's batch, strides or dilations are invalid")
-        if not np.moveaxis(self.weight.value, 1, -1).flags.c_contiguous:
-            object.__setattr__(self, "weight", _laid(self.weight))
-
-    @property
-    def source_size(self) -> int:
-        return math.prod(self.out_shape if self.transposed else self.in_shape)
-
-    @property
-    def target_size(self) -> int:
-        return math.prod(self.in_shape if self.transposed else self.out_shape)
-
-    @property
-    def fan_in(self) -> int:
-        return self._fan_out if self.transposed else self._fan_in
-
-    @property
-    def fan_out(self) -> int:
-        return self._fan_in if self.transposed else self._fan_out
-
-    @property
-    def _fan_in(self) -> int:
-        return math.prod(self.weight.shape[1:])
-
-    @property
-    def _fan_out(self) -> int:
-        per_group = self.weight.shape[0] // self.groups
-        return per_group * math.prod(self.weight.shape[2:])
-
-    def forward(self, values: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        apply = self._correlate_adjoint if self.transposed else self._correlate
-        return apply(values, _given(weight), product)
-
-    def adjoint(self, rows: Array, weight: Array | None, product: MatrixProduct) -> Array:
-        apply = self._correlate if self.transposed else self._correlate_adjoint
-        return apply(rows, _given(weight), product)
-
-    def entries(self, targets: IndexArray) -> Coefficients | None:
-        return None
-
-    @cached_property
-    def _windows(self) -> tuple[tuple[int, tuple[slice, ...], tuple[slice, ...]], ...]:
-        """Per kernel offset: its number, and the slices of image and result it joins."""
-        found = []
-        kernel = self.weight.shape[2:]
-        for number, offset in enumerate(itertools.product(*map(range, kernel))):
-            image, result = [], []
-            for axis, position in enumerate(offset):
-                stride = self.strides[axis]
-                first = position * self.dilations[axis] - self.pads[axis]
-                low = max(0, -(first // stride))
-                size = self.in_shape[2 + axis]
-                high = min(self.out_shape[2 + axis], (size - 1 - first) // stride + 1)
-                if high <= low:
-                    break
-                start = first + low * stride
-                image.append(slice(start, first + (high - 1) * stride + 1, stride))
-                result.append(slice(low, high))
-            else:
-                found.append((number, tuple(image), tuple(result)))
-        return tuple(found)
-
-    def _correlate(self, values: Array, weight: Array, product: MatrixProduct) -> Array:
-        batch = len(values) * self.in_shape[0]
-        image = np.moveaxis(values.reshape(batch, *self.in_shape[1:]), 1, -1)
-        spatial = self.out_shape[2:]
-        per_in = self.in_shape[1] // self.groups
-        results = []
-        for group, kernel in enumerate(self._kernels(weight)):
-            part = image[..., group * per_in : (group + 1) * per_in]
-            columns = np.zeros((batch, *spatial, len(kernel) // per_in, per_in), values.dtype)
-            for number, source, target in self._windows:
-                columns[:, *target, number] = part[:, *source]
-            flat = product(columns.reshape(-1, len(kernel)), kernel)
-            results.append(flat.reshape(batch, *spatial, -1))
-        joined = results[0] if self.groups == 1 else np.concatenate(results, axis=-1)
-        flat = np.ascontiguousarray(np.moveaxis(joined, -1, 1))
-        return flat.reshape(len(values), math.prod(self.out_shape))
-
-    def _correlate_adjoint(self, rows: Array, weight: Array, product: MatrixProduct) -> Array:
-        batch = len(rows) * self.out_shape[0]
-        spatial = self.out_shape[2:]
-        image = np.moveaxis(rows.reshape(batch, *self.out_shape[1:]), 1, -1)
-        per_in = self.in_shape[1] // self.groups
-        per_out = self.out_shape[1] // self.groups
-        result = np.zeros((batch, *self.in_shape[2:], self.in_shape[1]), dtype=rows.dtype)
-        for group, kernel in enumerate(self._kernels(weight)):
-            part = np.ascontiguousarray(image[..., group * per_out : (group + 1) * per_out])
-            flat = product(part.reshape(-1, per_out), kernel.T)
-            columns = flat.reshape(batch, *spatial, -1, per_in)
-            into = result[..., group * per_in : (group + 1) * per_in]
-            for number, source, target in self._windows:
-                into[:, *source] += columns[:, *target, number]
-        flat = np.ascontiguousarray(np.moveaxis(result, -1, 1))
-        return flat.reshape(len(rows), math.prod(self.in_shape))
-
-    def _kernels(self, weight: Array) -> Iterator[Array]:
-        """By group, the coefficients ``(taps * per_in, per_out)``; a view, see ``_laid``."""
-        per_out = self.out_shape[1] // self.groups
-        for group in range(self.groups):
-            part = np.moveaxis(weight[group * per_out : (group + 1) * per_out], 1, -1)
-            yield part.reshape(per_out, -1).T
-
-
-def _laid(weight: Enclosure) -> Enclosure:
-    """The same coefficients, those of one tap and result next to each other in memory."""
-
-    def laid(values: Array) -> Array:
-        out = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1)
-        out.flags.writeable = False
-        return out
-
-    radius = None if weight.radius is None else laid(weight.radius)
-    return Enclosure(laid(weight.value), radius)
-
-
-def _given(weight: Array | None) -> Array:
     if weight is None:
         raise ModelError("a map with coefficients was applied without them")
     return weight

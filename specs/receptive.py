@@ -16,9 +16,10 @@ from functools import cached_property
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
-from specs.linear import Conv, Gather, Identity, IndexArray, LinearMap, MatMul
+from specs.linear import Gather, Identity, IndexArray, LinearMap, MatMul
 from specs.network import (
     Error,
     Input,

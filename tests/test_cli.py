@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +161,21 @@ def test_settings_are_listed(command: str, capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     names = {line.split()[0] for line in out}
     assert {"policy.kernel_share", "attack.steps", "search.batch"} <= names
+
+
+LATER = {"--proof-effort", "--reuse"}
+"""Options that are refused so far."""
+
+
+@pytest.mark.parametrize("command", ["verify", "check", "show", "bench"])
+def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "README.md").read_text()
+    usage = re.search(rf"^ {{4}}farkas {command} .*\n( {{5,}}.*\n)*", page, re.MULTILINE)
+    assert usage is not None
+    code, out, _ = run(capsys, command, "--help")
+    taken = set(re.findall(r"--[a-z-]+", "\n".join(out))) - {"--help"}
+    assert code == 0
+    assert set(re.findall(r"--[a-z-]+", usage[0])) == taken - LATER
 
 
 def test_missing_and_malformed_files_are_the_input_s_fault(

@@ -11,7 +11,8 @@ import torch
 
 from benchmarks import difficulty, growth
 from benchmarks.growth import Measured, Size
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 
 def test_the_exponent_of_a_power_is_found() -> None:

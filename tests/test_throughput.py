@@ -12,7 +12,7 @@ from benchmarks import throughput
 from benchmarks.difficulty import problem, root
 from benchmarks.generated import convolutional, dense, residual
 from verifier.alpha import bounded, initial
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 
 
 def test_multiply_adds_are_those_counted_by_hand() -> None:

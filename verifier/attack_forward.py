@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.functions import check_known, function
-from specs.linear import Conv, MatMul
+from specs.convolution import Conv
+from specs.linear import MatMul
 from specs.network import Input, Linear, Network, Perturbed, Product
 
 FloatArray = npt.NDArray[np.float64]

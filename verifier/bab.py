@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from proofs.proof import Proof
+from proofs.tree import hull
 from specs.property import Case
 from specs.query import Query
 from verifier.bab_input import InputSearch
@@ -19,7 +20,7 @@ from verifier.bab_neuron import NeuronSearch
 from verifier.bab_root import Nets, Parts
 from verifier.bab_settings import Candidates, OnCandidate, Settings, fitted
 from verifier.bab_tree import Tree
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until
@@ -104,13 +105,10 @@ class Search:
         self._engine = InputSearch(parts) if inputs else NeuronSearch(parts)
 
     def _around(self) -> tuple[Tensor, Tensor]:
-        """The smallest box around all regions, ``(1, I)``."""
-        boxes = [self._plain.property.cases[number].box() for number in self._numbers]
-        low, high = (np.stack(ends) for ends in zip(*boxes, strict=True))
-        return tuple(
-            torch.tensor(end[None].astype(np.float64), device=self._device)
-            for end in (low.min(0), high.max(0))
-        )
+        """The smallest box around the regions that are searched, ``(1, I)``."""
+        ends = hull(self._plain.property.cases[number] for number in self._numbers)
+        low, high = (torch.tensor(end[None], device=self._device) for end in ends)
+        return low, high
 
     def _splits_inputs(self, cases: Sequence[Case]) -> bool:
         """Few inputs that vary are split themselves; else neurons are."""

@@ -21,7 +21,7 @@ AGAIN, ROOT_AGAIN = 0.3, 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class Optimised:
     """What optimising a batch of leaves came to.
 
     Attributes:
@@ -47,7 +47,7 @@ class Feeder:
         self,
         root: Root,
         leaves: Leaves,
-        attempt: Callable[[Leaves], Attempt],
+        attempt: Callable[[Leaves], Optimised],
         close: Callable[[Root, Leaves], None],
     ) -> tuple[Leaves, Leaves]:
         """Bound late neurons by the leaves' rows, then optimise those leaves again.

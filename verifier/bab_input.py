@@ -22,13 +22,12 @@ from verifier.bounds import (
     Domains,
     TorchNetwork,
     concretize,
-    default_lines,
     gather,
     substitute,
     worst_points,
 )
 from verifier.bounds_spec import Table, whole_goal
-from verifier.bounds_sweep import Swept, fresh, sweep, until
+from verifier.bounds_sweep import Swept, fresh, relaxed, sweep, until
 from verifier.branching import input_scores
 from verifier.clip import clip_around
 from verifier.combine import by_column, combine
@@ -168,14 +167,16 @@ class Pays:
 
     def note(self, boxes: int, before: int, after: int, seconds: float) -> None:
         """Of ``boxes`` some were open before slopes were optimised, and after."""
+        self._skipped = 0
         plain = self._seconds / max(1.0, self._boxes)
+        if plain <= 0.0:  # the clock has not moved: there is nothing to compare with
+            return
         with_slopes = plain + seconds / boxes
         cost = [
             each / max(1.0 - 2.0 * left / boxes, LEAST_CLOSED)
             for each, left in ((plain, before), (with_slopes, after))
         ]
         self._ratio = 0.7 * self._ratio + 0.3 * cost[1] / cost[0]
-        self._skipped = 0
 
     def worthwhile(self) -> bool:
         """Whether to optimise in this round."""
@@ -457,12 +458,6 @@ class InputSearch:
                     self._tree.close(child)
             case[box], node[box] = self._table.alone[disjunct], first + disjunct - start
         return case, node
-
-
-def relaxed(net: TorchNetwork, domains: Domains) -> Swept:
-    """Domains with the default lines for their bounds as they are."""
-    lines = {number: default_lines(net, number, domains) for number in net.nonlinear}
-    return Swept(domains, lines, 0)
 
 
 def halves(parents: Domains, entry: Tensor) -> Domains:

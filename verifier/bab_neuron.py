@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verifier.alpha import Effort, Multipliers, bounded, initial, optimise
-from verifier.bab_feed import Attempt, Feeder
+from verifier.bab_feed import Feeder, Optimised
 from verifier.bab_leaves import Leaves, Root, adopt, cut, moved
 from verifier.bab_pool import Pool
 from verifier.bab_refine import refine
@@ -176,7 +176,7 @@ class NeuronSearch:
             self._first = first_layers(self._nets.sure)
         return self._first if self._first is not None and self._first.parts else None
 
-    def _attempt(self, root: Root, leaves: Leaves, steps: int, deadline: float) -> Attempt:
+    def _attempt(self, root: Root, leaves: Leaves, steps: int, deadline: float) -> Optimised:
         """Optimise a batch."""
         self.evaluated += len(leaves.node)
         problem = root.problem(leaves)
@@ -199,7 +199,7 @@ class NeuronSearch:
         if not steps or len(leaves.node) <= 16:
             found = bounded(quick, best, gradient=True)
             points = found.points if found.points is not None else points
-        return Attempt(replace(leaves, multipliers=best), closed, bound, points)
+        return Optimised(replace(leaves, multipliers=best), closed, bound, points)
 
     def _round(self, root: Root, pool: Pool, deadline: float) -> bool:
         begun = time.monotonic()
@@ -230,7 +230,7 @@ class NeuronSearch:
 
     def _parts(
         self, root: Root, taken: dict[str, Tensor], neurons: Tensor, deadline: float
-    ) -> Attempt:
+    ) -> Optimised:
         """Split domains at neurons ``(B, k)``, lower sides first, and optimise all parts."""
         count, levels = 1 << neurons.shape[1], neurons.shape[1]
         signs = taken["signs"].to(root.nets.fast.dtype).repeat_interleave(count, 0)
@@ -306,7 +306,7 @@ class NeuronSearch:
             self._close(root, tried.leaves.take(tried.closed.nonzero()[:, 0]))
             leaves = tried.leaves.take((~tried.closed).nonzero()[:, 0])
 
-        def attempt(tried: Leaves) -> Attempt:
+        def attempt(tried: Leaves) -> Optimised:
             return self._attempt(root, tried, self._settings.feed_steps, deadline)
 
         whole = not bool(leaves.signs.any())

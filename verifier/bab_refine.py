@@ -25,8 +25,8 @@ from verifier.bounds_focus import Focused, focused
 HINT_BUDGET = 6_000_000
 """Slopes stored for one case's prelude at most."""
 
-LEAST_GAIN = 0.005
-"""Part of a neuron's interval that a new bound has to cut off to be kept."""
+LEAST_REFINED = 0.005
+"""Part of a neuron's interval that a bound has to cut off to be written into the prelude."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def _step(
         alphas.append(stored.alpha)
     found, chosen = torch.cat(bounds), torch.cat(alphas)
     before = below[rows] if side is Side.LOWER else -above[rows]
-    kept = (found > before + LEAST_GAIN * (above[rows] - below[rows])).nonzero()[:, 0]
+    kept = (found > before + LEAST_REFINED * (above[rows] - below[rows])).nonzero()[:, 0]
     if not len(kept):
         return None
     if side is Side.LOWER:

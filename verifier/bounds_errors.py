@@ -37,7 +37,7 @@ def error_radii(
     if not network.perturbed:
         return None
     frame = Frame(network, Outward())
-    low, high = (side[None, :] for side in hull(query))
+    low, high = (side[None, :] for side in hull(query.property.cases))
     batch = Batch(low, high, {}, np.zeros(1, dtype=bool))
     with np.errstate(all="ignore"):
         propagate(frame, batch, record=True)

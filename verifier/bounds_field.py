@@ -12,7 +12,8 @@ from torch import Tensor
 from specs.enclosure import FloatArray
 from specs.linear import IndexArray
 from specs.receptive import Window, receptive, tiles
-from verifier.bounds import Domains, TorchNetwork, compile_network
+from verifier.bounds import Domains, TorchNetwork
+from verifier.bounds_compile import compile_network
 from verifier.relaxations import Lines
 
 EACH = 48

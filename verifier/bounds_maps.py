@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from specs import linear
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 
@@ -228,7 +229,7 @@ class _Conv:
             the order of ``torch.nn.functional.pad``, negative for what is cut off.
     """
 
-    shape: linear.Conv
+    shape: Conv
     weight: Tensor
     absolute: Tensor
     strided: Tensor
@@ -304,7 +305,7 @@ def compile_map(source: linear.LinearMap, weights: Weights) -> TorchMap:
         return _selection(source.index, source.source_size, False, device)
     if isinstance(source, linear.Scatter):
         return _selection(source.index, source.target_size, True, device)
-    if isinstance(source, linear.Scale | linear.MatMul | linear.Conv):
+    if isinstance(source, linear.Scale | linear.MatMul | Conv):
         weight, absolute = weights.of(source.weight)
         if isinstance(source, linear.Scale):
             return _Scale(weight, absolute)
@@ -358,7 +359,7 @@ def _selection(index: np.ndarray, size: int, transposed: bool, device: str) -> _
     )
 
 
-def _conv(source: linear.Conv, weight: Tensor, absolute: Tensor) -> _Conv:
+def _conv(source: Conv, weight: Tensor, absolute: Tensor) -> _Conv:
     spatial = len(source.strides)
     if spatial > 3:
         raise ModelError(f"the search has no convolution over {spatial} axes")

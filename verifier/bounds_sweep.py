@@ -65,6 +65,12 @@ def fresh(net: TorchNetwork, low: Tensor, high: Tensor) -> Domains:
     return Domains(low, high, -infinite, infinite)
 
 
+def relaxed(net: TorchNetwork, domains: Domains) -> Swept:
+    """Domains with the default lines for their bounds as they are."""
+    lines = {number: default_lines(net, number, domains) for number in net.nonlinear}
+    return Swept(domains, lines, 0)
+
+
 class OutOfTimeError(FarkasError):
     """A deadline came while bounds were computed."""
 

@@ -15,7 +15,7 @@ from specs.errors import InputError
 if TYPE_CHECKING:
     from specs.query import Query
     from verifier.overrides import Value
-    from verifier.verify import Verdict
+    from verifier.verdict import Verdict
 
 EXIT_CODES = {"unsat": 0, "sat": 1, "unknown": 2, "timeout": 2}
 
@@ -159,7 +159,7 @@ def _write(
     from proofs.format import replacing, write_proof, write_witness
     from proofs.proof import Proof
     from proofs.witness import Witness
-    from verifier.verify import as_json
+    from verifier.verdict import as_json
 
     written: dict[str, str | int] = {}
     if isinstance(verdict.evidence, Proof) and args.proof is not None:

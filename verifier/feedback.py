@@ -23,8 +23,8 @@ from verifier.bab_root import Pair, fast_problem
 from verifier.bounds import Domains, Rows, TorchNetwork
 from verifier.branching import neuron_scores
 
-LEAST_GAIN = 0.02
-"""Part of a neuron's interval that a bound has to cut off to be kept."""
+LEAST_FED = 0.02
+"""Part of a neuron's interval that a bound has to cut off to be written for a single leaf."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def feed(
         bound = torch.maximum(bound, value)
     total = (base + chosen).clamp(-100, 100)
     old = torch.where(target.sign > 0, lower[at], -upper[at])
-    some = (bound - old > LEAST_GAIN * span).nonzero()[:, 0]
+    some = (bound - old > LEAST_FED * span).nonzero()[:, 0]
     new = old.clone()
     sure = _bounds(problem, stored, tensor, target.take(some), total[some], memory)
     new[some] = torch.maximum(old[some], sure)

@@ -20,8 +20,7 @@ import numpy as np
 
 from proofs.check import Checked, check_proof
 from proofs.proof import NodeKind, Proof, ProofBuilder
-from proofs.witness import Witness
-from specs.errors import FarkasError, InputError, MissingExtraError
+from specs.errors import InputError, MissingExtraError
 from specs.query import Query
 from verifier import overrides, threads
 from verifier.attack import Attack
@@ -34,7 +33,7 @@ from verifier.memory import ran_out
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
-from verifier.replay import Replayed
+from verifier.verdict import Stage, Verdict
 
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
@@ -92,60 +91,6 @@ class Options:
     def of_group(self, group: str) -> dict[str, Any]:
         """The settings given of ``"policy"``, ``"attack"`` or ``"search"``, by field."""
         return overrides.of_group(self.settings, group)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one stage of the portfolio cost.
-
-    Attributes:
-        name: ``"kernel"``, ``"attack"``, ``"search"`` or ``"check"``.
-        wall, cpu: seconds; the CPU seconds are those of all threads.
-        result: what came of it, in a word or two.
-    """
-
-    name: str
-    wall: float
-    cpu: float
-    result: str
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """An answer and its evidence.
-
-    Attributes:
-        answer: ``"unsat"`` (the property holds), ``"sat"`` (it is violated),
-            ``"unknown"`` or ``"timeout"``.
-        reason: why, in words.
-        evidence: the proof of ``unsat``, the witness of ``sat``, else ``None``.
-        checked: what the kernel said of the evidence.
-        replay: what onnxruntime made of the witness.
-        stages: in the order they ran; a name may occur several times.
-        uncertified_claim: an answer that the search gave and the evidence did not bear
-            out; ``answer`` is then ``unknown`` or ``timeout``.
-        settings: those that were given, see :class:`Options`.
-    """
-
-    answer: str
-    reason: str
-    evidence: Proof | Witness | None = None
-    checked: Checked | None = None
-    replay: Replayed | None = None
-    stages: tuple[Stage, ...] = ()
-    uncertified_claim: str | None = None
-    settings: Mapping[str, Value] = field(default_factory=dict)
-
-    @property
-    def leaves(self) -> int:
-        """Leaves that the kernel closed, cases without a tree included."""
-        proved = self.answer == "unsat" and self.checked is not None
-        return self.checked.leaves if proved and self.checked is not None else 0
-
-    def seconds(self, *names: str) -> tuple[float, float]:
-        """Wall and CPU seconds of the stages with these names, of all if none is given."""
-        chosen = [s for s in self.stages if not names or s.name in names]
-        return sum(s.wall for s in chosen), sum(s.cpu for s in chosen)
 
 
 def verify(
@@ -468,44 +413,3 @@ def _need_torch(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
-
-
-def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
-    """The verdict as plain data, for ``--json``."""
-    wall, cpu = verdict.seconds()
-    data: dict[str, Any] = {
-        "answer": verdict.answer,
-        "reason": verdict.reason,
-        "question": query.digest,
-        "title": query.title,
-        "semantics": query.semantics,
-        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
-        "property": query.property_digest,
-        "models": [model.digest for model in query.models],
-        "uncertified_claim": verdict.uncertified_claim,
-        "leaves": verdict.leaves,
-        "settings": dict(verdict.settings),
-        "wall_seconds": wall,
-        "cpu_seconds": cpu,
-        "stages": [vars(stage) for stage in verdict.stages],
-    }
-    if isinstance(verdict.evidence, Witness):
-        data["witness"] = {
-            "case": verdict.evidence.case,
-            "disjunct": verdict.evidence.disjunct,
-            "point": [str(v) for v in verdict.evidence.point],
-        }
-    if verdict.replay is not None:
-        data["replay"] = {
-            "violated": verdict.replay.violated,
-            "inside": verdict.replay.inside,
-            "outputs": list(verdict.replay.outputs),
-        }
-    if verdict.answer == "sat" and verdict.checked is not None:
-        data["rests_on_replay"] = not verdict.checked.valid
-    if verdict.checked is not None:
-        data["check"] = {"verdict": verdict.checked.verdict, "leaves": verdict.checked.leaves}
-    return data
-
-
-__all__ = ["FarkasError", "Options", "Stage", "Verdict", "as_json", "verify"]

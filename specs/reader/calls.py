@@ -10,7 +10,8 @@ from typing import Any
 from onnx import AttributeProto, NodeProto, TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Builder, Masked, Operand, Value, Variable
+from specs.reader.builder import Builder
+from specs.reader.operands import Masked, Operand, Value, Variable
 from specs.reader.tensors import INTEGERS, Constant, ExternalData, kind_name
 
 

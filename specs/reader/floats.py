@@ -21,7 +21,7 @@ from specs.linear import Gather, Identity
 from specs.network import Error, Linear, Perturbed, Product, Univariate
 from specs.perturbation import Rounding, above, at_least
 from specs.reader import rounding
-from specs.reader.builder import Affine, Builder, Masked, Operand, Value, Variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, Rule
 from specs.reader.errors import (
     is_exact,
@@ -30,6 +30,7 @@ from specs.reader.errors import (
     product_error,
     weight_sums,
 )
+from specs.reader.operands import Affine, Masked, Operand, Value, Variable
 from specs.reader.tensors import FLOATS, Constant, real
 
 Treatment = Callable[[Call, Rule], Value | Sequence[Value]]

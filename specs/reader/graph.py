@@ -10,7 +10,8 @@ from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import RESERVED, Network
 from specs.perturbation import Rounding
 from specs.reader import operators as _operators
-from specs.reader.builder import Builder, Masked, Value, Variable
+from specs.reader.builder import Builder
+from specs.reader.operands import Masked, Value, Variable
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name
 from specs.reader.walk import Walk, check_names, foreign_parts, read_initializers, uses
 

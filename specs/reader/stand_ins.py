@@ -15,7 +15,8 @@ from onnx.shape_inference import infer_node_outputs
 
 from specs.errors import ModelError
 from specs.network import RESERVED
-from specs.reader.builder import Builder, Value, common_shape
+from specs.reader.builder import Builder
+from specs.reader.operands import Value, common_shape
 from specs.reader.tensors import KINDS, Constant
 
 SMALL = 2**10

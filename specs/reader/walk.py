@@ -15,9 +15,10 @@ from onnx import AttributeProto, GraphProto, NodeProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.network import RESERVED
-from specs.reader.builder import Builder, Value, Variable
+from specs.reader.builder import Builder
 from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.floats import evaluated, stored
+from specs.reader.operands import Value, Variable
 from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, KINDS, Constant, ExternalData, kind_name, read_tensor
 

@@ -24,6 +24,19 @@ from tests.functions.wrong import ALWAYS, Mutant, for_curve, lazy_guess
 FEWER = {"outward": 1000, "exact": 60}
 """About so many intervals, by arithmetic."""
 
+STEPS = (
+    (0.5, 0.5),
+    (-1.5, 0.5),
+    (0.3, 2.0),
+    (2.0**50, 2.0**50 + 3),
+    (-0.5 - 2**-53, -0.5),
+    (1e15, 1e17),
+)
+"""More intervals for functions with steps: at and across them, and where floats are sparse."""
+
+PERIODS = ((-1e3, 1e3), (90.0, 99.0), (95.0, 130.0), (1e6, 1e6 + 1))
+"""More intervals for periodic functions: of several periods, and far from 0."""
+
 
 def conformance(
     name: str,

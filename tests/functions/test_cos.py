@@ -1,11 +1,7 @@
 """The cosine."""
 
-from tests.functions.conformance import conformance
+from tests.functions.conformance import PERIODS, conformance
 from tests.functions.references import balls
 
-tests = conformance(
-    "cos",
-    balls(lambda x: x.cos()),
-    extra=((-1e3, 1e3), (90.0, 99.0), (95.0, 130.0), (1e6, 1e6 + 1)),
-)
+tests = conformance("cos", balls(lambda x: x.cos()), extra=PERIODS)
 test_conforms, test_refuses, test_agrees, test_any_guess, test_shape = tests

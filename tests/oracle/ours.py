@@ -15,6 +15,7 @@ from proofs.substitution import substitute
 from specs.network import Network
 from tests.oracle.crown import Array, Ends
 from verifier import bounds as search
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, sweep
 
 
@@ -37,7 +38,7 @@ Compute = Callable[[Network, Array, Array, Array], Bounds]
 
 def by_search(network: Network, low: Array, high: Array, rows: Array) -> Bounds:
     """What the search finds in a box before it splits or optimises."""
-    net = search.compile_network(network)
+    net = compile_network(network)
     swept = sweep(net, fresh(net, torch.tensor(low)[None], torch.tensor(high)[None]))
     given = search.Rows(net.split(torch.tensor(rows), net.outputs), torch.zeros(len(rows)).double())
     matrix, constant = search.substitute(net, search.both_sides(given), lambda t: swept.lines[t])

@@ -10,8 +10,9 @@ import numpy as np
 
 from proofs.check import ARITHMETICS, Checked, check_proof
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint, neuron_tensors
+from specs.convolution import Conv
 from specs.enclosure import Enclosure, zeros
-from specs.linear import Conv, Gather, Identity, LinearMap, MatMul, Scale
+from specs.linear import Gather, Identity, LinearMap, MatMul, Scale
 from specs.network import Input, Linear, Network, Product, Term, Univariate
 from specs.property import Case, Conjunction, Property, constraint
 from specs.query import ModelFile, Query

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proofs.check import check_proof
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
-from specs.linear import Conv, Gather, Identity, MatMul, Scale, Scatter
+from specs.linear import Gather, Identity, MatMul, Scale, Scatter
 from specs.network import Network
 from tests.proofs.contracts import watched
 from tests.proofs.helpers import (

@@ -10,12 +10,11 @@ import pytest
 from proofs import steps
 from proofs.check import check_proof
 from proofs.facts import Facts
-from proofs.proof import AS_STORED, Fact, NodeKind, Proof, ProofBuilder, Side
+from proofs.proof import AS_STORED, Fact, Proof, ProofBuilder, Side
 from specs.query import Query
 from tests.proofs.helpers import BOTH, Net, at_least, box_case, query, with_arrays
 from tests.proofs.mutants import Mutant, each, notice, refused
-
-F = Fraction
+from tests.proofs.probes import F, before_disjuncts, kink
 
 
 def two(second: Fraction) -> Query:
@@ -32,9 +31,7 @@ def two(second: Fraction) -> Query:
 
 def one(threshold: Fraction) -> Query:
     """r = relu(x) on [-1, 1]; unsafe: r >= ``threshold``."""
-    net = Net(1)
-    net.dense(net.relu(net.dense(0, [[1.0]])), [[1.0]])
-    return query(net.done(), [box_case([-1], [1], at_least(0, threshold))])
+    return query(kink(), [box_case([-1], [1], at_least(0, threshold))])
 
 
 def fed(
@@ -153,21 +150,11 @@ def reachable_sets_stay_reachable(arithmetic: str) -> None:
 
 def feedback_dies_with_its_disjunct(arithmetic: str) -> None:
     """A root state under a fact of one of two disjuncts would refute the other one."""
-    net = Net(1)
-    net.dense(net.relu(net.dense(0, [[1.0]])), [[1.0]])
     case = box_case([-1], [1], at_least(0, F(2)), at_least(0, F(1, 2)))
-    stated = query(net.done(), [case])
-    made = ProofBuilder(stated)
-    facts = made.substitution((), [(Fact.UNSAFE, 0, 1.0)])
-    step = made.step(1, np.array([0]), tuple(Side), facts, np.array([[1], [1]]))
-    made.begin_case(0, [(NodeKind.BOUND, step)])
-    made.begin_tree()
-    made.bound(step)
-    made.split_disjunct(2)
-    for _ in range(2):
-        made.bound(step)
-        made.close()
-    refused(stated, made.finish(), arithmetic)
+    stated = query(kink(), [case])
+    facts, scales = [(Fact.UNSAFE, 0, 1.0)], np.array([[1], [1]])
+    proof = before_disjuncts(stated, facts, np.array([0]), scales, to_close=False)
+    refused(stated, proof, arithmetic)
 
 
 @pytest.mark.parametrize("arithmetic", BOTH)

@@ -13,8 +13,9 @@ from proofs.check import ARITHMETICS, check_proof
 from proofs.fields import Field
 from proofs.frame import Batch, Frame
 from specs import receptive
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
-from specs.linear import Conv, Identity
+from specs.linear import Identity
 from specs.network import Network
 from tests.proofs.contracts import watched
 from tests.proofs.helpers import (

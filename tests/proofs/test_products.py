@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs import frame, products
+from proofs import products
 from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
 from proofs.check import ARITHMETICS, check_proof, check_witness
@@ -101,7 +101,10 @@ def rounded_up(original):
 
 
 def far_too_low(original):
-    return lambda *args: original(*args) - 1
+    def extreme(numbers, *args):
+        return original(numbers, *args) - numbers.lift_down(np.ones(1))
+
+    return extreme
 
 
 def two_corners(original):
@@ -124,8 +127,6 @@ MUTANTS = (
 @pytest.mark.parametrize("name", [name for name, *_ in MUTANTS])
 def test_a_wrong_rule_is_noticed(name: str, arithmetic: str, monkeypatch) -> None:
     _, probe, place, change = next(mutant for mutant in MUTANTS if mutant[0] == name)
-    if name == "useless intercepts" and arithmetic == "exact":
-        pytest.skip("one unit of exact numbers is next to nothing")
     monkeypatch.setattr(products, place, change(getattr(products, place)))
     with pytest.raises(AssertionError):
         test_products_are_enclosed(probe, arithmetic)
@@ -170,12 +171,11 @@ def test_bounds_of_bilinear_networks_hold(seed: int, arithmetic: str) -> None:
     network = bilinear(rng)
     state, low = Frame(network, ARITHMETICS[arithmetic]()), rng.normal(size=(2, 3))
     batch = Batch(low, low + rng.random((2, 3)), {}, np.zeros(2, dtype=bool))
-    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         hull = Batch(low.min(0)[None], low.max(0)[None] + 1.0, {}, np.zeros(1, dtype=bool))
         propagate(state, hull, record=True)
         wide = {t: [e.copy() for e in ends] for t, ends in hull.bounds.items()}
         sweep(state, batch)
-        del patch
     exact = state.arithmetic.fraction
     for domain in range(2):
         for _ in range(5):
@@ -306,4 +306,3 @@ def test_a_magnitude_beyond_the_limit_is_refused() -> None:
     assert not state.passes([1])
     with pytest.raises(EvidenceError, match="2\\*\\*100"):
         state.magnitude(1)
-    assert frame.image is not None

@@ -30,8 +30,8 @@ from tests.proofs.helpers import (
     query,
 )
 from tests.proofs.mutants import Mutant, each, notice
+from tests.proofs.probes import rounding_is_paid
 from tests.proofs.test_bounds_hold import boxes, points_of, wild_network
-from tests.proofs.test_mutants import rounding_is_paid
 
 ALWAYS = 1e9
 

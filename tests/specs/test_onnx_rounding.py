@@ -12,9 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
-from specs.linear import Conv, Gather, LinearMap, MatMul, Scale, Scatter
+from specs.linear import Gather, LinearMap, MatMul, Scale, Scatter
 from specs.network import Linear, Network
 from specs.onnx_reader import read_model_bytes
 from specs.reader import rounding

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure, zeros
-from specs.linear import Conv, Identity, MatMul
+from specs.linear import Identity, MatMul
 from specs.network import Input, Linear, Network, Node, Term, Univariate
 from specs.receptive import MOST_TILES, Window, receptive, tiles
 from tests.networks import values

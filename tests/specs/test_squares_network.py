@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs.evaluate import evaluate
+from specs.convolution import Conv
 from specs.enclosure import Enclosure, zeros
 from specs.errors import ModelError
-from specs.linear import Conv, Identity, Scale
+from specs.linear import Identity, Scale
 from specs.network import RESERVED, Linear, Network, Product, Squares, Term, moved
 from specs.receptive import Window, receptive
 from specs.squares import GREATEST, with_squares

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure, zeros
 from specs.errors import UnsupportedOperatorError
-from specs.linear import Conv, Gather, MatMul
+from specs.linear import Gather, MatMul
 from specs.network import Input, Linear, Network, Term, Univariate
 from specs.property import Case, Property, constraint
 from specs.query import Query

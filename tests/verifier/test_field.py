@@ -9,7 +9,7 @@ import torch
 from specs import receptive
 from tests.proofs.test_fields import images
 from verifier import bounds_field, bounds_sweep
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, sweep
 
 

@@ -21,11 +21,13 @@ from tests.networks import serialised
 from tests.proofs.helpers import at_least, at_most, box_case
 from tests.rounded import Machine, drawn
 from verifier.attack_confirm import Confirm
-from verifier.bounds import compile_network, interval
+from verifier.bounds import interval
+from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import OverflowPossibleError, error_radii
 from verifier.bounds_sweep import fresh, sweep
 from verifier.cli import main
-from verifier.verify import Options, as_json, verify
+from verifier.verdict import as_json
+from verifier.verify import Options, verify
 
 BIG = 2.0**24
 

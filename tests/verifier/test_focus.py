@@ -15,7 +15,8 @@ from tests.proofs.test_fields import images
 from tests.verifier.test_bounds import FAR, boxes, network, query
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab import Search, Settings
-from verifier.bounds import Domains, Rows, TorchNetwork, compile_network
+from verifier.bounds import Domains, Rows, TorchNetwork
+from verifier.bounds_compile import compile_network
 from verifier.bounds_focus import Focused, focused
 from verifier.bounds_sweep import fresh, sweep
 

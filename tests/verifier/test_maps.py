@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
-from specs.linear import Conv
 from tests.specs.test_receptive import convolution
 from verifier.bounds_maps import Weights, compile_map
 

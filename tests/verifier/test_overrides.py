@@ -26,7 +26,8 @@ from verifier.overrides import (
     read_pairs,
     validated,
 )
-from verifier.verify import Options, as_json, verify
+from verifier.verdict import as_json
+from verifier.verify import Options, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,8 @@ from proofs.check import check_proof
 from proofs.proof import NodeKind
 from tests.verifier.test_bounds import FAR, boxes, network, query, samples
 from verifier.bab import Search, Settings
-from verifier.bounds import Domains, compile_network, evaluate
+from verifier.bounds import Domains, evaluate
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, sweep
 from verifier.clip import clip, first_layers
 

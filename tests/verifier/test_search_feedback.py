@@ -17,7 +17,8 @@ from specs.query import Query
 from tests.verifier.test_bounds import FAR, network, query
 from verifier.alpha import Problem, initial
 from verifier.bab import Search, Settings
-from verifier.bounds import Rows, compile_network, evaluate
+from verifier.bounds import Rows, evaluate
+from verifier.bounds_compile import compile_network
 from verifier.bounds_focus import focused
 from verifier.bounds_sweep import fresh, sweep
 from verifier.feedback import PROBES, Worth, feed, late_tensor

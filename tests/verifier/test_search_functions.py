@@ -17,7 +17,8 @@ from specs.property import Case, Property, constraint
 from specs.query import Query
 from verifier.alpha import Effort, Multipliers, Problem, bounded, initial, optimise
 from verifier.bab import Search, Settings
-from verifier.bounds import Rows, compile_network, evaluate
+from verifier.bounds import Rows, evaluate
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, sweep
 from verifier.branching import neuron_scores
 

@@ -9,7 +9,8 @@ from proofs.check import check_proof
 from tests.verifier.test_bounds import FAR, network, query
 from verifier import bab_input, bab_neuron
 from verifier.bab import Search, Settings
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 MOST = 2
 

@@ -10,7 +10,8 @@ from proofs.check import check_proof
 from proofs.proof import NodeKind
 from tests.verifier.test_bounds import FAR, network, query
 from verifier.bab import Search, Settings
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 SOURCE = network(2, (3, 10, 10, 2))
 

@@ -12,7 +12,7 @@ from specs.network import Network, Product, Univariate
 from specs.squares import with_squares
 from tests.proofs.helpers import Net
 from verifier import squares
-from verifier.bounds import compile_network
+from verifier.bounds_compile import compile_network
 from verifier.bounds_product import Squared
 from verifier.squares import adjusted, moving_together
 

@@ -19,7 +19,8 @@ from verifier import bab
 from verifier.bab import Search, Settings
 from verifier.bab_input import LEAST_CLOSED, TRY_AGAIN, InputSearch, Pays
 from verifier.bab_tree import Kind, Sweep
-from verifier.bounds import compile_network, evaluate
+from verifier.bounds import evaluate
+from verifier.bounds_compile import compile_network
 
 
 @functools.cache
@@ -77,6 +78,18 @@ def test_squares_save_leaves(monkeypatch) -> None:
     assert without.proof().arrays["square_tensor"].size == 0
     leaves = [search.proof().leaves for search in (with_, without)]
     assert leaves[0] < leaves[1]
+
+
+def test_squares_are_sought_over_the_cases_that_are_searched(monkeypatch) -> None:
+    boxes: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(bab, "moving_together", lambda _, *box: boxes.append(box) or {})
+    regions = [([k] * 4, [k + 1.0] * 4) for k in range(3)]
+    stated = query(network("together", 1), [box_case(*r, at_least(0, 0)) for r in regions])
+    for cases in (None, [2], [1, 2]):
+        Search(stated, deadline=time.monotonic() + 60, cases=cases)
+    assert [(low.tolist(), high.tolist()) for low, high in boxes] == [
+        ([[first] * 4], [[3.0] * 4]) for first in (0.0, 2.0, 1.0)
+    ]
 
 
 def roots_only(monkeypatch) -> list[InputSearch]:
@@ -229,6 +242,16 @@ def noted(before: int, after: int, seconds: float) -> Pays:
 )
 def test_what_is_cheaper_pays(before: int, after: int, seconds: float, worthwhile: bool) -> None:
     assert noted(before, after, seconds).worthwhile() == worthwhile
+
+
+def test_a_clock_that_has_not_moved_says_nothing() -> None:
+    pays = Pays()
+    pays.evaluated(100, 0.0)
+    pays.note(100, 90, 90, 50.0)
+    assert pays.worthwhile()
+    pays.evaluated(100, 1.0)
+    pays.note(100, 90, 90, 50.0)
+    assert not pays.worthwhile()
 
 
 def test_at_first_and_now_and_then_it_is_tried() -> None:

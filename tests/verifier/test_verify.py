@@ -23,7 +23,8 @@ from specs.property import Case, Property, constraint
 from specs.query import Query
 from tests.verifier.small import box_query, identity, mlp, random_mlp
 from verifier import verify as module
-from verifier.verify import Options, as_json, verify
+from verifier.verdict import as_json
+from verifier.verify import Options, verify
 
 F = Fraction
 ROOT = Path(__file__).resolve().parents[2]

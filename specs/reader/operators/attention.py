@@ -10,8 +10,9 @@ from onnx import TensorProto
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
-from specs.reader.builder import Array, Builder, Operand, Rearrangement, common_shape, require_real
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Array, Operand, Rearrangement, common_shape, require_real
 from specs.reader.operators.dense import product
 from specs.reader.operators.masks import split
 from specs.reader.operators.products import times

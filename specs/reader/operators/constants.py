@@ -8,8 +8,8 @@ import numpy as np
 from onnx import TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Array, Operand, Variable
 from specs.reader.calls import Call, operator
+from specs.reader.operands import Array, Operand, Variable
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
 from specs.reader.operators.logic import unequal_to_0
 from specs.reader.tensors import (

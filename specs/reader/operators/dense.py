@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, MatMul, Sparse
+from specs.linear import MatMul, Sparse
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, Variable, common_shape, rearranged, variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, Variable, common_shape, rearranged, variable
 from specs.reader.operators.products import matrix_product
 from specs.reader.tensors import Constant, real
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Builder, Operand, require_real
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, require_real
 from specs.reader.operators.dense import product
 from specs.reader.operators.reduce import summed
 

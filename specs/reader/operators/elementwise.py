@@ -12,8 +12,8 @@ import numpy.typing as npt
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
-from specs.reader.builder import Operand, Value, Variable, common_shape
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, Value, Variable, common_shape
 from specs.reader.operators.masks import is_masked, masked_sum
 from specs.reader.tensors import INTEGERS, KINDS, Constant, real
 

@@ -9,8 +9,8 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import MatMul, Scatter
-from specs.reader.builder import Array, Operand
 from specs.reader.calls import Call, operator, resolved_axis, same_kind
+from specs.reader.operands import Array, Operand
 from specs.reader.tensors import FLOATS, INTEGERS, Constant, kind_name
 
 

@@ -8,8 +8,8 @@ import math
 import numpy as np
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Array, Operand, common_shape
 from specs.reader.calls import Call, operator, resolved_axes, resolved_axis, same_kind
+from specs.reader.operands import Array, Operand, common_shape
 from specs.reader.tensors import FLOATS, INTEGERS, Constant
 
 

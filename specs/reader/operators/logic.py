@@ -14,8 +14,9 @@ import numpy as np
 from onnx import TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Array, Builder, Operand, Value, Variable, common_shape
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Array, Operand, Value, Variable, common_shape
 from specs.reader.operators.masks import is_masked, joined, split
 from specs.reader.operators.products import times
 from specs.reader.tensors import FLOATS, Constant, kind_name

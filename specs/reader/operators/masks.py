@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from specs.reader.builder import Array, Builder, Masked, Operand, Value, common_shape
+from specs.reader.builder import Builder
+from specs.reader.operands import Array, Masked, Operand, Value, common_shape
 from specs.reader.tensors import FLOATS, Constant
 
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, common_shape, require_real
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, resolved_axes, resolved_axis, same_kind
+from specs.reader.operands import Operand, common_shape, require_real
 from specs.reader.operators.products import quotient, times
 from specs.reader.operators.reduce import mean_over, powers, summed
 from specs.reader.operators.rewrites import shareable

@@ -9,9 +9,10 @@ import numpy as np
 from specs.errors import ModelError
 from specs.linear import Scatter
 from specs.reader import rounding
-from specs.reader.builder import Array, Builder, Operand, Variable, common_shape, variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator
 from specs.reader.errors import factor_error
+from specs.reader.operands import Array, Operand, Variable, common_shape, variable
 from specs.reader.operators.elementwise import on_integers
 from specs.reader.operators.recognition import product_of, reciprocal_of
 from specs.reader.tensors import Constant, real

@@ -18,11 +18,11 @@ from fractions import Fraction
 import numpy as np
 
 from specs.enclosure import Enclosure, FloatArray
-from specs.errors import ModelError
 from specs.linear import Identity, MatMul
 from specs.network import Linear, Product, Term
 from specs.reader import rounding
-from specs.reader.builder import Affine, Builder, Operand, Variable
+from specs.reader.builder import Builder
+from specs.reader.operands import Affine, Operand, Variable, variable
 
 LARGEST = 24
 """Rows of a matrix that is factorised, at most: rationals grow with every row."""
@@ -108,8 +108,7 @@ def _sum_of_squares(
     radius = rounding.sum_up(reach.value, np.zeros(count) if reach.radius is None else reach.radius)
     unknown = Enclosure(np.zeros(count), radius)
     rest = _combined(builder, builder.univariate(plain, "power", (2.0,)), unknown)
-    both = builder.add(total, rest)
-    return both if isinstance(both, Variable) else total
+    return variable(builder.add(total, rest))
 
 
 def _symmetric(matrix: Matrix) -> Matrix:
@@ -120,7 +119,4 @@ def _symmetric(matrix: Matrix) -> Matrix:
 def _combined(builder: Builder, squares: Variable, scales: Enclosure) -> Variable:
     column = None if scales.radius is None else scales.radius.reshape(-1, 1)
     mixer = MatMul(Enclosure(scales.value.reshape(-1, 1), column))
-    made = builder.apply(mixer, squares, (1,))
-    if not isinstance(made, Variable):
-        raise ModelError("a sum of squares was taken for a constant")
-    return made
+    return variable(builder.apply(mixer, squares, (1,)))

@@ -15,14 +15,9 @@ from onnx import TensorProto
 
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import rounding
-from specs.reader.builder import (
-    Builder,
-    Operand,
-    Variable,
-    rearranged,
-    require_real,
-)
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, resolved_axis, same_kind
+from specs.reader.operands import Operand, Variable, rearranged, require_real
 from specs.reader.operators.dense import product
 from specs.reader.operators.products import quotient
 from specs.reader.operators.rewrites import larger, smaller

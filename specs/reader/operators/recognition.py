@@ -16,7 +16,8 @@ from specs.enclosure import Enclosure
 from specs.linear import Identity, Scale
 from specs.network import Linear, Term, Univariate
 from specs.reader import rounding
-from specs.reader.builder import Affine, Builder, Operand, Variable, variable
+from specs.reader.builder import Builder
+from specs.reader.operands import Affine, Operand, Variable, variable
 from specs.reader.tensors import real
 
 ONE = Enclosure(np.array(1.0))

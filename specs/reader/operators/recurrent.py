@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.reader.builder import Builder, Operand, Rearrangement, rearranged, require_real
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, Rearrangement, rearranged, require_real
 from specs.reader.operators.dense import product
 from specs.reader.operators.products import times
 from specs.reader.operators.rewrites import bent, clipped, hard_sigmoid_of, shareable

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv, MatMul, Scatter
+from specs.linear import MatMul, Scatter
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, Variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, resolved_axes
+from specs.reader.operands import Operand, Variable
 from specs.reader.operators.elementwise import INTEGER_COST, integer_constant
 from specs.reader.operators.products import times
 from specs.reader.operators.quadratic import definite_form

@@ -12,12 +12,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, integers, operator, resolved_axes
+from specs.reader.operands import Operand
 from specs.reader.tensors import Constant
 
 HALF = Fraction(1, 2)

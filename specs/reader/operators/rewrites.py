@@ -10,8 +10,9 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, Variable, common_shape, require_real
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, Variable, common_shape, require_real
 from specs.reader.operators.elementwise import integer_constant
 from specs.reader.tensors import FLOATS, INTEGERS, Constant, real
 

@@ -19,9 +19,10 @@ from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Scatter, Sparse
 from specs.network import Linear
-from specs.reader.builder import Array, Builder, Operand, Variable, require_real, variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, resolved_axis
 from specs.reader.errors import gap_error
+from specs.reader.operands import Array, Operand, Variable, require_real, variable
 from specs.reader.operators.masks import is_masked, split
 from specs.reader.operators.products import times
 from specs.reader.operators.reduce import reduction, summed

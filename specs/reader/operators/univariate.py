@@ -11,16 +11,16 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.reader import elementary, rounding
-from specs.reader.builder import (
+from specs.reader.builder import Builder
+from specs.reader.calls import Call, operator
+from specs.reader.operands import (
     Array,
-    Builder,
     Operand,
     Rearrangement,
     Variable,
     common_shape,
     require_real,
 )
-from specs.reader.calls import Call, operator
 from specs.reader.operators.elementwise import integer_constant, objects
 from specs.reader.operators.recognition import (
     LARGEST_POWER,

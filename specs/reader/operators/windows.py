@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from specs.convolution import Conv
 from specs.enclosure import Enclosure
 from specs.errors import ModelError, UnsupportedOperatorError
-from specs.linear import Conv
 from specs.reader import rounding
-from specs.reader.builder import Builder, Operand, Variable
+from specs.reader.builder import Builder
 from specs.reader.calls import Call, operator, same_kind
+from specs.reader.operands import Operand, Variable
 from specs.reader.operators.reduce import powers
 from specs.reader.operators.rewrites import PART_COST, larger, tree
 from specs.reader.operators.univariate import apply

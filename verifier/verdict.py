@@ -1,0 +1,108 @@
+"""What a run comes to: an answer, its evidence, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from proofs.check import Checked
+from proofs.proof import Proof
+from proofs.witness import Witness
+from specs.query import Query
+from verifier.replay import Replayed
+
+if TYPE_CHECKING:
+    from verifier.overrides import Value
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of the portfolio cost.
+
+    Attributes:
+        name: ``"kernel"``, ``"attack"``, ``"search"`` or ``"check"``.
+        wall, cpu: seconds; the CPU seconds are those of all threads.
+        result: what came of it, in a word or two.
+    """
+
+    name: str
+    wall: float
+    cpu: float
+    result: str
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """An answer and its evidence.
+
+    Attributes:
+        answer: ``"unsat"`` (the property holds), ``"sat"`` (it is violated),
+            ``"unknown"`` or ``"timeout"``.
+        reason: why, in words.
+        evidence: the proof of ``unsat``, the witness of ``sat``, else ``None``.
+        checked: what the kernel said of the evidence.
+        replay: what onnxruntime made of the witness.
+        stages: in the order they ran; a name may occur several times.
+        uncertified_claim: an answer that the search gave and the evidence did not bear
+            out; ``answer`` is then ``unknown`` or ``timeout``.
+        settings: those that were given, see :class:`verifier.verify.Options`.
+    """
+
+    answer: str
+    reason: str
+    evidence: Proof | Witness | None = None
+    checked: Checked | None = None
+    replay: Replayed | None = None
+    stages: tuple[Stage, ...] = ()
+    uncertified_claim: str | None = None
+    settings: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def leaves(self) -> int:
+        """Leaves that the kernel closed, cases without a tree included."""
+        proved = self.answer == "unsat" and self.checked is not None
+        return self.checked.leaves if proved and self.checked is not None else 0
+
+    def seconds(self, *names: str) -> tuple[float, float]:
+        """Wall and CPU seconds of the stages with these names, of all if none is given."""
+        chosen = [s for s in self.stages if not names or s.name in names]
+        return sum(s.wall for s in chosen), sum(s.cpu for s in chosen)
+
+
+def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
+    """The verdict as plain data, for ``--json``."""
+    wall, cpu = verdict.seconds()
+    data: dict[str, Any] = {
+        "answer": verdict.answer,
+        "reason": verdict.reason,
+        "question": query.digest,
+        "title": query.title,
+        "semantics": query.semantics,
+        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
+        "property": query.property_digest,
+        "models": [model.digest for model in query.models],
+        "uncertified_claim": verdict.uncertified_claim,
+        "leaves": verdict.leaves,
+        "settings": dict(verdict.settings),
+        "wall_seconds": wall,
+        "cpu_seconds": cpu,
+        "stages": [vars(stage) for stage in verdict.stages],
+    }
+    if isinstance(verdict.evidence, Witness):
+        data["witness"] = {
+            "case": verdict.evidence.case,
+            "disjunct": verdict.evidence.disjunct,
+            "point": [str(v) for v in verdict.evidence.point],
+        }
+    if verdict.replay is not None:
+        data["replay"] = {
+            "violated": verdict.replay.violated,
+            "inside": verdict.replay.inside,
+            "outputs": list(verdict.replay.outputs),
+        }
+    if verdict.answer == "sat" and verdict.checked is not None:
+        data["rests_on_replay"] = not verdict.checked.valid
+    if verdict.checked is not None:
+        data["check"] = {"verdict": verdict.checked.verdict, "leaves": verdict.checked.leaves}
+    return data
