@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import numpy as np
 
 from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
-from proofs.domain import Domain, assume, stack, unstack
+from proofs.domain import Domains, assume
 from proofs.exact import Exact
 from proofs.format import read_evidence
 from proofs.frame import Frame
@@ -19,7 +20,7 @@ from proofs.outward import Outward
 from proofs.proof import NodeKind, Proof
 from proofs.squares import with_squares_of
 from proofs.tables import Tables
-from proofs.tree import DeadlineError, Rejected, Task, Walker, hull
+from proofs.tree import DeadlineError, Rejected, Walker, hull
 from proofs.witness import Witness, objection
 from specs.errors import EvidenceError, InputError
 from specs.query import Query
@@ -64,7 +65,9 @@ class _Progress:
     """Counts leaves over all walkers of a check."""
 
     report: Callable[[int], None]
+    processes: int
     before: int = 0
+    cpu_seconds: float = 0.0
     vacuous: list[int] = field(default_factory=list)
 
     def within(self, leaves: int) -> None:
@@ -78,6 +81,7 @@ def check_file(
     arithmetic: str = "outward",
     deadline: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    processes: int | None = None,
 ) -> Checked:
     """Check a proof or witness file against a question; see :func:`check_proof`."""
     try:
@@ -86,7 +90,14 @@ def check_file(
         return Checked("unreadable", str(error), query.digest, arithmetic)
     if isinstance(evidence, Witness):
         return check_witness(query, evidence)
-    return check_proof(query, evidence, arithmetic=arithmetic, deadline=deadline, progress=progress)
+    return check_proof(
+        query,
+        evidence,
+        arithmetic=arithmetic,
+        deadline=deadline,
+        progress=progress,
+        processes=processes,
+    )
 
 
 def check_witness(query: Query, witness: Witness) -> Checked:
@@ -108,6 +119,7 @@ def check_proof(
     arithmetic: str = "outward",
     deadline: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    processes: int | None = None,
 ) -> Checked:
     """Check a proof that a query's property holds.
 
@@ -117,6 +129,8 @@ def check_proof(
         arithmetic: ``"outward"`` or ``"exact"``.
         deadline: a ``time.monotonic()`` value.
         progress: called with the number of leaves looked at.
+        processes: how many to use, without any effect on what is found; ``None``: one for
+            each processor that this process may use.
 
     Raises:
         InputError: the arithmetic is unknown, or the network has no rule in the kernel.
@@ -124,7 +138,7 @@ def check_proof(
     if arithmetic not in ARITHMETICS:
         raise InputError(f"unknown arithmetic '{arithmetic}': say outward or exact")
     started = time.process_time()
-    state = _Progress(progress)
+    state = _Progress(progress, usable_processors() if processes is None else processes)
     rejected: list[Rejected] = []
     try:
         if proof is not None and proof.question != query.digest:
@@ -142,6 +156,7 @@ def check_proof(
             for walker in _walkers(query, tables, numbers, deadline, state):
                 rejected += walker.rejected
                 state.before += walker.leaves
+                state.cpu_seconds += walker.cpu_seconds
     except DeadlineError:
         trouble = "incomplete", "the time limit came first"
     except EvidenceError as error:
@@ -161,7 +176,7 @@ def check_proof(
         tuple(rejected),
         state.before,
         tuple(state.vacuous),
-        time.process_time() - started,
+        time.process_time() - started + state.cpu_seconds,
     )
 
 
@@ -175,7 +190,8 @@ def _walkers(
     """Walkers that have done their work: one for each case with a tree, one for the rest."""
     listed = [] if tables is None else tables.cases
     for position, case in enumerate(listed):
-        walker = Walker(query, Frame(query.network, arithmetic), tables, deadline, state.within)
+        frame = Frame(query.network, arithmetic)
+        walker = Walker(query, frame, tables, deadline, state.within, state.processes)
         if tables is not None:
             _check_case(walker, tables, position, case, state)
         yield walker
@@ -184,16 +200,16 @@ def _walkers(
     if not rest:
         return
     frame = Frame(query.network, arithmetic)
-    walker = Walker(query, frame, None, deadline, state.within)
+    walker = Walker(query, frame, None, deadline, state.within, state.processes)
     if len(rest) == 1:
         root = walker.root(rest[0], record=True)
-        if root.empty:
+        if root.batch.empty[0]:
             state.vacuous.append(rest[0])
-        root = _without_overflow(walker, root)
-        walker.close(walker.prelude(root, [(NodeKind.SWEEP, 0)]))  # magnitudes as well
+        _exclude_overflow(walker, root)
+        walker.prelude(root, [(NodeKind.SWEEP, 0)])  # magnitudes as well
+        walker.close(root)
     else:  # magnitudes over the hull of all regions hold for each of them
-        lower, upper = hull(query.property.cases)
-        around = stack([Domain(-1, lower, upper, {}, ())])
+        around = Domains.root(-1, *hull(query.property.cases), 0).batch
         propagate(frame, around, record=True)
         sweep(frame, around, record=True, tick=walker.tick)
         _refuse_overflow(frame)
@@ -201,40 +217,37 @@ def _walkers(
     yield walker
 
 
-def _plain_roots(query: Query, cases: list[int], state: _Progress) -> Iterator[Task]:
+def _plain_roots(query: Query, cases: list[int], state: _Progress) -> Iterator[Domains]:
     for case in cases:
         stated = query.property.cases[case]
-        lower, upper = stated.box()
-        empty = bool(np.any(lower > upper))
-        if empty:
+        root = Domains.root(case, *stated.box(), len(stated.unsafe))
+        if root.batch.empty[0]:
             state.vacuous.append(case)
-        yield None, Domain(case, lower, upper, {}, tuple(range(len(stated.unsafe))), empty=empty)
+        yield root
 
 
 def _check_case(walker: Walker, tables: Tables, position: int, case: int, state: _Progress) -> None:
     root = walker.root(case, record=True)
-    if root.empty:
+    if root.batch.empty[0]:
         state.vacuous.append(case)
-    root = _without_overflow(walker, root)
-    frozen = walker.prelude(root, tables.prelude(position))
+    _exclude_overflow(walker, root)
+    walker.prelude(root, tables.prelude(position))
     trees = tables.trees_of(case)
     if not any(tables.tree_disjunct(t) is None and not tables.tree_literals(t) for t in trees):
         walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
-    walker.walk(_tree_roots(walker, tables, frozen, trees))
+    walker.walk(_tree_roots(walker, tables, root, trees))
 
 
-def _without_overflow(walker: Walker, root: Domain) -> Domain:
-    """The root, swept if intervals alone do not show that nothing overflows.
+def _exclude_overflow(walker: Walker, root: Domains) -> None:
+    """Sweep the root if intervals alone do not show that nothing overflows.
 
     Raises:
         EvidenceError: the sweep does not show it either.
     """
-    if root.empty or walker.frame.overflow() is None:
-        return root
-    batch = stack([root])
-    sweep(walker.frame, batch, record=True, tick=walker.tick)
+    if root.batch.empty[0] or walker.frame.overflow() is None:
+        return
+    sweep(walker.frame, root.batch, record=True, tick=walker.tick)
     _refuse_overflow(walker.frame)
-    return unstack([root], batch)[0]
 
 
 def _refuse_overflow(frame: Frame) -> None:
@@ -243,16 +256,26 @@ def _refuse_overflow(frame: Frame) -> None:
         raise EvidenceError(f"overflow is not excluded at tensor '{tensor}'")
 
 
-def _tree_roots(walker: Walker, tables: Tables, frozen: Domain, trees: list[int]) -> Iterator[Task]:
-    """Each tree starts from the frozen root state of its case and its own literals."""
+def _tree_roots(
+    walker: Walker, tables: Tables, root: Domains, trees: list[int]
+) -> Iterator[Domains]:
+    """Each tree starts from the root state of its case and its own literals."""
+    (path,) = root.paths
     for tree in trees:
         walker.tick()
-        domain, disjunct = frozen, tables.tree_disjunct(tree)
-        if disjunct is not None:
-            domain = replace(domain, disjuncts=(disjunct,))
+        disjunct = tables.tree_disjunct(tree)
+        assumed = path if disjunct is None else replace(path, disjuncts=(disjunct,))
+        first = Domains(np.array([tables.tree_root(tree)]), [assumed], root.batch)
         for literal in tables.tree_literals(tree):
-            domain = assume(walker.frame, domain, literal)
-        yield tables.tree_root(tree), domain
+            first = assume(walker.frame, first, [literal])
+        yield first
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _is_hole(tables: Tables, rejected: Rejected) -> bool:

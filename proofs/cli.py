@@ -64,6 +64,12 @@ def _check(argv: Sequence[str]) -> int:
         "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
     )
     parser.add_argument("--timeout", type=_positive, metavar="S", help="seconds")
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="for large proofs; the processors there are, by default",
+    )
     args = parser.parse_args(argv)
     if len(args.files) not in (2, 3):
         raise InputError(
@@ -76,7 +82,12 @@ def _check(argv: Sequence[str]) -> int:
     ticker = _Ticker()
     try:
         checked = check_file(
-            query, evidence, arithmetic=args.arithmetic, deadline=deadline, progress=ticker
+            query,
+            evidence,
+            arithmetic=args.arithmetic,
+            deadline=deadline,
+            progress=ticker,
+            processes=args.processes,
         )
     finally:
         ticker.clear()
@@ -172,6 +183,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
     return value
 
 

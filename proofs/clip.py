@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Numbers
-from proofs.domain import Domain
+from proofs.domain import Path
 from proofs.frame import Affine, Batch, Frame, IndexArray, unstable
 from proofs.layers import affine
 from proofs.substitution import linearize
@@ -49,7 +49,7 @@ class Clipper:
         self._layers: dict[int, _Layer] | None = None
 
     def clip(
-        self, domains: Sequence[Domain], hints: Sequence[Substitution | None], batch: Batch
+        self, paths: Sequence[Path], hints: Sequence[Substitution | None], batch: Batch
     ) -> None:
         """Improve boxes and first layers of a batch in place.
 
@@ -58,12 +58,12 @@ class Clipper:
         which no box is left has none.  Without hints only boxes are clipped.
         """
         width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
-        for group in self._unsafe.groups(domains, hints, batch, self._room(width)):
+        for group in self._unsafe.groups(paths, hints, batch, self._room(width)):
             self._tick()
             if not self._frame.passes(group.rows.entries):
                 continue
             cuts = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
-            hull = _Hull.of(group, domains)
+            hull = _Hull.of(group, paths)
             if not hull.places.size:
                 continue
             box = self._box(group, cuts)
@@ -185,10 +185,11 @@ class Clipper:
 
     def _first_layers(self) -> dict[int, _Layer]:
         if self._layers is None:
-            self._layers = {}
-            for tensor in self._frame.first_layers:
-                found = affine(self._frame, tensor)
-                self._layers[tensor] = _Layer(found, self._arithmetic.floats_down(found.matrix))
+            found = {tensor: affine(self._frame, tensor) for tensor in self._frame.first_layers}
+            self._layers = {
+                tensor: _Layer(own, self._arithmetic.floats_down(own.matrix))
+                for tensor, own in found.items()
+            }
         return self._layers
 
 
@@ -208,12 +209,12 @@ class _Hull:
     domains: IndexArray
 
     @staticmethod
-    def of(group: Group, domains: Sequence[Domain]) -> _Hull:
+    def of(group: Group, paths: Sequence[Path]) -> _Hull:
         """A disjunct without a row is not cut at all, so neither is its domain."""
         owner, disjunct = group.rows.owner, group.disjunct
         starts = np.ones(owner.size, dtype=bool)
         starts[1:] = (owner[1:] != owner[:-1]) | (disjunct[1:] != disjunct[:-1])
-        wanted = np.array([len(domains[place].disjuncts) for place in group.places.tolist()])
+        wanted = np.array([len(paths[place].disjuncts) for place in group.places.tolist()])
         found = np.bincount(owner[starts], minlength=len(wanted))
         whole = (found == wanted) & (wanted > 0)
         rows = np.flatnonzero(whole[owner])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from proofs.arithmetic import Interval, Numbers
 from proofs.forms import Form, Place
-from proofs.frame import Batch, Frame
+from proofs.frame import Batch, Frame, IndexArray
 from proofs.proof import Side
 from specs.enclosure import FloatArray
 from specs.network import Input
@@ -64,108 +65,142 @@ def literals(trail: Trail | None) -> list[Literal]:
     return found[::-1]
 
 
-@dataclass(frozen=True, eq=False)
-class Domain:
-    """The state at a node of a tree.
+@dataclass(frozen=True)
+class Path:
+    """What is assumed at a node of a tree.
 
     Attributes:
         case: number of the property's case.
-        lower, upper: the box, ``(input_size,)``.
-        bounds: of each pre-activation tensor, ``(n,)`` below and above.  They hold for
-            every point of the case that satisfies the path; children inherit them,
-            nothing flows up or sideways.
         disjuncts: disjuncts of the unsafe set that remain to be refuted.
         trail: the splits on the path.
-        empty: bounds contradict each other: no point satisfies the path.
     """
 
     case: int
-    lower: FloatArray
-    upper: FloatArray
-    bounds: dict[int, Interval]
     disjuncts: tuple[int, ...]
     trail: Trail | None = None
-    empty: bool = False
+
+    def __reduce__(self) -> tuple[Callable[..., Path], tuple[object, ...]]:
+        """Pickled without recursion over the trail."""
+        return _path, (self.case, self.disjuncts, literals(self.trail))
 
 
-def stack(domains: Sequence[Domain]) -> Batch:
-    """A batch of the domains' bounds."""
-    bounds = {
-        tensor: (
-            np.stack([d.bounds[tensor][0] for d in domains]),
-            np.stack([d.bounds[tensor][1] for d in domains]),
+def _path(case: int, disjuncts: tuple[int, ...], splits: Sequence[Literal]) -> Path:
+    trail: Trail | None = None
+    for literal in splits:
+        trail = Trail.extend(trail, literal)
+    return Path(case, disjuncts, trail)
+
+
+NO_NODE, TO_CLOSE = -1, -2
+"""In place of the next node, where a domain has the empty proof: sweep, then close; close."""
+
+
+@dataclass(frozen=True, eq=False)
+class Domains:
+    """The states at ``B`` nodes of trees.
+
+    Attributes:
+        nodes: ``(B,)`` the node of the proof that comes next, ``NO_NODE`` or ``TO_CLOSE``.
+        paths: what is assumed there.
+        batch: boxes and bounds that hold for every point of the case that satisfies the
+            path; children inherit them, nothing flows up or sideways.
+    """
+
+    nodes: IndexArray
+    paths: Sequence[Path]
+    batch: Batch
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @staticmethod
+    def root(case: int, lower: FloatArray, upper: FloatArray, disjuncts: int) -> Domains:
+        """A case with nothing assumed and nothing known but its box, ``(input_size,)``."""
+        path = Path(case, tuple(range(disjuncts)))
+        empty = np.array([bool(np.any(lower > upper))])
+        batch = Batch(lower[None], upper[None], {}, empty)
+        return Domains(np.array([NO_NODE]), [path], batch)
+
+    @staticmethod
+    def joined(parts: Sequence[Domains]) -> Domains:
+        """Several one after the other; all store bounds of the same tensors."""
+        if len(parts) == 1:
+            return parts[0]
+        batches = [part.batch for part in parts]
+        bounds = {
+            tensor: (
+                np.concatenate([batch.bounds[tensor][0] for batch in batches]),
+                np.concatenate([batch.bounds[tensor][1] for batch in batches]),
+            )
+            for tensor in batches[0].bounds
+        }
+        batch = Batch(
+            np.concatenate([batch.lower for batch in batches]),
+            np.concatenate([batch.upper for batch in batches]),
+            bounds,
+            np.concatenate([batch.empty for batch in batches]),
         )
-        for tensor in domains[0].bounds
-    }
-    return Batch(
-        np.stack([d.lower for d in domains]),
-        np.stack([d.upper for d in domains]),
-        bounds,
-        np.array([d.empty for d in domains], dtype=bool),
-    )
+        nodes = np.concatenate([part.nodes for part in parts])
+        return Domains(nodes, [path for part in parts for path in part.paths], batch)
+
+    def pick(self, places: IndexArray) -> Domains:
+        """The domains at some places; their arrays are copies."""
+        paths = [self.paths[k] for k in places.tolist()]
+        return Domains(self.nodes[places], paths, self.batch.pick(places))
 
 
-def unstack(domains: Sequence[Domain], batch: Batch) -> list[Domain]:
-    """The domains with the boxes and bounds of a batch."""
-    return [
-        replace(
-            domain,
-            lower=batch.lower[k],
-            upper=batch.upper[k],
-            bounds={t: (low[k], high[k]) for t, (low, high) in batch.bounds.items()},
-            empty=bool(batch.empty[k]),
-        )
-        for k, domain in enumerate(domains)
-    ]
-
-
-def middle(domain: Domain, entry: int) -> float:
+def middle(batch: Batch, place: int, entry: int) -> float:
     """Where a split of an input entry without a point falls: the middle of its bounds."""
-    low, high = float(domain.lower[entry]), float(domain.upper[entry])
-    return 0.5 * low + 0.5 * high
+    return 0.5 * float(batch.lower[place, entry]) + 0.5 * float(batch.upper[place, entry])
 
 
-def assume(frame: Frame, domain: Domain, literal: Literal) -> Domain:
-    """The child of a split on one side: both sides together cover the domain.
+def assume(frame: Frame, domains: Domains, made: Sequence[Literal | None]) -> Domains:
+    """Domains on whose paths come literals, one each; ``None``: nothing is assumed.
 
     A split of a single input entry cuts the box, one of a single neuron its stored bounds;
     every split is kept as a fact.  Points are finite and the same in both halves.
     """
-    domain = replace(domain, trail=Trail.extend(domain.trail, literal))
-    if len(literal.weights) != 1 or literal.weights[0][1] != 1.0:
-        return domain
-    (tensor, index), _ = literal.weights[0]
-    if isinstance(frame.network.nodes[tensor], Input):
-        domain = _cut_box(domain, int(frame.box_columns(tensor)[index]), literal)
-    if tensor in domain.bounds:
-        domain = _cut_bounds(frame, domain, tensor, index, literal)
-    return domain
+    paths = [
+        path if literal is None else replace(path, trail=Trail.extend(path.trail, literal))
+        for path, literal in zip(domains.paths, made, strict=True)
+    ]
+    cuts: dict[tuple[int, Side], list[tuple[int, int, float]]] = {}
+    for place, literal in enumerate(made):
+        if literal is not None and len(literal.weights) == 1 and literal.weights[0][1] == 1.0:
+            (tensor, index), _ = literal.weights[0]
+            cuts.setdefault((tensor, literal.side), []).append((place, index, literal.point))
+    old = domains.batch
+    batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty)
+    for (tensor, side), listed in cuts.items():
+        columns = zip(*listed, strict=True)
+        places, entries, points = (np.array(column) for column in columns)
+        if isinstance(frame.network.nodes[tensor], Input):
+            at = frame.box_columns(tensor)[entries]
+            ends = _cut((batch.lower, batch.upper), places, at, side, points)
+            batch.lower, batch.upper = ends
+            _note_empty(batch, places, ends[0][places, at] > ends[1][places, at])
+        if tensor in batch.bounds:
+            lift = frame.arithmetic.lift_up if side is Side.LOWER else frame.arithmetic.lift_down
+            ends = _cut(batch.bounds[tensor], places, entries, side, lift(points))
+            batch.bounds[tensor] = ends
+            _note_empty(batch, places, ends[0][places, entries] > ends[1][places, entries])
+    return Domains(domains.nodes, paths, batch)
 
 
-def _cut_box(domain: Domain, entry: int, literal: Literal) -> Domain:
-    lower, upper = domain.lower, domain.upper
-    if literal.side is Side.LOWER:
-        upper = upper.copy()
-        upper[entry] = min(upper[entry], literal.point)
+def _cut(
+    ends: Interval, places: IndexArray, entries: IndexArray, side: Side, points: Numbers
+) -> Interval:
+    """Bounds of which one entry at each place, ``(P,)``, is cut on one side."""
+    lower, upper = ends
+    if side is Side.LOWER:
+        upper, held = upper.copy(), upper[places, entries]
+        upper[places, entries] = np.where(points < held, points, held)
     else:
-        lower = lower.copy()
-        lower[entry] = max(lower[entry], literal.point)
-    empty = domain.empty or bool(lower[entry] > upper[entry])
-    return replace(domain, lower=lower, upper=upper, empty=empty)
+        lower, held = lower.copy(), lower[places, entries]
+        lower[places, entries] = np.where(points > held, points, held)
+    return lower, upper
 
 
-def _cut_bounds(frame: Frame, domain: Domain, tensor: int, index: int, literal: Literal) -> Domain:
-    lower, upper = domain.bounds[tensor]
-    point = np.array([literal.point])
-    if literal.side is Side.LOWER:
-        upper = _with(upper, index, min(upper[index], frame.arithmetic.lift_up(point)[0]))
-    else:
-        lower = _with(lower, index, max(lower[index], frame.arithmetic.lift_down(point)[0]))
-    empty = domain.empty or bool(lower[index] > upper[index])
-    return replace(domain, bounds={**domain.bounds, tensor: (lower, upper)}, empty=empty)
-
-
-def _with(numbers: Numbers, index: int, value: object) -> Numbers:
-    out = numbers.copy()
-    out[index] = value
-    return out
+def _note_empty(batch: Batch, places: IndexArray, empty: npt.NDArray[np.bool_]) -> None:
+    batch.empty = batch.empty.copy()
+    batch.empty[places] |= np.asarray(empty, dtype=bool)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from proofs.arithmetic import Arithmetic
-from proofs.domain import Domain, Literal, literals
+from proofs.arithmetic import Arithmetic, Interval
+from proofs.domain import Literal, Path, literals
 from proofs.forms import Form, combine, of_constraint
 from proofs.frame import Frame, Hints, IndexArray, Rows
 from proofs.proof import Fact, Side
@@ -51,9 +51,9 @@ class Facts:
             self._weighted[key] = [combine((Fraction(w), form) for w, form in pairs)]
         return self._weighted[key]
 
-    def count(self, domain: Domain) -> int:
+    def count(self, path: Path) -> int:
         """How many constraints the disjuncts that remain have."""
-        return sum(len(self.constraints(domain.case, d)) for d in domain.disjuncts)
+        return sum(len(self.constraints(path.case, d)) for d in path.disjuncts)
 
     def constraints(self, case: int, disjunct: int) -> list[Form]:
         """The constraints of a disjunct of a case."""
@@ -66,28 +66,36 @@ class Facts:
     def _case(self, case: int) -> Case:
         return self._query.property.cases[case]
 
-    def added(self, domain: Domain, hints: Substitution) -> Form:
-        """The multiples of facts that hints ask for, added up."""
-        return combine(self._listed(domain, hints))
+    def added(
+        self, path: Path, stored: Mapping[int, Interval], place: int, hints: Substitution
+    ) -> Form:
+        """The multiples of facts that hints ask for, added up.
 
-    def _listed(self, domain: Domain, hints: Substitution) -> Iterator[tuple[Fraction, Form]]:
+        Args:
+            path: of the domain at a place among those whose bounds are ``stored``.
+        """
+        return combine(self._listed(path, stored, place, hints))
+
+    def _listed(
+        self, path: Path, stored: Mapping[int, Interval], place: int, hints: Substitution
+    ) -> Iterator[tuple[Fraction, Form]]:
         """The facts that hints multiply, all of the same case and path as the domain."""
         if not hints.multipliers:
             return
-        path = literals(domain.trail)
-        region = self._case(domain.case).constraints
+        splits = literals(path.trail)
+        region = self._case(path.case).constraints
         for kind, index, value in hints.multipliers:
             self._tick()
             form: Form | None = None
-            if kind is Fact.SPLIT and index < len(path):
-                form = self._split_fact(path[index])
+            if kind is Fact.SPLIT and index < len(splits):
+                form = self._split_fact(splits[index])
             elif kind is Fact.REGION and index < len(region):
                 form = of_constraint(self._frame.network, region[index])
-            elif kind is Fact.UNSAFE and len(domain.disjuncts) == 1:
-                constraints = self.constraints(domain.case, domain.disjuncts[0])
+            elif kind is Fact.UNSAFE and len(path.disjuncts) == 1:
+                constraints = self.constraints(path.case, path.disjuncts[0])
                 form = constraints[index] if index < len(constraints) else None
             elif kind in (Fact.LOWER, Fact.UPPER):
-                form = self._stored_bound(domain, kind, index)
+                form = self._stored_bound(stored, place, kind, index)
             if form is not None and value > 0:
                 yield Fraction(value), form
 
@@ -96,11 +104,13 @@ class Facts:
             self._splits[literal] = literal.fact()
         return self._splits[literal]
 
-    def _stored_bound(self, domain: Domain, kind: Fact, index: int) -> Form | None:
+    def _stored_bound(
+        self, stored: Mapping[int, Interval], place: int, kind: Fact, index: int
+    ) -> Form | None:
         if self._tables is None:
             return None
         tensor, entry = self._tables.neuron(index)
-        bound = domain.bounds[tensor][0 if kind is Fact.LOWER else 1][entry]
+        bound = stored[tensor][0 if kind is Fact.LOWER else 1][place, entry]
         if not np.isfinite(self._arithmetic.floats_down(np.asarray([bound]))[0]):
             return None  # an infinite bound drops its side
         sign = Fraction(-1 if kind is Fact.LOWER else 1)

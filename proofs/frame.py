@@ -92,6 +92,10 @@ class Frame:
             self._cost.pop(stale, None)
             self._radius.pop(stale, None)
 
+    def known_magnitudes(self) -> list[Numbers | None]:
+        """The magnitudes of all tensors; ``None`` where there is none yet."""
+        return list(self._magnitude)
+
     def magnitude(self, tensor: int) -> Numbers:
         """The magnitude of a tensor, ``(n,)``.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from proofs.arithmetic import Numbers
+from proofs.arithmetic import Interval, Numbers
 from proofs.bounds import bound_rows, improve, propagate
-from proofs.domain import Domain
+from proofs.domain import Path
 from proofs.facts import Facts
 from proofs.fields import Part, parts, whole
 from proofs.forms import Form, combine
@@ -18,6 +18,26 @@ from proofs.frame import Batch, Frame, IndexArray, Relaxations, unstable
 from proofs.proof import Side
 from proofs.substitution import substitute
 from proofs.tables import Step
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A step on a batch.
+
+    Attributes:
+        paths, stored: of the domains, before the step.
+        batch: changed in place.
+        owner, entry: ``(R,)`` the domains and entries to be bounded.
+        per_row: whether each entry has slopes of its own.
+    """
+
+    step: Step
+    paths: Sequence[Path]
+    stored: Mapping[int, Interval]
+    batch: Batch
+    owner: IndexArray
+    entry: IndexArray
+    per_row: bool
 
 
 class Steps:
@@ -31,18 +51,19 @@ class Steps:
     def __init__(self, frame: Frame, facts: Facts, tick: Callable[[], None]) -> None:
         self._frame, self._facts, self._tick = frame, facts, tick
 
-    def take(self, step: Step, domains: Sequence[Domain], batch: Batch) -> None:
+    def take(self, step: Step, paths: Sequence[Path], batch: Batch) -> None:
         """Propagate intervals up to the target, then improve ``batch`` in place."""
-        frame = self._frame
+        frame, stored = self._frame, dict(batch.bounds)
         if step.propagates:
             propagate(frame, batch, last=step.target)
         if step.rows is None:
             mask = unstable(frame, step.target, batch.bounds[step.target])
             owner, entry = np.nonzero(mask & ~batch.empty[:, None])
         else:
-            owner = np.repeat(np.arange(len(domains)), step.rows.size)
-            entry = np.tile(step.rows, len(domains))
+            owner = np.repeat(np.arange(len(paths)), step.rows.size)
+            entry = np.tile(step.rows, len(paths))
         per_row = any(len(block.slopes) > 1 for block in step.substitution.blocks)
+        task = _Task(step, paths, stored, batch, owner, entry, per_row)
         apart = step.substitution.stop is None and not step.substitution.multipliers
         # Facts may be about any entries; what stops at stored bounds is cheap as it is.
         for part in parts(frame, step.target, entry) if apart else [whole(frame, entry)]:
@@ -52,29 +73,20 @@ class Steps:
                 self._tick()
                 some = slice(start, start + size)
                 rows = replace(part, place=part.place[some], inside=part.inside[some])
-                self._bound_rows(step, domains, batch, rows, owner, entry, per_row)
+                self._bound_rows(task, rows)
 
-    def _bound_rows(
-        self,
-        step: Step,
-        domains: Sequence[Domain],
-        batch: Batch,
-        part: Part,
-        owner: IndexArray,
-        entry: IndexArray,
-        per_row: bool,
-    ) -> None:
+    def _bound_rows(self, task: _Task, part: Part) -> None:
         """Rows of a bound step, those of ``part`` among all."""
-        hints, own, used = step.substitution, owner[part.place], part.batch(batch)
+        step, hints = task.step, task.step.substitution
+        own, used = task.owner[part.place], part.batch(task.batch)
         place, picked = own, None
-        if per_row and step.rows is not None:
+        if task.per_row and step.rows is not None:
             picked = part.place % step.rows.size
             used, place = used.pick(own), np.arange(own.size)
         slopes = self._facts.slopes([hints] * len(used.lower), picked)
         lines = Relaxations(part.frame, used, part.hints(slopes))
-        chosen = entry[part.place]
         if hints.multipliers:
-            found = self._bound_with_facts(step, domains, lines, place, part.place, own, chosen)
+            found = self._bound_with_facts(task, lines, place, part.place)
         else:
             found = bound_rows(
                 part.frame,
@@ -86,20 +98,18 @@ class Steps:
                 hints.stop,
                 self._tick,
             )
-        improve(batch, step.target, own, chosen, found)
+        improve(task.batch, step.target, own, task.entry[part.place], found)
 
     def _bound_with_facts(
-        self,
-        step: Step,
-        domains: Sequence[Domain],
-        lines: Relaxations,
-        place: IndexArray,
-        among: IndexArray,
-        owner: IndexArray,
-        entry: IndexArray,
+        self, task: _Task, lines: Relaxations, place: IndexArray, among: IndexArray
     ) -> dict[Side, Numbers]:
-        one, hints, found = Fraction(1), step.substitution, {}
-        added = {k: self._facts.added(domains[k], hints) for k in np.unique(owner).tolist()}
+        """Bounds of the task's rows ``among`` all, relaxed as the domains at ``place``."""
+        one, step, hints, found = Fraction(1), task.step, task.step.substitution, {}
+        owner, entry = task.owner[among], task.entry[among]
+        added = {
+            k: self._facts.added(task.paths[k], task.stored, k, hints)
+            for k in np.unique(owner).tolist()
+        }
         for number, side in enumerate(step.sides):
             sign = Fraction(1 if side is Side.LOWER else -1)
             scales = [one] * among.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Numbers
-from proofs.domain import Domain
+from proofs.domain import Path
 from proofs.facts import Facts
 from proofs.forms import Form, combine
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows
@@ -71,7 +71,7 @@ class Unsafe:
 
     def groups(
         self,
-        domains: Sequence[Domain],
+        paths: Sequence[Path],
         hints: Sequence[Substitution | None],
         batch: Batch,
         most: int | None = None,
@@ -79,19 +79,19 @@ class Unsafe:
         """Rows for every domain of a batch that is not empty.
 
         Args:
-            domains: of the batch; what counts are their cases, disjuncts and paths.
+            paths: of the domains of the batch.
             hints: with weights, a disjunct's rows are their one combination; ``None``:
                 each constraint alone, with default slopes.
-            batch: their bounds.
+            batch: the bounds.
             most: rows in a group, unless a single domain has more.
         """
         hinted: dict[int | None, list[int]] = {}
         plain: dict[_Key, list[int]] = {}
-        for place, (domain, own) in enumerate(zip(domains, hints, strict=True)):
+        for place, (path, own) in enumerate(zip(paths, hints, strict=True)):
             if batch.empty[place]:
                 continue
             if own is None:
-                plain.setdefault((domain.case, domain.disjuncts), []).append(place)
+                plain.setdefault((path.case, path.disjuncts), []).append(place)
             else:
                 hinted.setdefault(own.stop, []).append(place)
         for some in _parcels(
@@ -103,10 +103,10 @@ class Unsafe:
         for stop, places in hinted.items():
             size = self._facts.at_once([own for p in places if (own := hints[p]) is not None])
             if most is not None:
-                rows = max(self._facts.count(domains[p]) for p in places)
+                rows = max(self._facts.count(paths[p]) for p in places)
                 size = max(1, min(size, most // max(1, rows)))
             for start in range(0, len(places), size):
-                yield self._hinted(places[start : start + size], domains, hints, batch, stop)
+                yield self._hinted(places[start : start + size], paths, hints, batch, stop)
 
     def _plain(self, keyed: list[tuple[_Key, int]], batch: Batch) -> Group:
         """Each constraint alone, for domains listed with their case and disjuncts."""
@@ -130,7 +130,7 @@ class Unsafe:
     def _hinted(
         self,
         places: list[int],
-        domains: Sequence[Domain],
+        paths: Sequence[Path],
         hints: Sequence[Substitution | None],
         batch: Batch,
         stop: int | None,
@@ -140,11 +140,10 @@ class Unsafe:
         disjunct: list[int] = []
         used = [own for p in places if (own := hints[p]) is not None]
         for position, (place, own) in enumerate(zip(places, used, strict=True)):
-            bounds = {t: (low[place], up[place]) for t, (low, up) in batch.bounds.items()}
-            domain = replace(domains[place], bounds=bounds)
-            facts = self._facts.added(domain, own)
-            for number in domain.disjuncts:
-                for form in self._facts.combinations(domain.case, number, own.weights):
+            path = paths[place]
+            facts = self._facts.added(path, batch.bounds, place, own)
+            for number in path.disjuncts:
+                for form in self._facts.combinations(path.case, number, own.weights):
                     both = [(Fraction(1), form), (Fraction(1), facts)]
                     forms.append(combine(both) if own.multipliers else form)
                     owner.append(position)
@@ -161,20 +160,20 @@ class Unsafe:
         )
 
     def _template(self, case: int, disjuncts: tuple[int, ...]) -> _Template:
-        key = (case, disjuncts)
-        if key not in self._templates:
+        found = self._templates.get((case, disjuncts))
+        if found is None:
             if len(self._templates) >= TEMPLATES:
                 self._templates.clear()
             numbered = [(d, form) for d in disjuncts for form in self._facts.constraints(case, d)]
             forms = [form for _, form in numbered]
             rows = self._facts.rows(forms, np.zeros(len(forms), dtype=np.int64))
-            self._templates[key] = _Template(
+            found = self._templates[case, disjuncts] = _Template(
                 rows.constant,
                 dict(rows.entries),
                 np.array([d for d, _ in numbered], dtype=np.int64),
                 np.array([form.strict for form in forms], dtype=bool),
             )
-        return self._templates[key]
+        return found
 
 
 class Closer:
@@ -190,14 +189,14 @@ class Closer:
         self._arithmetic: Arithmetic = frame.arithmetic
 
     def close(
-        self, domains: Sequence[Domain], hints: Sequence[Substitution | None], batch: Batch
+        self, paths: Sequence[Path], hints: Sequence[Substitution | None], batch: Batch
     ) -> Iterator[tuple[int, float | None, str | None]]:
         """Try to refute every remaining disjunct of the domains that are not empty.
 
         Yields:
             Position, shortfall and why it does not close; ``None``, ``None`` where it does.
         """
-        for group in self._unsafe.groups(domains, hints, batch):
+        for group in self._unsafe.groups(paths, hints, batch):
             found = substitute(
                 self._frame, group.batch, group.relaxations, group.rows, group.stop, self._tick
             )
@@ -206,7 +205,7 @@ class Closer:
             for position, place in enumerate(group.places.tolist()):
                 own = order[ends[position] : ends[position + 1]]
                 judged = self._judge(
-                    domains[place].disjuncts, found[own], group.disjunct[own], group.strict[own]
+                    paths[place].disjuncts, found[own], group.disjunct[own], group.strict[own]
                 )
                 yield place, *judged
 

@@ -238,6 +238,10 @@ class Network:
         if len(set(names)) != len(names):
             raise ModelError("two tensors of the network have the same name")
 
+    def __reduce__(self) -> tuple[type[Network], tuple[object, ...]]:
+        """Pickled by what it is made of; what is cached is made anew."""
+        return Network, (self.nodes, self.outputs, dict(self.aliases), self.semantics)
+
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries of every tensor."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from proofs import bounds, check, clip, steps, substitution, tree, unsafe
-from proofs.domain import Domain, literals
+from proofs.domain import Path, literals
 from proofs.fields import Field
 from proofs.frame import Batch, Frame, Rows
 from specs.network import Univariate
@@ -98,7 +98,7 @@ class Watch:
 
         return watched
 
-    def violates(self, where: Domain, sample: Tensors) -> bool:
+    def violates(self, where: Path, sample: Tensors) -> bool:
         """Whether a point satisfies some remaining disjunct, closed."""
         unsafe = self.cases[where.case].unsafe
         x, y = (
@@ -145,7 +145,7 @@ class Watch:
         ]
 
 
-def _on_path(where: Domain, sample: Tensors) -> bool:
+def _on_path(where: Path, sample: Tensors) -> bool:
     """Whether a point is on a domain's side of every split, of linear forms as well."""
     for literal in literals(where.trail):
         fact = literal.fact()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -176,9 +177,8 @@ def scaled_rows(original):
 def of_the_first(original):
     """The unsafe constraint counts while other disjuncts remain."""
 
-    def listed(self, where, hints):
-        first = type(where)(where.case, where.lower, where.upper, where.bounds, (0,))
-        return original(self, first, hints)
+    def listed(self, path, stored, place, hints):
+        return original(self, replace(path, disjuncts=(0,)), stored, place, hints)
 
     return listed
 

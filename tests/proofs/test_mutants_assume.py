@@ -105,9 +105,10 @@ def clamped_wrong(original):
 
 
 def facts_of_any_sign(original):
-    def listed(self, where, hints):
+    def listed(self, path, stored, place, hints):
         multipliers = tuple((k, i, abs(v) + 1.0) for k, i, v in hints.multipliers)
-        for value, form in original(self, where, replace(hints, multipliers=multipliers)):
+        hints = replace(hints, multipliers=multipliers)
+        for value, form in original(self, path, stored, place, hints):
             weights = {p: -w for p, w in form.weights.items()}
             yield value, replace(form, weights=weights, constant=-form.constant)
 
@@ -125,9 +126,9 @@ def region_reversed(original):
 
 
 def unsafe_of_the_first(original):
-    def listed(self, where, hints):
-        one = replace(where, disjuncts=where.disjuncts[:1])
-        return original(self, one, hints)
+    def listed(self, path, stored, place, hints):
+        one = replace(path, disjuncts=path.disjuncts[:1])
+        return original(self, one, stored, place, hints)
 
     return listed
 

@@ -13,7 +13,7 @@ import pytest
 from proofs import check, domain, facts, frame
 from proofs.check import check_proof
 from proofs.proof import Fact, ProofBuilder, Side
-from proofs.tree import Walker
+from proofs.tree import Found, Walker
 from proofs.unsafe import Closer
 from specs.property import Constraint
 from tests.proofs.helpers import BOTH, Net, at_least, at_most, box_case, builder, query, with_arrays
@@ -282,7 +282,7 @@ MUTANTS = (
         "_check_case",
         claims_anything,
     ),
-    Mutant("holes close", holes_and_missing_trees_count, Walker, "_done", constantly(None)),
+    Mutant("holes close", holes_and_missing_trees_count, Found, "reject", constantly(None)),
     Mutant(
         "a degenerate box is empty",
         contradictions_are_not_numbers,

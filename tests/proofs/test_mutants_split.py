@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from proofs import check, domain, tree
+from proofs.exact import BITS
 from proofs.proof import Fact, ProofBuilder, Side
 from proofs.tree import Walker
 from proofs.unsafe import Closer
@@ -115,26 +117,33 @@ def only_the_first_disjunct(original):
 
 
 def other_half_twice(original):
-    def branch(self, node, kind, arg, where):
-        children = original(self, node, kind, arg, where)
-        return [(n, children[0][1]) for n, _ in children] if len(children) == 2 else children
+    def branch(self, domains):
+        found = original(self, domains)
+        for place, children in enumerate(found.following):
+            first = np.arange(len(children)) // 2 * 2
+            half = children.pick(first)
+            found.following[place] = replace(half, nodes=children.nodes)
+        return found
 
     return branch
 
 
 def gap_between_halves(original):
-    def assume(frame, where, literal):
-        if literal.side is Side.UPPER:
-            literal = replace(literal, point=literal.point + 0.25)
-        return original(frame, where, literal)
+    def assume(frame, domains, made):
+        moved = [
+            replace(literal, point=literal.point + 0.25) if literal.side is Side.UPPER else literal
+            for literal in made
+        ]
+        return original(frame, domains, moved)
 
     return assume
 
 
 def cut_too_much(original):
-    def cut(frame, where, tensor, index, literal):
-        shift = -0.5 if literal.side is Side.LOWER else 0.5
-        return original(frame, where, tensor, index, replace(literal, point=literal.point + shift))
+    def cut(ends, places, entries, side, points):
+        shift = -0.5 if side is Side.LOWER else 0.5
+        moved = points + (int(shift * 2**BITS) if points.dtype == object else shift)
+        return original(ends, places, entries, side, moved)
 
     return cut
 
@@ -156,7 +165,7 @@ MUTANTS = (
         "cut too much",
         stored_bounds_are_cut_where_they_are_split,
         domain,
-        "_cut_bounds",
+        "_cut",
         cut_too_much,
     ),
     Mutant("cases without trees skipped", all_cases_count, check, "_walkers", no_rest),

@@ -51,7 +51,7 @@ def test_unstable_neurons_are_those_of_the_kernel_s_intervals() -> None:
     made = random_mlp([3, 20, 20, 2], 1)
     query = box_query(made, [-1] * 3, [1] * 3, [[constraint({}, {0: F(-1)}, F(1))]])
     walker = Walker(query, Frame(query.network, ARITHMETICS["outward"]()), None)
-    bounds = walker.root(0).bounds
+    bounds = walker.root(0).batch.bounds
     wanted = sum(
         int(np.count_nonzero((bounds[node.source][0] < 0) & (bounds[node.source][1] > 0)))
         for node in query.network.nodes
