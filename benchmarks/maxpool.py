@@ -47,7 +47,8 @@ from benchmarks.generated import Model, pooled_convolutional, pooled_dense, wind
 from benchmarks.maxima import Planes
 from benchmarks.pool_rules import NAMES, RULES, Found, measure
 from specs.question import load_question
-from verifier.bounds import Rows, both_sides, compile_network, evaluate, substitute
+from verifier.bounds import Rows, both_sides, evaluate, substitute
+from verifier.bounds_compile import compile_network
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import fresh, sweep
 

@@ -13,7 +13,8 @@ from benchmarks.check_cost import median
 from benchmarks.generated import Model
 from benchmarks.pooling import cut_at_pools, optimised, relax
 from verifier.alpha import Effort, Problem, initial, optimise
-from verifier.bounds import Domains, Rows, TorchNetwork, compile_network, concretize, substitute
+from verifier.bounds import Domains, Rows, TorchNetwork, concretize, substitute
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import Swept, fresh, sweep
 
 Result = TypeVar("Result")

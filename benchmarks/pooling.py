@@ -27,13 +27,13 @@ from verifier.bounds import (
     Rows,
     TorchNetwork,
     both_sides,
-    compile_network,
     concretize,
     default_lines,
     interval,
     neuron_rows,
     substitute,
 )
+from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh
 from verifier.relaxations import Lines
 
