@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from proofs.squares import with_squares_of
 from proofs.tables import Tables
 from proofs.tree import DeadlineError, Rejected, Walker, hull
 from proofs.witness import Witness, objection
+from proofs.workers import cpu_seconds
 from specs.errors import EvidenceError, InputError
 from specs.query import Query
 
@@ -67,7 +67,6 @@ class _Progress:
     report: Callable[[int], None]
     processes: int
     before: int = 0
-    cpu_seconds: float = 0.0
     vacuous: list[int] = field(default_factory=list)
 
     def within(self, leaves: int) -> None:
@@ -102,9 +101,9 @@ def check_file(
 
 def check_witness(query: Query, witness: Witness) -> Checked:
     """Evaluate a witness exactly; nothing is rounded."""
-    started = time.process_time()
+    started = cpu_seconds()
     why = objection(query, witness)
-    seconds = time.process_time() - started
+    seconds = cpu_seconds() - started
     if why is None:
         reason = f"the point violates case {witness.case}, disjunct {witness.disjunct}"
         return Checked("valid sat", reason, query.digest, "exact", cpu_seconds=seconds)
@@ -137,7 +136,7 @@ def check_proof(
     """
     if arithmetic not in ARITHMETICS:
         raise InputError(f"unknown arithmetic '{arithmetic}': say outward or exact")
-    started = time.process_time()
+    started = cpu_seconds()
     state = _Progress(progress, usable_processors() if processes is None else processes)
     rejected: list[Rejected] = []
     try:
@@ -147,7 +146,7 @@ def check_proof(
             query = with_squares_of(query, proof)
         tables = None if proof is None else Tables(query, proof)
     except EvidenceError as error:
-        seconds = time.process_time() - started
+        seconds = cpu_seconds() - started
         return Checked("unreadable", str(error), query.digest, arithmetic, cpu_seconds=seconds)
     trouble: tuple[str, str] | None = None
     try:
@@ -156,7 +155,6 @@ def check_proof(
             for walker in _walkers(query, tables, numbers, deadline, state):
                 rejected += walker.rejected
                 state.before += walker.leaves
-                state.cpu_seconds += walker.cpu_seconds
     except DeadlineError:
         trouble = "incomplete", "the time limit came first"
     except EvidenceError as error:
@@ -176,7 +174,7 @@ def check_proof(
         tuple(rejected),
         state.before,
         tuple(state.vacuous),
-        time.process_time() - started + state.cpu_seconds,
+        cpu_seconds() - started,
     )
 
 

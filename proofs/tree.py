@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -55,13 +56,11 @@ class Found:
         following: domains that are to be looked at next.
         leaves: how many were looked at.
         rejected: those of them that do not close.
-        cpu_seconds: of another process, that this took.
     """
 
     following: list[Domains] = field(default_factory=list)
     leaves: int = 0
     rejected: list[Rejected] = field(default_factory=list)
-    cpu_seconds: float = 0.0
 
     def reject(self, path: Path, node: int, shortfall: float | None, why: str) -> None:
         """Note a leaf that does not close."""
@@ -143,10 +142,10 @@ class Walker:
         self._closer = Closer(frame, unsafe, self.tick)
         self.rejected: list[Rejected] = []
         self.leaves = 0
-        self.cpu_seconds = 0.0  # of other processes
         places = max(1, sum(query.network.sizes))
         self._room = max(1, frame.arithmetic.entry_budget // places)
         self._width = min(2048, self._room)
+        self._held = 8 * self._room
 
     def root(self, case: int, *, record: bool = False) -> Domains:
         """The state of a case before its prelude: its box and the intervals it implies."""
@@ -173,9 +172,14 @@ class Walker:
 
     def walk(self, roots: Iterable[Domains]) -> None:
         """Check the subtrees whose roots are given."""
-        waiting, seconds, started = list(roots), 0.0, time.monotonic()
+        source = iter(roots)
+        while waiting := list(islice(source, self._held)):
+            self._walk(waiting)
+
+    def _walk(self, waiting: list[Domains]) -> None:
+        seconds, started = 0.0, time.monotonic()
         total = self._nodes(waiting)
-        wanted = min(PARCELS, total // (FILLED * self._width))
+        wanted = min(PARCELS, total // (FILLED * self._width), self._held // EACH)
         if wanted > 1:
             waiting = self._widened(waiting, EACH * wanted)
             left = self._nodes(waiting)
@@ -196,9 +200,10 @@ class Walker:
             self._put(waiting, root, done)
         while waiting.count:
             self.tick()
-            # Small steps where many domains wait: deep trees must not fill the memory.
-            width = max(1, self._width // (1 + waiting.count // (2 * self._room)))
-            found = self._advance(*waiting.taken(width, newest=width < self._width))
+            # Small steps, and depth first, where many wait: trees must not fill the memory.
+            crowded = waiting.count // (2 * self._room)
+            width = max(1, self._width // (1 + crowded))
+            found = self._advance(*waiting.taken(width, newest=crowded > 0))
             for domains in found.following:
                 self._put(waiting, domains, done)
             done.add(replace(found, following=[]))
@@ -251,27 +256,26 @@ class Walker:
     def _take(self, found: Found) -> None:
         self.leaves += found.leaves
         self.rejected += found.rejected
-        self.cpu_seconds += found.cpu_seconds
         self._report(self.leaves)
 
     def _put(self, waiting: _Waiting, domains: Domains, done: Found) -> None:
         """Let domains wait with those whose next step is of the same kind."""
+        empty = domains.batch.empty
+        done.leaves += int(np.count_nonzero(empty))
         keys: dict[_Key, list[int]] = {}
-        empty = domains.batch.empty.tolist()
-        for place, node in enumerate(domains.nodes.tolist()):
-            if empty[place]:
-                done.leaves += 1
-                continue
-            kind, arg = self._node(node)
-            if kind in (NodeKind.SWEEP, NodeKind.BOUND):
-                keys.setdefault((kind, arg), []).append(place)
-            elif kind in (NodeKind.CLOSE, NodeKind.CLIP):  # hints differ within a batch
-                keys.setdefault((kind, 0), []).append(place)
-            else:
-                keys.setdefault(None, []).append(place)
+        for place in np.flatnonzero(~empty).tolist():
+            keys.setdefault(self._key(int(domains.nodes[place])), []).append(place)
         for key, places in keys.items():
             every = len(places) == len(domains)
             waiting.put(key, domains if every else domains.pick(np.array(places)))
+
+    def _key(self, node: int) -> _Key:
+        kind, arg = self._node(node)
+        if kind in (NodeKind.SWEEP, NodeKind.BOUND):
+            return kind, arg
+        if kind in (NodeKind.CLOSE, NodeKind.CLIP):  # hints differ within a batch
+            return kind, 0
+        return None
 
     def _advance(self, key: _Key, domains: Domains) -> Found:
         """One step of domains that have the same before them."""

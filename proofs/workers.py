@@ -32,6 +32,12 @@ START = (
 )
 
 
+def cpu_seconds() -> float:
+    """Processor time of this process so far, and of those that it started and that ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
 def answers(setting: Setting, parcels: Sequence[list[Domains]], count: int) -> Iterator[Found]:
     """What walkers in ``count`` processes find below each parcel, in their order.
 
@@ -101,7 +107,7 @@ def serve() -> None:
     sys.stdout = sys.stderr
     setting: Setting = pickle.load(source)
     with np.errstate(all="ignore"):
-        walker, before = setting.walker(), 0.0
+        walker = setting.walker()
         while True:
             try:
                 parcel: list[Domains] = pickle.load(source)
@@ -110,8 +116,6 @@ def serve() -> None:
             answer: Found | Exception
             try:
                 answer = walker.finish(parcel)
-                answer.cpu_seconds = time.process_time() - before
-                before = time.process_time()
             except FarkasError as error:
                 answer = error
             pickle.dump(answer, sink)

@@ -140,11 +140,12 @@ def _serve(pipe: Connection, early: Sequence[str], task: Callable[[Job], dict[st
 
 def attempt(job: Job) -> dict[str, Any]:
     """Answer one question; errors become rows."""
+    from proofs.workers import cpu_seconds
     from specs.errors import FarkasError, InputError
     from verifier.memory import ran_out
     from verifier.verify import OUT_OF_MEMORY
 
-    wall, cpu = time.monotonic(), time.process_time()
+    wall, cpu = time.monotonic(), cpu_seconds()
     try:
         row = _answer(job, wall)
     except InputError as error:
@@ -155,7 +156,7 @@ def attempt(job: Job) -> dict[str, Any]:
         row = {"answer": "error", "reason": f"{type(error).__name__}: {_short(error)}"}
         if ran_out(error):
             row = {"answer": "unknown", "reason": OUT_OF_MEMORY}
-    return row | {"wall": time.monotonic() - wall, "cpu": time.process_time() - cpu}
+    return row | {"wall": time.monotonic() - wall, "cpu": cpu_seconds() - cpu}
 
 
 def _answer(job: Job, start: float) -> dict[str, Any]:

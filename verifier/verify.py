@@ -20,6 +20,7 @@ import numpy as np
 
 from proofs.check import Checked, check_proof
 from proofs.proof import NodeKind, Proof, ProofBuilder
+from proofs.workers import cpu_seconds
 from specs.errors import InputError, MissingExtraError
 from specs.query import Query
 from verifier import overrides, threads
@@ -185,7 +186,7 @@ class _Run:
     def _stage(self, name: str) -> Iterator[list[str]]:
         """Times a stage; the body puts its result into the list."""
         self.progress.stage(name)
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall, cpu = time.perf_counter(), cpu_seconds()
         result: list[str] = []
         try:
             yield result
@@ -194,7 +195,7 @@ class _Run:
                 Stage(
                     name,
                     time.perf_counter() - wall,
-                    time.process_time() - cpu,
+                    cpu_seconds() - cpu,
                     result[-1] if result else "",
                 )
             )

@@ -149,6 +149,27 @@ def test_long_paths_travel():
     assert sent.trail.length == 20_000
 
 
+def test_little_waits_where_domains_are_large(monkeypatch):
+    """A tree is walked depth first where only one domain fits."""
+    asked, most = stated(3.5), 0
+    original, put = tree.Walker.__init__, tree._Waiting.put
+
+    def large(self, *args, **options):
+        original(self, *args, **options)
+        self._room = self._width = 1
+        self._held = 8
+
+    def watched(self, key, domains):
+        nonlocal most
+        put(self, key, domains)
+        most = max(most, self.count)
+
+    monkeypatch.setattr(tree.Walker, "__init__", large)
+    monkeypatch.setattr(tree._Waiting, "put", watched)
+    assert found(asked, proof_of(asked), 1).verdict == "valid unsat"
+    assert 1 < most <= DEPTH
+
+
 @pytest.mark.parametrize("arithmetic", BOTH)
 def test_few_nodes_stay_in_one_part(arithmetic, monkeypatch, counted):
     monkeypatch.setattr(tree, "FILLED", 1 << 20)
