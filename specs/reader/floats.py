@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 from onnx import AttributeProto
 
-from specs.enclosure import Enclosure
+from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.libraries import ALLOWANCES, POWERS, library_error, power_error
 from specs.linear import Gather, Identity
@@ -348,7 +348,7 @@ def _rounded(call: Call, rule: Rule, linear: Callable[[Linear], Error]) -> Opera
     builder, before = call.builder, len(call.builder.nodes)
     result = _one(rule(call))
     if isinstance(result, Constant):
-        return _rounded_constant(call, result)
+        return _rounded_constant(call, rule, result)
     moved = result.affine.terms
     if result.affine.offset is None and len(moved) == 1 and result.affine.is_view:
         source = moved[0].source
@@ -389,17 +389,39 @@ def _error_of(call: Call, before: int, number: int, linear: Callable[[Linear], E
     raise UnsupportedOperatorError(f"in this form has no rule under {format.name} semantics")
 
 
-def _rounded_constant(call: Call, result: Constant) -> Constant:
-    """What an operator computes from constants, rounded once."""
+def _rounded_constant(call: Call, rule: Rule, result: Constant) -> Constant:
+    """What an operator computes from constants, rounded once, or summed up in any order."""
     if result.kind not in FLOATS:
         return result
+    if call.node.op_type == "MatMul":
+        return _constant_product(call, rule, result)
     if call.node.op_type not in ("Add", "Sub", "Mul", "Div"):
         raise UnsupportedOperatorError("of constants has no rule")
     format = _format(call)
     return _widened(result, format, Fraction(format.share(1, 1)), 0.0)
 
 
-def _widened(result: Constant, format: Rounding, share: Fraction, floor: float) -> Constant:
+def _constant_product(call: Call, rule: Rule, result: Constant) -> Constant:
+    """A matrix product of constants; see ``linear_error`` for what its sums may be off by."""
+    format, terms = _format(call), call.operand(0).shape[-1]
+    sizes = [
+        real(Enclosure(above(np.abs(o.value) + (0.0 if o.radius is None else o.radius))), o.kind)
+        for o in (call.constant(0), call.constant(1))
+    ]
+    total = _one(rule(dataclasses.replace(call, inputs=tuple(sizes))))
+    if not isinstance(total, Constant):
+        raise ModelError("a product of constants was taken for a variable tensor")
+    share = format.share(terms, 1)
+    size = above(total.value + (0.0 if total.radius is None else total.radius))
+    error = above(above(size * share) + above(3.0 * terms * format.tiny * (1.0 + share)))
+    if np.any(above(size + error) > format.largest):
+        raise ModelError(f"a sum of constants may be beyond the range of {format.name}")
+    return _widened(result, format, Fraction(0), error)
+
+
+def _widened(
+    result: Constant, format: Rounding, share: Fraction, floor: float | FloatArray
+) -> Constant:
     """A constant that may be off by a share of itself, a floor, and what is flushed."""
     size = np.abs(result.value) + (0.0 if result.radius is None else result.radius)
     if np.any(above(size) * (1.0 + 2.0 * float(share)) + floor > format.largest):

@@ -318,3 +318,45 @@ def test_forms_of_other_arithmetic_are_not_taken_for_the_graph():
     )
     gaps = [n for n in read(content).nodes if isinstance(n, Perturbed) and n.error.peak]
     assert len(gaps) == 1
+
+
+def product_of_constants(left, right):
+    """The enclosure of a stored matrix times another, and whatever order sums it up."""
+    nodes = [("MatMul", ["a", "b"], "c", {}), ("Add", ["x", "c"], "y", {})]
+    network = read(chain(nodes, [("a", left), ("b", right)], shape=(len(left), right.shape[1])))
+    offsets = [n.offset for n in network.nodes if isinstance(n, Linear) and n.offset.value.any()]
+    (offset,) = offsets
+    return offset.value.reshape(len(left), -1), offset.radius.reshape(len(left), -1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_product_of_constants_holds_in_every_order(seed):
+    left, right = f32(3, 40, seed=seed), f32(40, 2, seed=seed + 9)
+    value, radius = product_of_constants(left, right)
+    rng = np.random.default_rng(seed)
+    furthest = np.zeros_like(value)
+    for _ in range(50):
+        order = rng.permutation(40)
+        total = np.zeros((3, 2), dtype=np.float32)
+        for k in order:
+            total = total + left[:, k : k + 1] * right[k]
+        off = np.abs(total.astype(np.float64) - value)
+        furthest = np.maximum(furthest, off)
+    assert np.all(furthest <= radius)
+    assert np.all(furthest > 0)
+    sizes = np.abs(left.astype(np.float64)) @ np.abs(right.astype(np.float64))
+    assert np.all(radius <= 41 * FLOAT32.unit * sizes)
+
+
+def test_what_cancels_in_a_product_of_constants_may_be_lost():
+    value, radius = product_of_constants(np.array([[1e8, 1.0, -1e8]]), np.ones((3, 1)))
+    assert value == 1.0
+    assert radius >= 1.0
+
+
+def test_a_product_of_constants_must_not_overflow_in_any_order():
+    left, right = np.array([[3e38, 3e38, -3e38]]), np.ones((3, 1))
+    with pytest.raises(ModelError, match="beyond the range"):
+        product_of_constants(left, right)
+    value, _ = product_of_constants(left / 10, right)
+    assert np.isclose(value, 3e37)
