@@ -393,30 +393,37 @@ def _rounded_constant(call: Call, rule: Rule, result: Constant) -> Constant:
     """What an operator computes from constants, rounded once, or summed up in any order."""
     if result.kind not in FLOATS:
         return result
-    if call.node.op_type == "MatMul":
-        return _constant_product(call, rule, result)
+    if call.node.op_type in ("MatMul", "ReduceSum"):
+        return _constant_sums(call, rule, result, int(call.node.op_type == "MatMul"))
     if call.node.op_type not in ("Add", "Sub", "Mul", "Div"):
         raise UnsupportedOperatorError("of constants has no rule")
     format = _format(call)
     return _widened(result, format, Fraction(format.share(1, 1)), 0.0)
 
 
-def _constant_product(call: Call, rule: Rule, result: Constant) -> Constant:
-    """A matrix product of constants; see ``linear_error`` for what its sums may be off by."""
-    format, terms = _format(call), call.operand(0).shape[-1]
-    sizes = [
-        real(Enclosure(above(np.abs(o.value) + (0.0 if o.radius is None else o.radius))), o.kind)
-        for o in (call.constant(0), call.constant(1))
-    ]
-    total = _one(rule(dataclasses.replace(call, inputs=tuple(sizes))))
+def _constant_sums(call: Call, rule: Rule, result: Constant, factors: int) -> Constant:
+    """Sums of constants or of their products; see ``linear_error`` for what they are off by."""
+    format, first = _format(call), call.constant(0)
+    inside = call.node.op_type == "MatMul"
+    terms = first.shape[-1] if inside else first.value.size // max(1, result.value.size)
+    inputs = [_magnitude(o) if isinstance(o, Constant) else o for o in call.inputs]
+    total = _one(rule(dataclasses.replace(call, inputs=tuple(inputs))))
     if not isinstance(total, Constant):
-        raise ModelError("a product of constants was taken for a variable tensor")
-    share = format.share(terms, 1)
-    size = above(total.value + (0.0 if total.radius is None else total.radius))
-    error = above(above(size * share) + above(3.0 * terms * format.tiny * (1.0 + share)))
+        raise ModelError("a sum of constants was taken for a variable tensor")
+    share, size = format.share(terms, factors), _magnitude(total).value
+    floor = above((factors + 2.0) * terms * format.tiny * (1.0 + share))
+    error = above(above(size * share) + floor)
     if np.any(above(size + error) > format.largest):
         raise ModelError(f"a sum of constants may be beyond the range of {format.name}")
     return _widened(result, format, Fraction(0), error)
+
+
+def _magnitude(constant: Constant) -> Constant:
+    """At least the magnitudes of a constant's entries; what is no float stays as it is."""
+    if constant.kind not in FLOATS:
+        return constant
+    radius = 0.0 if constant.radius is None else constant.radius
+    return real(Enclosure(above(np.abs(constant.value) + radius)), constant.kind)
 
 
 def _widened(

@@ -360,3 +360,23 @@ def test_a_product_of_constants_must_not_overflow_in_any_order():
         product_of_constants(left, right)
     value, _ = product_of_constants(left / 10, right)
     assert np.isclose(value, 3e37)
+
+
+def test_a_sum_of_constants_holds_in_every_order():
+    stored = np.array([[1e8, 1.0, -1e8], [3.0, 4.0, 0.1]], np.float32)
+    nodes = [("ReduceSum", ["a", "axes"], "c", {"keepdims": 1}), ("Add", ["x", "c"], "y", {})]
+    made = [helper.make_node(op, list(i), [o], **a) for op, i, o, a in nodes]
+    constants = {"a": stored, "axes": np.array([1], np.int64)}
+    graph = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 1))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in constants.items()],
+    )
+    network = read(serialised(graph))
+    (offset,) = [n.offset for n in network.nodes if isinstance(n, Linear) and n.offset.value.any()]
+    exact = stored.astype(np.float64).sum(1)
+    assert np.all(np.abs(offset.value - exact) < 1e-15)
+    assert offset.radius[0] >= 1.0
+    assert 2 * FLOAT32.unit * 7.1 <= offset.radius[1] <= 4 * FLOAT32.unit * 7.1
