@@ -43,28 +43,30 @@ def answers(setting: Setting, parcels: Sequence[list[Domains]], count: int) -> I
 
     Raises:
         FarkasError: a process ended early; or what it has raised itself.
+        MemoryError: it ran short of memory.
     """
     sent = pickle.dumps(setting)
-    started = [_start() for _ in range(count)]
-    idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-    for process in started:
-        idle.put(process)
-    fresh = set(started)
+    started: list[subprocess.Popen[bytes]] = []
+    idle: SimpleQueue[tuple[subprocess.Popen[bytes], bool]] = SimpleQueue()
 
     def ask(parcel: list[Domains]) -> Found:
-        process = idle.get()
-        if process in fresh:
-            fresh.remove(process)
-            _send(process, sent)
-        _send(process, pickle.dumps(parcel))
-        answer = _answer(process)
-        idle.put(process)
+        process, fresh = idle.get()
+        try:
+            if fresh:
+                _send(process, sent)
+            _send(process, pickle.dumps(parcel))
+            answer = _answer(process)
+        finally:  # whoever waits for it must see that it has ended
+            idle.put((process, False))
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     with ThreadPoolExecutor(count) as pool:
         try:
+            for _ in range(count):
+                started.append(_start())
+                idle.put((started[-1], True))
             yield from pool.map(ask, parcels)
         finally:
             for process in started:
@@ -118,5 +120,7 @@ def serve() -> None:
                 answer = walker.finish(parcel)
             except FarkasError as error:
                 answer = error
+            except MemoryError as error:
+                answer = MemoryError(str(error))
             pickle.dump(answer, sink)
             sink.flush()

@@ -118,6 +118,25 @@ def test_a_process_that_does_not_answer_is_an_error(start, monkeypatch):
         check_proof(asked, proof, processes=2)
 
 
+def test_one_that_ends_does_not_keep_others_waiting(monkeypatch, counted):
+    """More parts than processes, and all of these end at the first."""
+    monkeypatch.setattr(tree, "FILLED", 0.2)
+    monkeypatch.setattr(workers, "START", "import sys; sys.stdin.buffer.read(99)")
+    asked = stated(3.5)
+    with pytest.raises(FarkasError, match="ended early"):
+        check_proof(asked, proof_of(asked), processes=2)
+    assert counted[0] > 4
+
+
+def test_memory_that_runs_short_elsewhere_is_no_other_error(monkeypatch, counted):
+    short = "from proofs.tree import Walker; Walker.finish = lambda *_: bytes(1 << 60); serve()"
+    monkeypatch.setattr(workers, "START", workers.START.replace("serve()", short))
+    asked = stated(3.5)
+    with pytest.raises(MemoryError):
+        check_proof(asked, proof_of(asked), processes=2)
+    assert counted
+
+
 def test_what_a_process_raises_is_raised(monkeypatch, counted):
     asked = stated(3.5)
     proof = proof_of(asked)
