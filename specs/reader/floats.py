@@ -394,18 +394,19 @@ def _rounded_constant(call: Call, rule: Rule, result: Constant) -> Constant:
     if result.kind not in FLOATS:
         return result
     if call.node.op_type in ("MatMul", "ReduceSum"):
-        return _constant_sums(call, rule, result, int(call.node.op_type == "MatMul"))
+        return _constant_sums(call, rule, result)
     if call.node.op_type not in ("Add", "Sub", "Mul", "Div"):
         raise UnsupportedOperatorError("of constants has no rule")
     format = _format(call)
     return _widened(result, format, Fraction(format.share(1, 1)), 0.0)
 
 
-def _constant_sums(call: Call, rule: Rule, result: Constant, factors: int) -> Constant:
+def _constant_sums(call: Call, rule: Rule, result: Constant) -> Constant:
     """Sums of constants or of their products; see ``linear_error`` for what they are off by."""
     format, first = _format(call), call.constant(0)
-    inside = call.node.op_type == "MatMul"
-    terms = first.shape[-1] if inside else first.value.size // max(1, result.value.size)
+    factors, terms = 0, first.value.size // max(1, result.value.size)
+    if call.node.op_type == "MatMul":
+        factors, terms = 1, first.shape[-1]
     inputs = [_magnitude(o) if isinstance(o, Constant) else o for o in call.inputs]
     total = _one(rule(dataclasses.replace(call, inputs=tuple(inputs))))
     if not isinstance(total, Constant):
@@ -430,7 +431,7 @@ def _widened(
     result: Constant, format: Rounding, share: Fraction, floor: float | FloatArray
 ) -> Constant:
     """A constant that may be off by a share of itself, a floor, and what is flushed."""
-    size = np.abs(result.value) + (0.0 if result.radius is None else result.radius)
+    size = _magnitude(result).value
     if np.any(above(size) * (1.0 + 2.0 * float(share)) + floor > format.largest):
         raise ModelError(f"a constant computed is beyond the range of {format.name}")
     known = np.zeros(result.shape) if result.radius is None else result.radius
