@@ -37,40 +37,51 @@ def parents(draft: Draft) -> dict[int, Node]:
     return {id(child): node for node in draft.nodes() for child in node.children}
 
 
-def keep_what_closes(draft: Draft, oracle: Oracle, edits: Iterable[Edit]) -> int:
+def keep_what_closes(
+    draft: Draft, oracle: Oracle, edits: Iterable[Edit], *, first: int = 1, harmless: bool = False
+) -> int:
     """Take edits back, those next to failing leaves first, until everything closes again.
 
-    Edits do not change which nodes lie above which.  Leaves that fail with all edits above
-    them taken back fail without them, too: they stay as they are.
+    Leaves that fail with all edits above them taken back fail without them, too: they stay as
+    they are.
+
+    Args:
+        first: how many edits above a failing leaf are taken back at a time; twice as many
+            every time it fails again.
+        harmless: whether leaves are hardly ever worse off when more edits above them are
+            taken back, so that only those that failed need to be looked at again.
 
     Returns:
         How many edits are left.
     """
     open_ = {id(edit.node): edit for edit in edits}
-    if not open_:
-        return 0
-    above = parents(draft)
-    failing, most = oracle.failing(draft), 1
+    failing = oracle.failing(draft) if open_ else []
     while failing:
+        above = parents(draft)
         undone: list[Node] = []
+        looked: set[int] = set()
         for leaf in failing:
-            node: Node | None = leaf
-            left = most
-            while node is not None and left:
-                edit = open_.pop(id(node), None)
-                if edit is not None:
-                    edit.undo()
+            taken, node = 0, above.get(id(leaf))
+            for node in _upwards(leaf, above):
+                if taken < first and id(node) in open_:
+                    open_.pop(id(node)).undo()
                     undone.append(node)
-                    left -= 1
-                node = above.get(id(node))
+                    taken += 1
+            if taken:
+                looked |= {id(node) for node in leaf}
         if not undone:
             break
-        most *= 2
-        looked = {id(node) for top in undone for node in top}
-        for node in undone:
-            up = above.get(id(node))
-            while up is not None and id(up) not in looked:
-                looked.add(id(up))
-                up = above.get(id(up))
+        if not harmless:
+            looked |= {id(node) for top in undone for node in top}
+        for top in (*undone, *failing):
+            looked |= {id(node) for node in _upwards(top, above)}
+        first *= 2
         failing = oracle.failing(draft, looked)
     return len(open_)
+
+
+def _upwards(node: Node, above: dict[int, Node]) -> Iterable[Node]:
+    found: Node | None = node
+    while found is not None:
+        yield found
+        found = above.get(id(found))

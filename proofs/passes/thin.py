@@ -1,61 +1,58 @@
-"""Dropping what a proof does on its way to the leaves: sweeps, clips and bound steps."""
+"""Leaving out what a proof does on its way to the leaves: sweeps, clips and bound steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from proofs.draft import Draft, Node
-from proofs.oracle import Oracle
-from proofs.passes.edits import Edit, keep_what_closes
+from proofs.passes.edits import Edit
 from proofs.proof import NodeKind
 
 EVERY = 4
-"""Of inner sweeps, so many levels apart are kept: leaves begin from their bounds."""
+"""Of sweeps above splits, so many levels apart are kept: leaves begin from their bounds."""
 
 
-def sweeps(draft: Draft, oracle: Oracle) -> int:
-    """Drop sweeps above splits, where the leaves below close by their own."""
+def sweeps(draft: Draft) -> list[Edit]:
+    """Sweeps above splits, but for some that leaves begin from."""
     level = levels(draft)
-    chosen = [
+    return _skipped(
         node
         for node in draft.nodes()
         if node.kind is NodeKind.SWEEP
-        and _next(node).kind not in (NodeKind.CLOSE, NodeKind.CLIP)
         and level[id(node)] % EVERY
-    ]
-    return _drop(draft, oracle, chosen)
+        and _next(node).kind not in (NodeKind.CLOSE, NodeKind.CLIP)
+    )
 
 
-def clips(draft: Draft, oracle: Oracle) -> int:
-    """Drop clips, and the sweeps that serve them alone."""
+def clips(draft: Draft) -> list[Edit]:
+    """Clips, with the sweeps that follow them."""
     chosen = []
     for node in draft.nodes():
-        if node.kind is NodeKind.CLIP and not node.skipped:
+        if node.kind is NodeKind.CLIP:
             chosen.append(node)
             if node.children[0].kind is NodeKind.SWEEP:
                 chosen.append(node.children[0])
-    return _drop(draft, oracle, chosen)
+    return _skipped(chosen)
 
 
-def steps(draft: Draft, oracle: Oracle) -> int:
-    """Drop bound steps on the way to leaves."""
-    chosen = [node for node in draft.nodes() if node.kind is NodeKind.BOUND]
-    return _drop(draft, oracle, chosen)
+def steps(draft: Draft) -> list[Edit]:
+    """Bound steps below a root."""
+    return _skipped(node for node in draft.nodes() if node.kind is NodeKind.BOUND)
 
 
-def _drop(draft: Draft, oracle: Oracle, chosen: list[Node]) -> int:
-    edits = [Edit.of(node) for node in chosen]
-    for node in chosen:
-        node.skipped = True
-    left = keep_what_closes(draft, oracle, edits)
+def _skipped(nodes: Iterable[Node]) -> list[Edit]:
+    edits = [Edit.of(node) for node in nodes if not node.skipped]
+    for edit in edits:
+        edit.node.skipped = True
+    return edits
+
+
+def remove_skipped(draft: Draft) -> None:
+    """Take skipped nodes out for good."""
     for tree in draft.trees():
-        removed(tree.root)
-    return left
-
-
-def removed(root: Node) -> None:
-    """Take skipped nodes out of a tree for good."""
-    for node in root:
-        while node.skipped:
-            node.become(node.children[0])
+        for node in tree.root:
+            while node.skipped:
+                node.become(node.children[0])
 
 
 def levels(draft: Draft) -> dict[int, int]:

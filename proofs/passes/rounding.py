@@ -1,0 +1,109 @@
+"""Hints in fewer bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from proofs.draft import Draft
+from proofs.passes.edits import Edit
+from proofs.proof import Fact
+from proofs.tables import Block, Step, Substitution
+
+
+@dataclass(frozen=True, eq=False)
+class Coarse:
+    """Rounds hints; what is shared stays so.
+
+    Attributes:
+        slopes: multiples of ``2 ** -slopes`` of the least power of two that is at least the
+            largest slope of a block.
+        multipliers: significant bits of multiples of facts; those that are so many powers of
+            two smaller than the largest one are dropped.
+        weights: significant bits of the weights of constraints.
+    """
+
+    slopes: int
+    multipliers: int
+    weights: int
+    _blocks: dict[int, tuple[Block, Block]] = field(default_factory=dict)
+    _hints: dict[int, tuple[Substitution, Substitution]] = field(default_factory=dict)
+    _steps: dict[int, tuple[Step, Step]] = field(default_factory=dict)
+
+    def hints(self, hints: Substitution) -> Substitution:
+        """Hints in fewer bits."""
+        if id(hints) not in self._hints:
+            made = replace(
+                hints,
+                blocks=tuple(self._block(block) for block in hints.blocks),
+                multipliers=self._multipliers(hints.multipliers),
+                weights=tuple(significant(weight, self.weights) for weight in hints.weights),
+            )
+            self._hints[id(hints)] = hints, made
+        return self._hints[id(hints)][1]
+
+    def step(self, step: Step) -> Step:
+        """A step with hints in fewer bits."""
+        if not step.substitution.blocks and not step.substitution.multipliers:
+            return step
+        if id(step) not in self._steps:
+            made = replace(step, substitution=self.hints(step.substitution))
+            self._steps[id(step)] = step, made
+        return self._steps[id(step)][1]
+
+    def _block(self, block: Block) -> Block:
+        if id(block) not in self._blocks:
+            largest = float(np.abs(block.slopes).max(initial=0.0))
+            if largest > 0:
+                unit = 2.0 ** (math.ceil(math.log2(largest)) - self.slopes)
+                made = replace(block, slopes=np.rint(block.slopes / unit) * unit)
+            else:
+                made = block
+            self._blocks[id(block)] = block, made
+        return self._blocks[id(block)][1]
+
+    def _multipliers(
+        self, listed: tuple[tuple[Fact, int, float], ...]
+    ) -> tuple[tuple[Fact, int, float], ...]:
+        largest = max((value for _, _, value in listed), default=0.0)
+        least = largest * 2.0 ** -(self.multipliers + 2)
+        return tuple(
+            (kind, index, significant(value, self.multipliers))
+            for kind, index, value in listed
+            if value > least
+        )
+
+
+def significant(value: float, bits: int) -> float:
+    """A number rounded to so many significant bits."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
+
+
+def hints(draft: Draft, coarse: Coarse, chosen: Callable[[Edit], bool]) -> list[Edit]:
+    """Hints of nodes in fewer bits."""
+    edits = []
+    for node in draft.nodes():
+        arg = node.arg
+        if isinstance(arg, Substitution):
+            edit = Edit.of(node)
+            if chosen(edit):
+                node.arg = coarse.hints(arg)
+                edits.append(edit)
+        elif isinstance(arg, Step) and (made := coarse.step(arg)) is not arg:
+            edit = Edit.of(node)
+            if chosen(edit):
+                node.arg = made
+                edits.append(edit)
+    return edits
+
+
+def preludes(draft: Draft, coarse: Coarse) -> None:
+    """Hints of all preludes in fewer bits."""
+    for case in draft.cases:
+        case.prelude = [
+            (kind, coarse.step(arg) if isinstance(arg, Step) else arg) for kind, arg in case.prelude
+        ]
