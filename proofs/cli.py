@@ -17,7 +17,7 @@ import numpy as np
 from proofs.check import Checked, check_file
 from proofs.format import read_evidence, replacing
 from proofs.proof import NodeKind, Proof
-from proofs.statement import established, statement
+from proofs.statement import established, near, statement
 from proofs.witness import Witness
 from specs.errors import InputError
 from specs.query import Query
@@ -132,10 +132,19 @@ def _show(argv: Sequence[str]) -> int:
     )
     parser.add_argument("file", metavar="FILE")
     args = parser.parse_args(argv)
-    evidence = read_evidence(args.file)
-    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
-    print("\n".join(lines))
+    print("\n".join(shown(read_evidence(args.file))))
     return 0
+
+
+def shown(evidence: Proof | Witness) -> list[str]:
+    """What is in a proof or a witness, as lines of text that are safe for a terminal."""
+    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
+    return [printable(line) for line in lines]
+
+
+def printable(text: str) -> str:
+    """A text without characters that a terminal may act upon: they are written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _witness_lines(witness: Witness) -> list[str]:
@@ -143,7 +152,7 @@ def _witness_lines(witness: Witness) -> list[str]:
         f"witness for question {witness.question}",
         f"claims: case {witness.case}, disjunct {witness.disjunct}, is violated at",
     ]
-    return lines + [f"  x[{i}] = {x} = {float(x)!r}" for i, x in enumerate(witness.point)]
+    return lines + [f"  x[{i}] = {x} = {near(x)}" for i, x in enumerate(witness.point)]
 
 
 def _proof_lines(proof: Proof) -> list[str]:
@@ -167,7 +176,7 @@ def _proof_lines(proof: Proof) -> list[str]:
     sizes = sorted(((a.nbytes, name) for name, a in arrays.items() if a.size > 1), reverse=True)
     lines += [f"  {name}: {size}" for size, name in sizes]
     known = ("format", "version", "question", "tensors")
-    lines += [f"{key}: {value}" for key, value in proof.manifest.items() if key not in known]
+    lines += [f"{key}: {value!r:.200}" for key, value in proof.manifest.items() if key not in known]
     return lines
 
 

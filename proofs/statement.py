@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from proofs.check import Checked
 from specs.libraries import allowances
 from specs.network import Linear, Univariate
@@ -69,3 +71,11 @@ def established(query: Query, checked: Checked) -> str:
     if checked.verdict == "valid sat":
         return f"refuted: {over}, {checked.reason}"
     return f"nothing is established: {checked.reason}"
+
+
+def near(value: Fraction) -> str:
+    """The nearest float of a rational, in words where there is none."""
+    try:
+        return repr(float(value))
+    except OverflowError:
+        return "beyond the range of floats"
