@@ -165,14 +165,14 @@ class Fuzzer:
         write(again, evidence)  # type: ignore[arg-type]
         if not _equal(evidence, files.read_evidence(again)):
             return "reading", "what was written and read again is something else"
+        for line in shown(evidence):
+            if not line.isprintable():
+                return "show", f"a line that is not printable: {line!r:.200}"
         return self._judge(rng, stated, evidence, name)
 
     def _judge(
         self, rng: np.random.Generator, stated: Known, evidence: Proof | Witness, name: str
     ) -> tuple[str, str]:
-        for line in shown(evidence):
-            if not line.isprintable():
-                return "show", f"a line that is not printable: {line!r:.200}"
         arithmetic = str(rng.choice(list(ARITHMETICS)))
         if isinstance(evidence, Witness):
             lie = replace(evidence, question=stated.holding.digest)
