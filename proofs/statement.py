@@ -19,17 +19,21 @@ def statement(query: Query) -> list[str]:
     network = query.network
     models = [f"{m.path.name if m.path else 'built'} (sha256 {m.digest})" for m in query.models]
     linear = sum(isinstance(node, Linear) for node in network.nodes)
-    disjuncts = sum(len(case.unsafe) for case in query.property.cases)
     vacuous = "; there is nothing to show" if not query.property.cases else ""
     return [
         *(f"model: {model}" for model in models),
         f"network: {network.input_size} inputs, {network.output_size} outputs, "
         f"{network.neurons} neurons, {linear} linear nodes",
-        f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
+        f"property: {len(query.property.cases)} cases, {number_of_unsafe_sets(query)} unsafe sets "
         f"(sha256 {query.property_digest}){vacuous}",
         *semantics_in_words(query),
         f"question: {query.digest}",
     ]
+
+
+def number_of_unsafe_sets(query: Query) -> int:
+    """Disjuncts of all cases."""
+    return sum(len(case.unsafe) for case in query.property.cases)
 
 
 def semantics_in_words(query: Query) -> list[str]:
