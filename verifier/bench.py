@@ -154,7 +154,8 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
         InputError: the list or the results of an earlier run cannot be read, or that run
             had other settings.
     """
-    chosen = [i for i in read_list(path) if _wanted(i, settings.only)]
+    listed = read_list(path)
+    chosen = [i for i in listed if _wanted(i, settings.only)]
     if not chosen:
         raise InputError(f"{path}: no query matches --only {','.join(settings.only)}")
     try:
@@ -181,7 +182,7 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
         if settings.kept:
             text += f"\nSettings: {in_words(settings.kept)}\n"
         (settings.out / "table.md").write_text(text, encoding="utf-8")
-        _list_evidence(path, [(i, rows[i.key]) for i in chosen if i.key in rows], settings)
+        _list_evidence(path, [(i, rows[i.key]) for i in listed if i.key in rows], settings)
     return text
 
 
