@@ -89,6 +89,7 @@ def _check(argv: Sequence[str]) -> int:
         help="of a folder of evidence: where the questions that its evidence.csv names lie",
     )
     args = parser.parse_args(argv)
+    _can_be_written(args.json)
     if len(args.files) == 1 and Path(args.files[0]).is_dir():
         return _check_folder(Path(args.files[0]), args)
     if len(args.files) not in (2, 3) or args.questions is not None:
@@ -288,6 +289,12 @@ def _signature_lines(proof: Proof) -> list[str]:
         + ("this content" if each.over == content else f"ANOTHER content, {each.over}")
         for each in listed
     ]
+
+
+def _can_be_written(path: Path | None) -> None:
+    """Learn of a missing folder before the work, not after it."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise InputError(f"cannot write {path}: its folder does not exist, or it is one")
 
 
 def _write_json(path: Path, content: Any) -> None:

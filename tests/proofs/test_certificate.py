@@ -111,6 +111,12 @@ def test_kinds_of_evidence(tmp_path):
         assert (made["verdict"], made["evidence"]["sha256"]) == ("unreadable", None)
 
 
+@pytest.mark.parametrize("target", [".", "no/such/folder/c.json"])
+def test_a_certificate_that_cannot_be_written_is_no_work_done(target, capsys):
+    assert farkas.main(["check", "absent.onnx", "absent.vnnlib", "p", "--json", target]) == 3
+    assert "cannot write" in capsys.readouterr().err
+
+
 def counted() -> tuple[ProofBuilder, object]:
     """One of everything that is counted, two of some."""
     net = Net(2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -174,3 +177,17 @@ def test_usage_that_makes_no_sense(examples, tmp_path, capsys):
         code, out, err = show(capsys, *argv)
         assert (code, out) == (3, ""), argv
         assert err.startswith("farkas: ")
+
+
+def test_mathematics_reaches_terminals_that_lack_its_signs(examples):
+    question = [examples / "digits.onnx", examples / "holds.vnnlib"]
+    program = "import sys, farkas; sys.exit(farkas.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "show", *map(str, question)],
+        cwd=examples.parent,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"0 \u2264 x_i \u2264 0.08" in done.stdout
