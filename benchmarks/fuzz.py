@@ -10,6 +10,7 @@ readers and the kernel make of it,
   grows by at most 600 MiB;
 - nothing proves what is violated, and no witness violates what holds;
 - reading a file twice gives the same, and so does writing what was read and reading it again;
+  packed, too, where it is well-formed;
 - what ``show`` prints is text that is safe for a terminal.
 
 Input ``N`` of a seed is the same in every run: ``--replay N`` repeats it alone.  ``--keep``
@@ -43,6 +44,7 @@ from proofs import format as files
 from proofs.check import ARITHMETICS, check_proof, check_witness
 from proofs.cli import shown
 from proofs.proof import Proof
+from proofs.signature import content_hash
 from proofs.squares import with_squares_of
 from proofs.tables import Tables
 from proofs.witness import Witness
@@ -52,7 +54,7 @@ SECONDS, GROWTH = 20.0, 600 << 20
 """CPU seconds that one input may take, and bytes that the process may grow by."""
 EACH = 60
 """Inputs for each question."""
-READERS = ("format.py", "tables.py", "proof.py", "squares.py", "signature.py")
+READERS = ("format.py", "packing.py", "tables.py", "squares.py")
 
 
 class TooLongError(BaseException):
@@ -144,7 +146,7 @@ class Fuzzer:
             return self._file(rng, stated, changed_witness, "witness")
         if rng.random() < 0.4:
             for name, proof in zip("ab", picked, strict=True):
-                files.write_proof(self._folder / name, proof)
+                files.write_proof(self._folder / name, proof, pack=bool(rng.random() < 0.5))
             change = OF_PROOFS[int(rng.integers(0, len(OF_PROOFS)))]
             return self._file(rng, stated, change, change.__name__)
         return self._judge(rng, stated, changed_arrays(rng, *picked), "arrays")
@@ -160,11 +162,16 @@ class Fuzzer:
             return "", f"{name}: refused on reading"
         if not _equal(evidence, files.read_evidence(path)):
             return "reading", "reading twice gives two things"
-        again = self._folder / "again"
-        write = files.write_proof if isinstance(evidence, Proof) else files.write_witness
-        write(again, evidence)  # type: ignore[arg-type]
-        if not _equal(evidence, files.read_evidence(again)):
+        if isinstance(evidence, Witness):
+            files.write_witness(self._folder / "again", evidence)
+        else:
+            files.write_proof(self._folder / "again", evidence)
+        if not _equal(evidence, files.read_evidence(self._folder / "again")):
             return "reading", "what was written and read again is something else"
+        if isinstance(evidence, Proof) and self._fits(stated, evidence):
+            files.write_proof(self._folder / "again", evidence, pack=True)
+            if content_hash(evidence) != content_hash(files.read_evidence(self._folder / "again")):
+                return "reading", "what was packed and read again has another content"
         for line in shown(evidence):
             if not line.isprintable():
                 return "show", f"a line that is not printable: {line!r:.200}"
@@ -186,19 +193,21 @@ class Fuzzer:
             if verdict == "valid unsat":
                 return "soundness", f"what is violated is proved in {arithmetic} arithmetic"
             if verdict == "unreadable":
-                self._refusal(stated, evidence)
+                self._fits(stated, evidence)
             elif rng.random() < 0.2:  # how much of the evidence is still good for anything
                 meant = replace(evidence, question=stated.holding.digest)
                 found = check_proof(stated.holding, meant, arithmetic=arithmetic, processes=1)
                 self.outcomes[f"the same, of a neighbour that holds: {found.verdict}"] += 1
         return "", f"{name}: {verdict}"
 
-    def _refusal(self, stated: Known, proof: Proof) -> None:
-        """Where the kernel's reader refused a proof."""
+    def _fits(self, stated: Known, proof: Proof) -> bool:
+        """Whether the kernel's reader accepts a proof; if not, it is noted where it refuses."""
         try:
             Tables(with_squares_of(stated.violated, proof), proof)
         except EvidenceError as error:
             self._note(error)
+            return False
+        return True
 
     def _note(self, error: BaseException | None) -> None:
         while error is not None:

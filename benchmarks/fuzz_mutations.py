@@ -138,10 +138,27 @@ def _json(rng: Rng, body: bytes) -> bytes:
         return body
     if not isinstance(content, dict):
         return body
+    lists = content.get("arrays")
+    if isinstance(lists, dict) and lists and rng.random() < 0.7:
+        name = str(rng.choice([*lists]))
+        lists[name] = _list(rng, lists[name])
+        return json.dumps(content).encode()
     for _ in range(int(rng.integers(1, 3))):
-        keys = [*content, "tensors", "signatures", "stranger", "\x1b[2J"]
+        keys = [*content, "arrays", "tensors", "signatures", "stranger", "\x1b[2J"]
         content[str(rng.choice(np.array(keys, dtype=object)))] = _value(rng, content)
     return json.dumps(content).encode()
+
+
+def _list(rng: Rng, values: Any) -> Any:
+    """A short array in the manifest, with an entry changed, lost, added or of another type."""
+    whole = (-1, 0, 1, 255, 256, 65536, 1 << 32, 1 << 64, 10**400)
+    strange = (None, True, "1", [1], {}, 0.5, 1e308, 1e-320, float("nan"), float("inf"))
+    if not isinstance(values, list) or rng.random() < 0.1:
+        return (*whole, *strange)[int(rng.integers(0, len(whole) + len(strange)))]
+    result, at = list(values), int(rng.integers(0, len(values) + 1))
+    choices = (*whole, *strange, *values[:3])
+    result[at : at + int(rng.integers(0, 2))] = [choices[int(rng.integers(0, len(choices)))]]
+    return result if rng.random() < 0.9 else result[:at]
 
 
 def _value(rng: Rng, content: dict[str, Any]) -> Any:
