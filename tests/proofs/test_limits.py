@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from proofs import format as files
+from proofs import packing
 from proofs.check import check_proof, check_witness
 from proofs.format import read_evidence, write_proof, write_witness
 from proofs.signature import LONGEST, MOST
@@ -52,7 +53,8 @@ def test_the_page_states_the_numbers_of_the_code():
     assert numbers["characters of a signature's `by`, `scheme`, `value`"] == [
         LONGEST[kind] for kind in kinds
     ]
-    assert len(LIMITS) == 11  # the table's head and ten limits
+    assert numbers["entries of an array in the manifest"] == [packing.LONGEST]
+    assert len(LIMITS) == 13  # the table's head and twelve limits
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
@@ -131,6 +133,25 @@ def test_dimensions(tmp_path, shape, bad):
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
     (tmp_path / "f").write_bytes(packed({**made, "weight_value.npy": data}))
     assert refused(tmp_path / "f", "one-dimensional") == bad
+
+
+@pytest.mark.parametrize(
+    ("values", "bad"),
+    [
+        ([1] * packing.LONGEST, False),
+        ([1] * (packing.LONGEST + 1), True),
+        ([packing.LARGEST], False),
+        ([packing.LARGEST + 1], True),
+        ([-packing.LARGEST], False),
+        ([-packing.LARGEST - 1], True),
+    ],
+)
+def test_arrays_in_the_manifest(tmp_path, values, bad):
+    made = content(tmp_path)
+    made.pop("weight_value.npy", None)
+    manifest = {**json.loads(made["manifest.json"]), "arrays": {"weight_value": values}}
+    (tmp_path / "f").write_bytes(packed({**made, "manifest.json": json.dumps(manifest).encode()}))
+    assert refused(tmp_path / "f", "'weight_value'") == bad
 
 
 @pytest.mark.parametrize(
