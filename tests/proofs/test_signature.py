@@ -31,6 +31,9 @@ def test_packing_makes_no_difference(tmp_path):
     wanted = content_hash(made)
     write_proof(tmp_path / "a", made)
     assert content_hash(read_evidence(tmp_path / "a")) == wanted
+    write_proof(tmp_path / "b", made, pack=True)
+    assert (tmp_path / "b").read_bytes() != (tmp_path / "a").read_bytes()
+    assert content_hash(read_evidence(tmp_path / "b")) == wanted
     content = members((tmp_path / "a").read_bytes())
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         (tmp_path / "b").write_bytes(packed(dict(reversed(content.items())), method))
