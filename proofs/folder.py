@@ -48,6 +48,7 @@ class Piece:
     Attributes:
         name: of the evidence, in the folder; of the question where there is no evidence.
         question: its files.
+        asked: how they are named, relative to their folder.
         evidence: the file.
         expect: ``unsat``, ``sat``, or nothing.
         semantics: of the question; nothing: what it says itself.
@@ -56,6 +57,7 @@ class Piece:
 
     name: str
     question: tuple[str, ...] = ()
+    asked: str = ""
     evidence: str = ""
     expect: str = ""
     semantics: str = ""
@@ -67,11 +69,12 @@ class Report:
     """What came of a piece.
 
     Attributes:
+        piece, question: names.
         certificate: see ``docs/certificate.md``; ``None`` where there was nothing to check.
     """
 
     piece: str
-    question: tuple[str, ...]
+    question: str
     expect: str
     verdict: str
     reason: str
@@ -88,7 +91,8 @@ class Report:
     def line(self) -> str:
         """The report for a log."""
         mark = f" (expected {self.expect})" if self.code == 1 else ""
-        return f"{self.verdict}{mark}: {self.piece}: {self.reason}"
+        asked = f" for {self.question}" if self.question else ""
+        return f"{self.verdict}{mark}: {self.piece}{asked}: {self.reason}"
 
     def cells(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -159,7 +163,7 @@ def _row(
         evidence = _inside(folder, cells["evidence"])
     except InputError as error:
         return Piece(f"{place} {cells['evidence']}", fault=("unreadable", str(error)))
-    return Piece(cells["evidence"], asked, str(evidence), expect, semantics)
+    return Piece(cells["evidence"], asked, " ".join(names), str(evidence), expect, semantics)
 
 
 def _loose(folder: Path, used: set[str]) -> list[Piece]:
@@ -198,7 +202,8 @@ def _beside(folder: Path, path: Path, shown: str) -> Piece:
     question = path.with_name(f"{_stem(path)}.toml")
     if not question.exists():
         raise InputError(f"it belongs to no question: no {question.name} beside it, not in {LIST}")
-    return Piece(shown, (str(_question(folder, question.relative_to(folder))),), str(evidence))
+    name = str(question.relative_to(folder))
+    return Piece(shown, (str(_question(folder, name)),), name, str(evidence))
 
 
 def _is_evidence(folder: Path, path: Path) -> bool:
@@ -222,7 +227,7 @@ def _has_evidence(question: Path) -> bool:
 
 def _question(folder: Path, name: str | Path) -> Path:
     """A question in the folder, whose own files lie in the folder as well."""
-    path = _inside(folder, name)
+    path = _packed_or_not(folder, name)
     if path.suffix != ".toml" or not path.exists():
         return path
     _not_too_long(path)
@@ -237,8 +242,14 @@ def _question(folder: Path, name: str | Path) -> Path:
             named += [value for key, value in content.items() if keys is None or key in keys]
     for value in named:
         if isinstance(value, str):
-            _inside(folder, path.parent / value)
+            _packed_or_not(folder, path.parent / value)
     return path
+
+
+def _packed_or_not(folder: Path, name: str | Path) -> Path:
+    """A file of the folder; where it is absent, its gzipped form is read."""
+    _inside(folder, f"{name}.gz")
+    return _inside(folder, name)
 
 
 def _inside(folder: Path, name: str | Path) -> Path:
@@ -306,7 +317,7 @@ def check_pieces(
     def check(piece: Piece) -> Report:
         wanted = piece.expect if expect is None else expect
         if piece.fault is not None:
-            return Report(piece.name, piece.question, wanted, *piece.fault)
+            return Report(piece.name, piece.asked, wanted, *piece.fault)
         task = asdict(piece) | {"arithmetic": arithmetic, "timeout": timeout}
         if semantics is not None:
             task["semantics"] = semantics
@@ -315,7 +326,7 @@ def check_pieces(
             answer = helper.ask(task)
         finally:
             idle.put(helper)
-        return Report(piece.name, piece.question, wanted, **answer)
+        return Report(piece.name, piece.asked, wanted, **answer)
 
     reports: list[Report | None] = [None] * len(listed)
     with ThreadPoolExecutor(len(helpers)) as pool:

@@ -111,9 +111,9 @@ def test_what_lies_beside_its_question_is_checked(folder, tmp_path, capsys):
         code, out, err = run(capsys, folder, "--processes", processes, "--json", report)
         assert (code, err) == (0, "")
         assert [line.rsplit(":", 1)[0] for line in out] == [
-            "valid sat: below/breaks.witness.json",
-            "valid sat: breaks.json",
-            "valid unsat: holds.farkas",
+            "valid sat: below/breaks.witness.json for below/breaks.toml",
+            "valid sat: breaks.json for breaks.toml",
+            "valid unsat: holds.farkas for holds.toml",
             "3 checked",
         ]
         assert out[-1] == "3 checked: 2 valid sat, 1 valid unsat"
@@ -127,7 +127,7 @@ def test_exit_codes_are_the_worst_of_all(folder, capsys):
     violate(folder / "breaks.toml", folder / "breaks.json", Fraction(1, 4))
     code, out, _ = run(capsys, folder, "--expect", "unsat")
     assert code == 2
-    assert any(line.startswith("invalid: breaks.json: ") for line in out)
+    assert any(line.startswith("invalid: breaks.json for breaks.toml: ") for line in out)
     (folder / "holds.farkas").write_bytes(b"PK nonsense")
     code, out, _ = run(capsys, folder)
     assert code == 3
@@ -222,10 +222,13 @@ def test_names_that_lead_out_are_refused(folder, tmp_path, capsys, name, says):
     assert not any("outside" in line and line.startswith("valid") for line in out)
 
 
-@pytest.mark.parametrize("net", ["../net.onnx", "pipe.onnx", "/dev/zero", "out/net.onnx"])
+@pytest.mark.parametrize(
+    "net", ["../net.onnx", "pipe.onnx", "/dev/zero", "out/net.onnx", "packed.onnx"]
+)
 def test_questions_name_nothing_outside(folder, tmp_path, capsys, net):
     (tmp_path / "net.onnx").write_bytes(model())
     os.mkfifo(folder / "pipe.onnx")
+    (folder / "packed.onnx.gz").symlink_to(tmp_path / "net.onnx")
     (folder / "out").symlink_to(tmp_path)
     ask(folder, "holds", 3, net)
     code, out, _ = run(capsys, folder)
