@@ -100,8 +100,12 @@ class Fuzzer:
     _known: tuple[int, Known] | None = None
 
     @cached_property
+    def _temporary(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="farkas-fuzz-")
+
+    @property
     def _folder(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="farkas-fuzz-"))
+        return Path(self._temporary.name)
 
     def run(self, numbers: Iterator[int]) -> None:
         """Try the inputs with these numbers."""
