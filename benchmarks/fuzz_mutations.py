@@ -246,7 +246,8 @@ def _extreme(rng: Rng, proof: Proof, other: Proof) -> Proof:
     if array.dtype.kind == "f":
         info = np.finfo(array.dtype)
         ends = [info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, np.nan, np.inf]
-        array[at] = rng.choice(np.array([*ends, -array[at], array[at] * 2.0]))
+        with np.errstate(all="ignore"):
+            array[at] = rng.choice(np.array([*ends, -array[at], array[at] * 2.0]))
     elif array.dtype.kind in "iu":
         bounds = np.iinfo(array.dtype)
         array[at] = int(rng.choice(np.array([bounds.max, bounds.min, bounds.max - 1], object)))
