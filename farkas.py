@@ -45,12 +45,16 @@ _EXPORTS = {
     "Verdict": "verifier.verdict",
     "Witness": "proofs.witness",
     "constraint": "specs.property",
+    "content_hash": "proofs.signature",
     "load_question": "specs.question",
     "monotonicity": "specs.builders",
     "output_range": "specs.builders",
     "read_evidence": "proofs.format",
     "read_model": "specs.onnx_reader",
     "robustness": "specs.builders",
+    "signatures": "proofs.signature",
+    "theorem": "proofs.theorem",
+    "with_signature": "proofs.signature",
     "write_proof": "proofs.format",
     "write_witness": "proofs.format",
 }
@@ -62,7 +66,9 @@ usage: farkas COMMAND ...
 
     farkas verify QUESTION    does the network have the property? with evidence
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
+    farkas check  FOLDER      and of everything in a folder
     farkas show   FILE        what is in a proof or a witness
+    farkas show   QUESTION    the theorem that a question asks about
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.

@@ -72,6 +72,6 @@ class Analytic:
                 break
         limit = 2 * bits + 4096
         low, high = units(value, 0, limit)
-        if math.isinf(low) or math.isinf(high):
+        if low == -math.inf or high == math.inf:  # integers may be too long for isinf
             raise EvidenceError("a function is undefined or too large at the witness")
         return low, high

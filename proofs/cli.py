@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proofs.check import Checked, check_file
+from proofs.certificate import audit, certificate
+from proofs.check import Checked, usable_processors
+from proofs.folder import Report, check_pieces, pieces
 from proofs.format import read_evidence, replacing
 from proofs.proof import NodeKind, Proof
-from proofs.statement import established, statement
+from proofs.signature import KEY, content_hash, signatures
+from proofs.statement import established, near, statement
+from proofs.theorem import theorem
 from proofs.witness import Witness
-from specs.errors import InputError
-from specs.query import Query
+from specs.errors import EvidenceError, InputError
 from specs.question import load_question
 
 CODES = {"valid unsat": 0, "valid sat": 1, "invalid": 2, "incomplete": 2, "unreadable": 3}
@@ -33,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
         InputError: usage or a question is at fault.
     """
     command = {"check": _check, "show": _show}[argv[0]]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where it cannot print what mathematics needs
+        sys.stdout.reconfigure(errors="backslashreplace")
     return command(argv[1:])
 
 
@@ -40,13 +46,15 @@ def _check(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="farkas check",
         description="Is the evidence valid for the question?  The first line printed is "
-        "valid unsat, valid sat, invalid, incomplete or unreadable.",
+        "valid unsat, valid sat, invalid, incomplete or unreadable.  Of a folder, each line "
+        "begins so, and the last one is a summary.",
     )
     parser.add_argument(
         "files",
         nargs="+",
         metavar="QUESTION EVIDENCE",
-        help="NET.onnx PROPERTY.vnnlib or QUESTION.toml, then the proof or witness",
+        help="NET.onnx PROPERTY.vnnlib or QUESTION.toml, then the proof or witness; or a FOLDER "
+        "of both",
     )
     parser.add_argument(
         "--arithmetic",
@@ -59,49 +67,98 @@ def _check(argv: Sequence[str]) -> int:
         choices=("unsat", "sat"),
         help="exit with 0 for valid evidence of this kind, with 1 for valid evidence of the other",
     )
-    parser.add_argument("--json", type=Path, metavar="F", help="write everything found")
+    parser.add_argument(
+        "--json", type=Path, metavar="F", help="write a certificate (docs/certificate.md)"
+    )
     parser.add_argument(
         "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
     )
-    parser.add_argument("--timeout", type=_positive, metavar="S", help="seconds")
+    parser.add_argument(
+        "--timeout", type=_positive, metavar="S", help="seconds; of a folder, for each piece"
+    )
     parser.add_argument(
         "--processes",
         type=_count,
         metavar="N",
-        help="for large proofs; the processors there are, by default",
+        help="for large proofs and for folders; the processors there are, by default",
+    )
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        metavar="FOLDER",
+        help="of a folder of evidence: where the questions that its evidence.csv names lie",
     )
     args = parser.parse_args(argv)
-    if len(args.files) not in (2, 3):
+    _can_be_written(args.json)
+    if len(args.files) == 1 and Path(args.files[0]).is_dir():
+        return _check_folder(Path(args.files[0]), args)
+    if len(args.files) not in (2, 3) or args.questions is not None:
         raise InputError(
-            "check takes a question (NET.onnx PROPERTY.vnnlib, or QUESTION.toml) "
-            "and one evidence file"
+            "check takes a question (NET.onnx PROPERTY.vnnlib, or QUESTION.toml) and one "
+            "evidence file; or a folder of both, if wanted with --questions"
         )
-    deadline = None if args.timeout is None else time.monotonic() + args.timeout
     *question, evidence = args.files
     query = load_question(*question, semantics=args.semantics)
     ticker = _Ticker()
     try:
-        checked = check_file(
+        found = audit(
             query,
             evidence,
             arithmetic=args.arithmetic,
-            deadline=deadline,
-            progress=ticker,
+            timeout=args.timeout,
+            progress=lambda leaves: ticker(f"{leaves} leaves checked"),
             processes=args.processes,
         )
     finally:
         ticker.clear()
+    checked = found.checked
     if args.json is not None:
-        _write_json(args.json, _report(query, checked, evidence))
+        _write_json(args.json, certificate(found))
+    lines = [established(query, checked), *statement(query)]
+    if isinstance(found.evidence, Proof):
+        lines += _signature_lines(found.evidence)
     print(checked.verdict)
-    print(established(query, checked))
-    for line in statement(query):
-        print(line)
+    for line in lines:
+        print(printable(line))
     print(
         f"arithmetic: {checked.arithmetic}; {checked.leaves} leaves, "
         f"{checked.cpu_seconds:.2f} CPU seconds"
     )
     return exit_code(checked, args.expect)
+
+
+def _check_folder(folder: Path, args: argparse.Namespace) -> int:
+    listed = pieces(folder, args.questions)
+    ticker = _Ticker()
+    ended = 0
+
+    def done(report: Report) -> None:
+        nonlocal ended
+        ended += 1
+        ticker.clear()
+        print(printable(report.line()), flush=True)
+        ticker(f"{ended} of {len(listed)} checked")
+
+    try:
+        reports = check_pieces(
+            listed,
+            usable_processors() if args.processes is None else args.processes,
+            arithmetic=args.arithmetic,
+            expect=args.expect,
+            semantics=args.semantics,
+            timeout=args.timeout,
+            done=done,
+        )
+    finally:
+        ticker.clear()
+    if args.json is not None:
+        _write_json(args.json, [report.cells() for report in reports])
+    tally = Counter(report.verdict for report in reports)
+    unexpected = sum(report.code == 1 for report in reports)
+    words = [f"{count} {verdict}" for verdict, count in sorted(tally.items())]
+    words += [f"{unexpected} of the kind that was not expected"] if unexpected else []
+    print(f"{len(reports)} checked: {', '.join(words)}")
+    return max(report.code for report in reports)
 
 
 def exit_code(checked: Checked, expect: str | None = None) -> int:
@@ -114,28 +171,77 @@ def exit_code(checked: Checked, expect: str | None = None) -> int:
     return CODES[checked.verdict]
 
 
-def _report(query: Query, checked: Checked, evidence: str) -> dict[str, Any]:
-    return {
-        **asdict(checked),
-        "evidence": evidence,
-        "models": [model.digest for model in query.models],
-        "property": query.property_digest,
-        "semantics": query.semantics,
-        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
-        "statement": [established(query, checked), *statement(query)],
-    }
-
-
 def _show(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="farkas show", description="What is in a proof or a witness file."
+        prog="farkas show",
+        description="What is in a proof or a witness; or, of a question, the theorem that it asks "
+        "about.  A question may be followed by evidence: both are shown.",
     )
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a proof or a witness; or NET.onnx PROPERTY.vnnlib or QUESTION.toml, and if wanted "
+        "a proof or a witness",
+    )
+    parser.add_argument(
+        "--statement", action="store_true", help="the theorem alone, in readable mathematics"
+    )
+    parser.add_argument("--full", action="store_true", help="leave nothing out of the theorem")
+    parser.add_argument(
+        "--hash", action="store_true", help="print the hash of the evidence's content alone"
+    )
+    parser.add_argument(
+        "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
+    )
     args = parser.parse_args(argv)
-    evidence = read_evidence(args.file)
-    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
-    print("\n".join(lines))
+    question, evidence = _told_apart(args.files)
+    if args.hash and (question or evidence is None):
+        raise InputError("show --hash takes one file, a proof or a witness")
+    if not question and (args.statement or args.full or args.semantics is not None):
+        raise InputError(
+            "show --statement, --full and --semantics need a question: NET.onnx "
+            "PROPERTY.vnnlib or QUESTION.toml, before the evidence if there is any"
+        )
+    query = load_question(*question, semantics=args.semantics) if question else None
+    read = None if evidence is None else read_evidence(evidence)
+    if read is not None and args.hash:
+        print(content_hash(read))
+        return 0
+    lines = [] if query is None else theorem(query, full=args.full)
+    if query is not None and read is not None:
+        made = "this" if read.question == query.digest else "ANOTHER"
+        lines += ["", f"The evidence was made for {made} question; farkas check judges it."]
+    if read is not None and not args.statement:
+        lines += [*([""] if lines else []), *shown(read)]
+    print("\n".join(map(printable, lines)))
     return 0
+
+
+def _told_apart(files: list[str]) -> tuple[list[str], str | None]:
+    """The files of a question, if any, and the evidence, if any."""
+    count = 1 if files[0].endswith(".toml") else 2
+    if len(files) == 1 and count == 2:
+        return [], files[0]
+    if len(files) > count + 1:
+        raise InputError(
+            "show takes evidence, or a question (NET.onnx PROPERTY.vnnlib, or QUESTION.toml) "
+            "and if wanted evidence"
+        )
+    return files[:count], (files[count] if len(files) > count else None)
+
+
+def shown(evidence: Proof | Witness) -> list[str]:
+    """What is in a proof or a witness, as lines of text that are safe for a terminal."""
+    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
+    return [
+        printable(line) for line in (lines[0], f"content: {content_hash(evidence)}", *lines[1:])
+    ]
+
+
+def printable(text: str) -> str:
+    """A text without characters that a terminal may act upon: they are written as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _witness_lines(witness: Witness) -> list[str]:
@@ -143,7 +249,7 @@ def _witness_lines(witness: Witness) -> list[str]:
         f"witness for question {witness.question}",
         f"claims: case {witness.case}, disjunct {witness.disjunct}, is violated at",
     ]
-    return lines + [f"  x[{i}] = {x} = {float(x)!r}" for i, x in enumerate(witness.point)]
+    return lines + [f"  x[{i}] = {x} = {near(x)}" for i, x in enumerate(witness.point)]
 
 
 def _proof_lines(proof: Proof) -> list[str]:
@@ -166,15 +272,36 @@ def _proof_lines(proof: Proof) -> list[str]:
     ]
     sizes = sorted(((a.nbytes, name) for name, a in arrays.items() if a.size > 1), reverse=True)
     lines += [f"  {name}: {size}" for size, name in sizes]
-    known = ("format", "version", "question", "tensors")
-    lines += [f"{key}: {value}" for key, value in proof.manifest.items() if key not in known]
+    lines += _signature_lines(proof)
+    known = ("format", "version", "question", "tensors", KEY)
+    lines += [f"{key}: {value!r:.200}" for key, value in proof.manifest.items() if key not in known]
     return lines
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _signature_lines(proof: Proof) -> list[str]:
+    try:
+        listed = signatures(proof)
+        content = content_hash(proof) if listed else ""
+    except EvidenceError as error:
+        return [f"signatures: {error}"]
+    return [
+        f"signature carried, not verified: by {each.by}, {each.scheme}, over "
+        + ("this content" if each.over == content else f"ANOTHER content, {each.over}")
+        for each in listed
+    ]
+
+
+def _can_be_written(path: Path | None) -> None:
+    """Learn of a missing folder before the work, not after it."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise InputError(f"cannot write {path}: its folder does not exist, or it is one")
+
+
+def _write_json(path: Path, content: Any) -> None:
     try:
         with replacing(path) as stream:
-            stream.write((json.dumps(content, indent=2) + "\n").encode())
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            stream.write(text.encode(errors="backslashreplace"))  # JSON's own escapes
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -194,17 +321,17 @@ def _count(text: str) -> int:
 
 
 class _Ticker:
-    """Leaves checked so far, on a terminal's standard error."""
+    """What has been done so far, on a terminal's standard error."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
         self._start = self._last = time.monotonic()
 
-    def __call__(self, leaves: int) -> None:
+    def __call__(self, done: str) -> None:
         now = time.monotonic()
         if self._shown and now - self._last > 0.2:
             self._last = now
-            sys.stderr.write(f"\r\x1b[K{now - self._start:6.1f} s  {leaves} leaves checked")
+            sys.stderr.write(f"\r\x1b[K{now - self._start:6.1f} s  {done}")
             sys.stderr.flush()
 
     def clear(self) -> None:

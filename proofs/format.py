@@ -184,7 +184,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
 def _read_witness(data: bytes) -> Witness:
     content = _object(data, WITNESS)
     case, disjunct, point = (content.get(key) for key in ("case", "disjunct", "point"))
-    numbers = isinstance(case, int) and isinstance(disjunct, int)
+    numbers = type(case) is int and type(disjunct) is int  # bool is another kind of int
     if not numbers or not isinstance(point, list) or not all(isinstance(x, str) for x in point):
         raise EvidenceError("a witness needs whole numbers 'case', 'disjunct' and texts 'point'")
     if any(len(x) > 4000 or not x.isascii() for x in point):
@@ -210,7 +210,7 @@ def _object(data: bytes, kind: str) -> dict[str, Any]:
         raise EvidenceError(f"it is not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != kind:
         raise EvidenceError(f"it does not say that its format is {kind}")
-    if content.get("version") != VERSION:
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise EvidenceError(f"its version is {content.get('version')!r:.40}, not {VERSION}")
     return content
 

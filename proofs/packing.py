@@ -203,9 +203,10 @@ def listed(name: str, values: object) -> Array:
         raise EvidenceError(f"the manifest lists an unknown array {name!r:.60}")
     if not isinstance(values, list) or len(values) > LONGEST:
         raise EvidenceError(f"'{name}' in the manifest is not a list of at most {LONGEST} numbers")
-    if all(type(x) is int and abs(x) <= LARGEST for x in values):
+    whole = [type(x) is int and abs(x) <= LARGEST for x in values]
+    if all(whole):
         return fitted(name, np.array(values, dtype=np.int64))
-    if _whole(name) or not all(type(x) in (int, float) for x in values):
+    if _whole(name) or not all(w or type(x) is float for w, x in zip(whole, values, strict=True)):
         raise EvidenceError(f"'{name}' in the manifest holds something else than its numbers")
     return fitted(name, np.array(values, dtype=np.float64))
 

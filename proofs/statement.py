@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from proofs.check import Checked
 from specs.libraries import allowances
 from specs.network import Linear, Univariate
@@ -17,17 +19,21 @@ def statement(query: Query) -> list[str]:
     network = query.network
     models = [f"{m.path.name if m.path else 'built'} (sha256 {m.digest})" for m in query.models]
     linear = sum(isinstance(node, Linear) for node in network.nodes)
-    disjuncts = sum(len(case.unsafe) for case in query.property.cases)
     vacuous = "; there is nothing to show" if not query.property.cases else ""
     return [
         *(f"model: {model}" for model in models),
         f"network: {network.input_size} inputs, {network.output_size} outputs, "
         f"{network.neurons} neurons, {linear} linear nodes",
-        f"property: {len(query.property.cases)} cases, {disjuncts} unsafe sets "
+        f"property: {len(query.property.cases)} cases, {number_of_unsafe_sets(query)} unsafe sets "
         f"(sha256 {query.property_digest}){vacuous}",
         *semantics_in_words(query),
         f"question: {query.digest}",
     ]
+
+
+def number_of_unsafe_sets(query: Query) -> int:
+    """Disjuncts of all cases."""
+    return sum(len(case.unsafe) for case in query.property.cases)
 
 
 def semantics_in_words(query: Query) -> list[str]:
@@ -69,3 +75,11 @@ def established(query: Query, checked: Checked) -> str:
     if checked.verdict == "valid sat":
         return f"refuted: {over}, {checked.reason}"
     return f"nothing is established: {checked.reason}"
+
+
+def near(value: Fraction) -> str:
+    """The nearest float of a rational, in words where there is none."""
+    try:
+        return repr(float(value))
+    except OverflowError:
+        return "beyond the range of floats"

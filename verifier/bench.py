@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from proofs.folder import LIST
 from proofs.format import replacing
 from specs.errors import InputError
 from specs.perturbation import REAL
@@ -152,7 +154,8 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
         InputError: the list or the results of an earlier run cannot be read, or that run
             had other settings.
     """
-    chosen = [i for i in read_list(path) if _wanted(i, settings.only)]
+    listed = read_list(path)
+    chosen = [i for i in listed if _wanted(i, settings.only)]
     if not chosen:
         raise InputError(f"{path}: no query matches --only {','.join(settings.only)}")
     try:
@@ -179,7 +182,23 @@ def run(path: Path, settings: Settings, log: TextIO) -> str:
         if settings.kept:
             text += f"\nSettings: {in_words(settings.kept)}\n"
         (settings.out / "table.md").write_text(text, encoding="utf-8")
+        _list_evidence(path, [(i, rows[i.key]) for i in listed if i.key in rows], settings)
     return text
+
+
+def _list_evidence(path: Path, done: Iterable[tuple[Instance, Row]], settings: Settings) -> None:
+    """Write down which question each file of evidence belongs to, for ``farkas check FOLDER``."""
+    start = path if path.is_dir() else path.parent
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["onnx", "vnnlib", "evidence", "expect", "semantics"])
+    for instance, row in done:
+        if row.evidence:
+            files = (instance.folder / name for name in (instance.onnx, instance.vnnlib))
+            asked = [os.path.relpath(file, start) for file in files]
+            writer.writerow([*asked, row.evidence, row.answer, settings.semantics])
+    with replacing(settings.out / LIST) as stream:
+        stream.write(text.getvalue().encode())
 
 
 def _keep_settings(settings: Settings, *, resumed: bool) -> None:

@@ -15,6 +15,7 @@ from proofs.evaluate import evaluate
 from proofs.witness import DENOMINATOR_LIMIT, Witness
 from specs.enclosure import Enclosure
 from specs.linear import MatMul
+from specs.network import Univariate
 from specs.property import Case, Constraint, constraint
 from tests.proofs.helpers import (
     Net,
@@ -148,3 +149,16 @@ def test_the_maximum_is_a_witness_and_nothing_is_beyond_it(seed):
     assert said(stated, at) == "valid sat"
     beyond = query(network, [replace(case, unsafe=(at_least(0, high, strict=True),))])
     assert said(beyond, at) == "invalid"
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "sin", "exp"])
+def test_coordinates_of_thousands_of_digits_on_smooth_networks(name):
+    """Units then count more than floats do."""
+    net = Net(1)
+    net.nodes.append(Univariate("f", (1,), 0, name))
+    near = F(10**1500 + 1, 2 * 10**1500 + 7)
+    for threshold, verdict in ((F(1, 4), "valid sat"), (F(3), "invalid")):
+        stated = query(net.done(), [box_case([-1], [1], at_least(0, threshold))])
+        assert said(stated, [near]) == verdict
+    wide = query(net.done(), [box_case([0], [10**6], at_least(0, 3))])
+    assert said(wide, [F(10**6)]) == "invalid"  # exp of it is too large to be evaluated

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import farkas
 from specs.errors import InputError
 from verifier import bench
 from verifier.bench import Settings, read_list, read_results
@@ -205,6 +208,44 @@ def test_an_interrupted_run_keeps_what_it_has_and_goes_on(fake: list[Job], tmp_p
     bench.run(path, settings, io.StringIO())
     assert [Path(job.onnx).name for job in fake] == ["a", "c"]
     assert [job.limit for job in fake] == [7.0, 7.0]
+
+
+def test_evidence_is_listed_with_its_questions(fake: list[Job], tmp_path: Path) -> None:
+    """That of earlier runs, too, whatever --only says now."""
+    write(tmp_path / "b" / "instances.csv", "net/a,p\nnet/c,p\n")
+    out = tmp_path / "out"
+    for only in ("net/a", "net/c"):
+        bench.run(tmp_path, Settings(None, (only,), out, semantics="float32"), io.StringIO())
+    with (out / "evidence.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["onnx"], row["vnnlib"]) for row in rows] == [
+        ("b/net/a", "b/p"),
+        ("b/net/c", "b/p"),
+    ]
+    assert {(row["expect"], row["semantics"]) for row in rows} == {("unsat", "float32")}
+    assert {row["evidence"] for row in rows} == {
+        row.evidence for row in read_results(out / "results.csv")
+    }
+
+
+def test_a_run_can_be_checked_again(
+    examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    path = write(
+        tmp_path / "list.csv", "digits.onnx,holds.vnnlib,30\ndigits.onnx,violated.vnnlib,30\n"
+    )
+    for name in ("digits.onnx", "holds.vnnlib", "violated.vnnlib"):
+        shutil.copy(examples / name, tmp_path)
+    out = tmp_path / "out"
+    assert farkas.main(["bench", str(path), "--out", str(out)]) == 0
+    capsys.readouterr()
+    again = ["check", str(out), "--questions", str(tmp_path), "--processes", "1"]
+    assert farkas.main(again) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 checked: 1 valid sat, 1 valid unsat"
+    lists = out / "evidence.csv"
+    lists.write_text(lists.read_text().replace(",sat,", ",unsat,"))
+    assert farkas.main(again) == 1
 
 
 def test_settings_reach_the_jobs_and_the_table(fake: list[Job], tmp_path: Path) -> None:
