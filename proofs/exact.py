@@ -19,6 +19,7 @@ from proofs.arithmetic import Interval, Numbers, bounded
 from proofs.entries import Entries
 from proofs.limbs import BITS as LIMB
 from proofs.limbs import applied, split
+from specs.convolution import Conv
 from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
@@ -230,8 +231,9 @@ class Exact:
         With ``rounded`` they are brought to our units, rounded down.
         """
         weight, exponent = self._weight(term, part)
-        if weight is None:
-            return function(numbers, None, np.matmul), 0
+        if weight is None or not isinstance(term, MatMul | Conv):  # few products for a result
+            found = function(numbers, weight, np.matmul)
+            return (found >> exponent, 0) if rounded and exponent else (found, exponent)
         key = id(term.weight), part
         if key not in self._limbs:
             self._limbs[key] = [_laid(limb, weight) for limb in split(weight)]
