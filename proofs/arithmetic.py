@@ -71,6 +71,10 @@ class Arithmetic(Protocol):
         """The largest number that is at most a rational."""
         ...
 
+    def is_number(self, value: Fraction) -> bool:
+        """Whether a rational is a number, so that ``fraction_down`` does not change it."""
+        ...
+
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         """Zeros."""
         ...

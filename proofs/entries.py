@@ -21,11 +21,11 @@ class Entries(NamedTuple):
     def combined(self, size: int) -> Entries:
         """Sorted by row and entry, each place once; equal places are added up."""
         key = self.row * size + self.entry
+        if np.all(key[1:] > key[:-1]):
+            return self
         order = np.argsort(key, kind="stable")
         key = key[order]
         starts = np.flatnonzero(np.diff(key, prepend=-1))
-        if not starts.size:
-            return self
         key, value = key[starts], np.add.reduceat(self.value[order], starts)
         return Entries(key // size, key % size, value)
 

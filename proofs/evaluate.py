@@ -14,8 +14,9 @@ from fractions import Fraction
 import numpy as np
 
 from proofs.arithmetic import Numbers
-from proofs.exact import integer_product, integers
+from proofs.exact import integers
 from proofs.functions import function
+from proofs.limbs import product
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
 from specs.network import Input, Linear, Network, Node, Perturbed, Product, Univariate
@@ -164,7 +165,7 @@ def _sizes(node: Linear, read: Sequence[_Tensor]) -> list[_Tensor]:
         for part in ("magnitude", "radius"):
             weight, shift = integers(term.map.weight, part)
             if part == "magnitude" or weight is not None:
-                size = term.map.forward(magnitude.centre, weight, integer_product)
+                size = term.map.forward(magnitude.centre, weight, product)
                 found.append(_Tensor(size, None, magnitude.shift + shift))
     return found
 
@@ -174,18 +175,18 @@ def _linear(node: Linear, tensors: Sequence[_Tensor], common: int) -> _Tensor:
     for term in node.terms:
         source, weight = tensors[term.source], term.map.weight
         stored, shift = integers(weight, "value")
-        centre = term.map.forward(source.centre, stored, integer_product)
+        centre = term.map.forward(source.centre, stored, product)
         parts.append(_Tensor(centre, None, source.shift + shift))
         if source.radius is not None:
             size, _ = integers(weight, "magnitude")
-            spread = term.map.forward(source.radius, size, integer_product)
+            spread = term.map.forward(source.radius, size, product)
             parts.append(_Tensor(centre * 0, spread, source.shift + shift))
         if weight is not None and weight.radius is not None:
             radii, more = integers(weight, "radius")
             reach = np.abs(source.centre)
             if source.radius is not None:
                 reach = reach + source.radius
-            spread = term.map.forward(reach, radii, integer_product)
+            spread = term.map.forward(reach, radii, product)
             parts.append(_Tensor(spread * 0, spread, source.shift + more))
     return _sum(parts)
 

@@ -2,27 +2,28 @@
 
 Weights are taken exactly, with as many bits as they need.  A product is rounded down to
 the grid and its error, at most one unit per coefficient, charged through magnitudes, so
-that numbers do not grow with depth; sums are exact.  Matrix products are flint's.
+that numbers do not grow with depth; sums are exact.  For matrix products see ``limbs.py``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flint import fmpz_mat
 
 from proofs.analytic import Analytic
 from proofs.arithmetic import Interval, Numbers, bounded
 from proofs.entries import Entries
+from proofs.limbs import BITS as LIMB
+from proofs.limbs import applied, split
+from specs.convolution import Conv
 from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
-from specs.linear import LinearMap, MatMul, Sparse
+from specs.linear import LinearMap, MatMul, MatrixProduct, Sparse
 from specs.network import Linear
 
 BITS = 128
@@ -36,22 +37,26 @@ class Exact:
 
     def __init__(self) -> None:
         self._weights: dict[tuple[int, str], tuple[Enclosure | None, Numbers | None, int]] = {}
-        self._matrices: dict[Any, tuple[Numbers, Any]] = {}
+        self._limbs: dict[tuple[int, str], list[FloatArray]] = {}
+        self._offsets: dict[int, tuple[Enclosure, tuple[Numbers, Numbers] | None]] = {}
 
     def fraction(self, number: Any) -> Fraction:
         return Fraction(number, 1 << BITS)
 
     def fraction_down(self, value: Fraction) -> Any:
-        return math.floor(value * (1 << BITS))
+        return (value.numerator << BITS) // value.denominator
+
+    def is_number(self, value: Fraction) -> bool:
+        return (1 << BITS) % value.denominator == 0
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape, dtype=object)
 
     def lift_down(self, values: FloatArray) -> Numbers:
-        return _objects([_units(v, math.floor) for v in values.flat], values.shape)
+        return _units(values, np.floor)
 
     def lift_up(self, values: FloatArray) -> Numbers:
-        return _objects([_units(v, math.ceil) for v in values.flat], values.shape)
+        return _units(values, np.ceil)
 
     def floats_down(self, numbers: Numbers) -> FloatArray:
         return _floats(numbers, -1)
@@ -93,9 +98,7 @@ class Exact:
         return np.sum(rows * np.where(rows > 0, lower, upper), axis=1) >> BITS
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
-        weight, exponent = self._weight(term, "value")
-        result = term.adjoint(rows, weight, self._product)
-        return result >> exponent if exponent else result
+        return self._applied(term, term.adjoint, "value", rows, rounded=True)[0]
 
     def entries_adjoint(self, term: LinearMap, entries: Entries) -> Entries | None:
         found = term.entries(entries.entry)
@@ -133,23 +136,30 @@ class Exact:
             return zero, 0
         vector = zero
         if term.weight.radius is not None:
-            radius, exponent = self._weight(term, "radius")
-            spread = term.forward(magnitude[None, :], radius, self._product)[0]
-            vector = _ceil_shift(spread, exponent)
+            spread, exponent = self._applied(term, term.forward, "radius", magnitude[None, :])
+            vector = _ceil_shift(spread[0], exponent)
         return vector, _ceil_shift(np.sum(magnitude), BITS)
 
     def size(self, node: Linear, magnitudes: Sequence[Numbers]) -> Numbers:
         total = self.zeros(node.offset.shape)
         for term, magnitude in zip(node.terms, magnitudes, strict=True):
             for part in ("magnitude", "radius"):
-                size, exponent = self._weight(term.map, part)
-                if part == "radius" and size is None:
+                weight = term.map.weight
+                if part == "radius" and (weight is None or weight.radius is None):
                     continue
-                found = term.map.forward(magnitude[None, :], size, self._product)[0]
-                total = total + _ceil_shift(found, exponent)
+                found, exponent = self._applied(
+                    term.map, term.map.forward, part, magnitude[None, :]
+                )
+                total = total + _ceil_shift(found[0], exponent)
         return total
 
     def offset(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
+        known = self._offsets.get(id(offset))
+        if known is None:  # the offset is kept too, so that its id stays its own
+            known = self._offsets[id(offset)] = offset, self._centre(offset)
+        return known[1]
+
+    def _centre(self, offset: Enclosure) -> tuple[Numbers, Numbers] | None:
         if offset.exact and not np.any(offset.value):
             return None
         low, high = self._offset_interval(offset)
@@ -183,51 +193,65 @@ class Exact:
             reached = np.where(finite, 0, 1).astype(object)
             low, high = np.where(finite, low, 0), np.where(finite, high, 0)
             lower, upper = self._map_interval(term, low, high)
-            size, _ = self._weight(term, "magnitude")
-            lost = term.forward(reached, size, self._product) > 0
+            lost = self._applied(term, term.forward, "magnitude", reached)[0] > 0
             if term.weight is not None and term.weight.radius is not None:
-                radius, _ = self._weight(term, "radius")
-                lost |= term.forward(reached, radius, self._product) > 0
+                lost |= self._applied(term, term.forward, "radius", reached)[0] > 0
             return np.where(lost, -np.inf, lower), np.where(lost, np.inf, upper)
-        weight, exponent = self._weight(term, "value")
-        size, _ = self._weight(term, "magnitude")
-        value = term.forward(low + high, weight, self._product)
-        spread = term.forward(high - low, size, self._product)
+        value, exponent = self._applied(term, term.forward, "value", low + high)
+        spread, _ = self._applied(term, term.forward, "magnitude", high - low)
         lower = (value - spread) >> (exponent + 1)
         upper = _ceil_shift(value + spread, exponent + 1)
         if term.weight is not None and term.weight.radius is not None:
-            radius, shift = self._weight(term, "radius")
             reach = np.maximum(np.abs(low), np.abs(high))
-            extra = _ceil_shift(term.forward(reach, radius, self._product), shift)
+            found, shift = self._applied(term, term.forward, "radius", reach)
+            extra = _ceil_shift(found, shift)
             lower, upper = lower - extra, upper + extra
         return lower, upper
 
     def _weight(self, term: LinearMap, part: str) -> tuple[Numbers | None, int]:
         known = self._weights.get((id(term.weight), part))
         if known is None:  # the weight is kept too, so that its id stays its own
-            known = (term.weight, *integers(term.weight, part))
-            self._weights[id(term.weight), part] = known
+            values, exponent = integers(term.weight, part)
+            whole = -(-exponent // LIMB) * LIMB
+            values = None if values is None else values << (whole - exponent)
+            known = self._weights[id(term.weight), part] = term.weight, values, whole
         return known[1], known[2]
 
-    def _product(self, a: Numbers, b: Numbers) -> Numbers:
-        """Matrix product; ``b`` is a view of weights, known by its memory and layout."""
-        key = (b.__array_interface__["data"][0], b.shape, b.strides)
-        if key not in self._matrices:  # b is kept too, so that its memory stays its own
-            self._matrices[key] = (b, _matrix(b))
-        return _numbers(_matrix(a) * self._matrices[key][1])
+    def _applied(
+        self,
+        term: LinearMap,
+        function: Callable[[Numbers, Numbers | None, MatrixProduct], Numbers],
+        part: str,
+        numbers: Numbers,
+        *,
+        rounded: bool = False,
+    ) -> tuple[Numbers, int]:
+        """A map's ``forward`` or ``adjoint``; results count units of ``2 ** -exponent`` of ours.
+
+        With ``rounded`` they are brought to our units, rounded down.
+        """
+        weight, exponent = self._weight(term, part)
+        if weight is None or not isinstance(term, MatMul | Conv):  # few products for a result
+            found = function(numbers, weight, np.matmul)
+            return (found >> exponent, 0) if rounded and exponent else (found, exponent)
+        key = id(term.weight), part
+        if key not in self._limbs:
+            self._limbs[key] = [_laid(limb, weight) for limb in split(weight)]
+        found = applied(
+            lambda rows, limb: function(rows, limb, np.matmul),
+            numbers,
+            self._limbs[key],
+            max(term.fan_in, term.fan_out),
+            exponent // LIMB if rounded else 0,
+        )
+        return found, 0 if rounded else exponent
 
 
-def integer_product(a: Numbers, b: Numbers) -> Numbers:
-    """Product of two integer matrices."""
-    return _numbers(_matrix(a) * _matrix(b))
-
-
-def _numbers(matrix: Any) -> Numbers:
-    return _objects([int(v) for v in matrix.entries()], (matrix.nrows(), matrix.ncols()))
-
-
-def _matrix(numbers: Numbers) -> Any:
-    return fmpz_mat(numbers.shape[0], numbers.shape[1], numbers.reshape(-1).tolist())
+def _laid(values: FloatArray, like: Numbers) -> FloatArray:
+    """Values in the order in memory of other ones."""
+    out = np.empty_like(like, dtype=np.float64)
+    out[...] = values
+    return out
 
 
 def _objects(values: list[int], shape: tuple[int, ...]) -> Numbers:
@@ -236,13 +260,15 @@ def _objects(values: list[int], shape: tuple[int, ...]) -> Numbers:
     return out.reshape(shape)
 
 
-def _units(value: float, rounded: Callable[[float], int]) -> int:
-    try:
-        return rounded(math.ldexp(value, BITS))
-    except OverflowError as error:
-        if math.isinf(value):
-            raise EvidenceError("a bound is infinite") from error
-        return int(value) << BITS  # so large a float is an integer
+def _units(values: FloatArray, rounded: Callable[[FloatArray], FloatArray]) -> Numbers:
+    large = np.abs(values) > 2.0**53  # these are integers
+    if not large.any() and not np.isnan(values).any():
+        scaled = rounded(np.ldexp(values, BITS))
+        return _objects(list(map(int, scaled.reshape(-1).tolist())), values.shape)
+    if not np.isfinite(values).all():
+        raise EvidenceError("a bound is infinite")
+    whole = [int(value) << BITS for value in np.where(large, values, 0.0).flat]
+    return _objects(whole, values.shape) + _units(np.where(large, 0.0, values), rounded)
 
 
 def _ceil_shift(numbers: Any, bits: int) -> Any:
@@ -250,20 +276,21 @@ def _ceil_shift(numbers: Any, bits: int) -> Any:
 
 
 def _floats(numbers: Numbers, direction: int) -> FloatArray:
-    out = np.empty(numbers.size)
-    for i, number in enumerate(numbers.flat):
-        if isinstance(number, float):  # an infinity
-            out[i] = number
-            continue
-        try:
-            value = math.ldexp(float(number), -BITS)
-            if (int(math.ldexp(value, BITS)) - number) * direction < 0:
-                value = math.nextafter(value, direction * math.inf)
-        except OverflowError:
-            exact = Fraction(number, 1 << BITS)
-            value = round_down(exact) if direction < 0 else round_up(exact)
-        out[i] = value
-    return out.reshape(numbers.shape)
+    try:
+        near = numbers.astype(np.float64)
+    except OverflowError:
+        return np.vectorize(lambda number: _float(number, direction), otypes=[float])(numbers)
+    # Python compares an integer and a float as what they are.
+    beyond = near > numbers if direction < 0 else near < numbers
+    bound = np.where(beyond, np.nextafter(near, direction * np.inf), near)
+    return np.ldexp(bound, -BITS)
+
+
+def _float(number: Any, direction: int) -> float:
+    if isinstance(number, float):  # an infinity
+        return number
+    exact = Fraction(number, 1 << BITS)
+    return round_down(exact) if direction < 0 else round_up(exact)
 
 
 def integers(weight: Enclosure | None, part: str) -> tuple[Numbers | None, int]:

@@ -140,8 +140,8 @@ class Facts:
             constant = form.constant
             for (tensor, index), weight in form.weights.items():
                 number = arithmetic.fraction_down(weight)
-                taken = arithmetic.fraction(number)
-                if taken != weight:
+                if not arithmetic.is_number(weight):
+                    taken = arithmetic.fraction(number)
                     magnitude = self._frame.magnitude(tensor)[index]
                     constant -= abs(weight - taken) * arithmetic.fraction(magnitude)
                 columns = found.setdefault(tensor, ([], [], []))

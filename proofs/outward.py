@@ -48,13 +48,19 @@ class Outward:
             nearest = float(value)
         except OverflowError as error:
             raise EvidenceError("a coefficient or constant is too large for floats") from error
-        if nearest.as_integer_ratio() == (value.numerator, value.denominator):
+        if _is(nearest, value):
             return nearest
         if Fraction(nearest) > value:
             nearest = math.nextafter(nearest, -math.inf)
         if math.isinf(nearest):
             raise EvidenceError("a coefficient or constant is too large for floats")
         return nearest
+
+    def is_number(self, value: Fraction) -> bool:
+        try:
+            return _is(float(value), value)
+        except OverflowError:
+            return False
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape)
@@ -218,6 +224,10 @@ class Outward:
 
 
 SLACK_ONE = 1.0 + 8.0 * UNIT  # covers a handful of roundings of non-negative numbers
+
+
+def _is(number: float, value: Fraction) -> bool:
+    return number.as_integer_ratio() == (value.numerator, value.denominator)
 
 
 def _below(rounded: Numbers) -> Numbers:

@@ -196,12 +196,13 @@ class Tables:
         arrays = self._arrays
         blocks = arrays["sub_block"][self._span("sub_block_ptr", number)]
         facts = self._span("sub_multiplier_ptr", number)
-        columns = (arrays[f"multiplier_{part}"][facts] for part in ("kind", "index", "value"))
+        names = (f"multiplier_{part}" for part in ("kind", "index", "value"))
+        columns = (arrays[name][facts].tolist() for name in names)
         added: dict[tuple[Fact, int], float] = {}
         for kind, index, value in zip(*columns, strict=True):
             if value > 0:  # clamped to the right sign; a fact that is named again, added up
-                fact = Fact(int(kind)), int(index)
-                added[fact] = min(added.get(fact, 0.0) + float(value), LARGEST)
+                fact = Fact(kind), index
+                added[fact] = min(added.get(fact, 0.0) + value, LARGEST)
         weights = arrays["weight_value"][self._span("sub_weight_ptr", number)]
         stop = int(arrays["sub_stop"][number])
         return Substitution(

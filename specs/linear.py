@@ -354,11 +354,16 @@ class _Sums:
 
     def entries_of(self, results: IndexArray) -> tuple[IndexArray, IndexArray]:
         """Entries that add up to some results: the position of the result, and the entry."""
-        starts = np.searchsorted(self.targets, results, side="left")
-        counts = np.searchsorted(self.targets, results, side="right") - starts
+        starts = self._starts[results]
+        counts = self._starts[results + 1] - starts
         which = np.repeat(np.arange(results.size), counts)
         step = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
         return which, self.order[starts[which] + step]
+
+    @cached_property
+    def _starts(self) -> IndexArray:
+        """Where in ``targets`` the entries of each result start, and where the last ones end."""
+        return np.searchsorted(self.targets, np.arange(self.size + 1))
 
     @cached_property
     def _rounds(self) -> list[tuple[IndexArray, IndexArray]]:

@@ -78,7 +78,7 @@ class Relu:
         def at(
             x: Numbers, slope: Numbers, multiply: Callable[[Numbers, Numbers], Numbers]
         ) -> Numbers:
-            return np.where(x > 0, multiply(one - slope, x), multiply(-slope, x))
+            return multiply(np.where(x > 0, one - slope, -slope), x)
 
         down, up = arithmetic.multiply_down, arithmetic.multiply_up
         floor = np.minimum(at(lower, below, down), at(upper, below, down))
