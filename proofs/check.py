@@ -203,7 +203,7 @@ def _walkers(
         root = walker.root(rest[0], record=True)
         if root.batch.empty[0]:
             state.vacuous.append(rest[0])
-        _exclude_overflow(walker, root)
+        exclude_overflow(walker, root)
         walker.prelude(root, [(NodeKind.SWEEP, 0)])  # magnitudes as well
         walker.close(root)
     else:  # magnitudes over the hull of all regions hold for each of them
@@ -228,15 +228,15 @@ def _check_case(walker: Walker, tables: Tables, position: int, case: int, state:
     root = walker.root(case, record=True)
     if root.batch.empty[0]:
         state.vacuous.append(case)
-    _exclude_overflow(walker, root)
+    exclude_overflow(walker, root)
     walker.prelude(root, tables.prelude(position))
     trees = tables.trees_of(case)
     if not any(tables.tree_disjunct(t) is None and not tables.tree_literals(t) for t in trees):
         walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
-    walker.walk(_tree_roots(walker, tables, root, trees))
+    walker.walk(tree_roots(walker, tables, root, trees))
 
 
-def _exclude_overflow(walker: Walker, root: Domains) -> None:
+def exclude_overflow(walker: Walker, root: Domains) -> None:
     """Sweep the root if intervals alone do not show that nothing overflows.
 
     Raises:
@@ -254,7 +254,7 @@ def _refuse_overflow(frame: Frame) -> None:
         raise EvidenceError(f"overflow is not excluded at tensor '{tensor}'")
 
 
-def _tree_roots(
+def tree_roots(
     walker: Walker, tables: Tables, root: Domains, trees: list[int]
 ) -> Iterator[Domains]:
     """Each tree starts from the root state of its case and its own literals."""

@@ -62,7 +62,9 @@ class Clipper:
             self._tick()
             if not self._frame.passes(group.rows.entries):
                 continue
-            cuts = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
+            cuts = linearize(
+                self._frame, group.batch, group.relaxations, group.rows, group.stop, self._tick
+            )
             hull = _Hull.of(group, paths)
             if not hull.places.size:
                 continue

@@ -15,7 +15,7 @@ from proofs.arithmetic import Arithmetic, Numbers
 from proofs.domain import Path
 from proofs.facts import Facts
 from proofs.forms import Form, combine
-from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop
 from proofs.substitution import substitute
 from proofs.tables import Substitution
 
@@ -39,7 +39,7 @@ class Group:
     disjunct: IndexArray
     strict: npt.NDArray[np.bool_]
     relaxations: Relaxations
-    stop: int | None
+    stop: Stop | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Unsafe:
             batch: the bounds.
             most: rows in a group, unless a single domain has more.
         """
-        hinted: dict[int | None, list[int]] = {}
+        hinted: dict[Stop | None, list[int]] = {}
         plain: dict[_Key, list[int]] = {}
         for place, (path, own) in enumerate(zip(paths, hints, strict=True)):
             if batch.empty[place]:
@@ -133,7 +133,7 @@ class Unsafe:
         paths: Sequence[Path],
         hints: Sequence[Substitution | None],
         batch: Batch,
-        stop: int | None,
+        stop: Stop | None,
     ) -> Group:
         forms: list[Form] = []
         owner: list[int] = []
