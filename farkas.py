@@ -62,6 +62,7 @@ usage: farkas COMMAND ...
 
     farkas verify QUESTION    does the network have the property? with evidence
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
+    farkas explain QUESTION PROOF    which neurons, or inputs, does the proof rest on?
     farkas show   FILE        what is in a proof or a witness
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
@@ -73,6 +74,7 @@ Exit codes: 0 holds, 1 violated, 2 undecided, 3 fault of the input, 4 fault of o
 _COMMANDS = {
     "bench": "verifier.cli",
     "check": "proofs.cli",
+    "explain": "verifier.explain_cli",
     "show": "proofs.cli",
     "verify": "verifier.cli",
 }

@@ -7,18 +7,18 @@ give up at the first leaf that stays open, or say by how much each leaf closes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from proofs.arithmetic import Arithmetic, Numbers
 from proofs.check import exclude_overflow, tree_roots
-from proofs.domain import Domains
+from proofs.domain import Domains, Literal
 from proofs.facts import Facts
 from proofs.frame import Frame, Stop
 from proofs.outward import Outward
-from proofs.proof import Fact, NodeKind, Proof
+from proofs.proof import Fact, NodeKind, Proof, Side
 from proofs.squares import with_squares_of
 from proofs.substitution import Backward, chunks, linearize, substitute
 from proofs.tables import EMPTY, Substitution, Tables
@@ -45,6 +45,7 @@ class Probe(Walker):
         hasty: whether to raise ``OpenLeafError`` at the first leaf that does not close.
         look: called, instead of closing, with every group of rows that leaves are to be
             closed with, and the nodes and hints of its places.
+        splits: takes the lower side of every split, by node.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Probe(Walker):
         self.waits = self.hasty = False
         self.held: list[Domains] = []
         self.look: Look | None = None
+        self.splits: dict[int, Literal] | None = None
         self.roots: list[Domains] = []
         self._rows = Unsafe(self.frame, Facts(query, self.frame, tables, self.tick))
 
@@ -76,6 +78,11 @@ class Probe(Walker):
         found = super()._advance(key, domains)
         if self.hasty and found.rejected:
             raise OpenLeafError(found.rejected[0].reason)
+        if key is None and self.splits is not None:
+            for children in found.following:
+                for node, path in zip(children.nodes.tolist(), children.paths, strict=True):
+                    if path.trail is not None and path.trail.literal.side is Side.LOWER:
+                        self.splits[node - 1] = path.trail.literal  # its parent is before it
         return found
 
     def _close(self, domains: Domains) -> Found:
@@ -134,15 +141,22 @@ def _total(hints: Substitution | None) -> float:
     return (own + again) or 1.0
 
 
-def leaf_slacks(query: Query, proof: Proof, deadline: float | None = None) -> dict[int, float]:
-    """By node the slack of every leaf that is closed by a bound; see :func:`slacks`.
+@dataclass(eq=False)
+class Survey:
+    """What there is to see in the trees of a proof, by node.
 
-    Args:
-        query: the question.
-        proof: a valid one with a tree for every case.
-        deadline: a ``time.monotonic()`` value.
+    Attributes:
+        slacks: of leaves that are closed by a bound; see :func:`slacks`.
+        splits: the lower sides of splits, where some point is left to split.
     """
-    found: dict[int, float] = {}
+
+    slacks: dict[int, float] = field(default_factory=dict)
+    splits: dict[int, Literal] = field(default_factory=dict)
+
+
+def survey(query: Query, proof: Proof, deadline: float | None = None) -> Survey:
+    """Walk through a valid proof that has a tree for every case, and look around."""
+    found = Survey()
     with np.errstate(all="ignore"):
         for probe in probes(query, proof, deadline):
 
@@ -152,9 +166,9 @@ def leaf_slacks(query: Query, proof: Proof, deadline: float | None = None) -> di
                 hints: Sequence[Substitution | None],
                 probe: Probe = probe,
             ) -> None:
-                found.update(zip(nodes, slacks(probe, group, hints).tolist(), strict=True))
+                found.slacks.update(zip(nodes, slacks(probe, group, hints).tolist(), strict=True))
 
-            probe.look = note
+            probe.look, probe.splits = note, found.splits
             probe.walk(probe.roots)
     return found
 
