@@ -54,7 +54,7 @@ class Explanation:
         minimal: whether dropping any one more has been seen to fail.
         proof: the explanation as a proof, valid for ``query``.
         query: the question, for inputs a wider one.
-        text: for inputs, ``query``'s property in VNN-LIB.
+        text: for inputs, ``query``'s property in VNN-LIB, where it has such a text.
         slack: the slack of its worst leaf (see :func:`proofs.probe.slacks`).
         falls: by how much that falls when each of ``kept`` alone is dropped as well;
             NaN where the time did not suffice.
@@ -120,8 +120,8 @@ def explain_neurons(
         minimal = search.run()
         kept = tuple(sorted(search.kept))
         found = resting_on(written, name, np.array(kept, dtype=np.int64))
-        slack, falls = _falls(kept, oracle.slack)
         seen = _within(lambda: oracle.sensitivity(kept))
+        slack, falls = _falls(search.kept, oracle.slack)
     features = tuple(Feature(f"{name}[{i}]", (i,)) for i in range(network.sizes[tensor]))
     return Explanation(
         "neurons",
@@ -191,11 +191,12 @@ def explain_inputs(
             return -np.inf
 
     with np.errstate(all="ignore"):
+        size = query.network.input_size
         given = ((probe, probe.roots) for probe in probes(query, written, deadline))
-        search = _Search(frees.order(_mean_sensitivity(given)), holds, progress)
+        search = _Search(frees.order(_mean_sensitivity(given, size)), holds, progress)
         minimal = search.run()
         kept = tuple(sorted(search.kept))
-        least, falls = _falls(kept, slack)
+        least, falls = _falls(search.kept, slack)
     wider, text = frees.stated(kept)
     return Explanation(
         "inputs",
@@ -272,11 +273,11 @@ class _Neurons:
     """
 
     def __init__(self, query: Query, proof: Proof, tensor: int, deadline: float | None) -> None:
-        self._tensor = tensor
+        self._tensor, self._inputs = tensor, query.network.input_size
         self._parcels: list[tuple[Probe, list[Domains]]] = []
         network = with_squares_of(query, proof).network
         stored = network.input_size + sum(network.sizes[t] for t in network.preactivations)
-        state = 16 * stored
+        state = 64 * stored  # bounds, and the lines made of them
         roomy = state * proof.leaves <= HELD
         self.importance = np.zeros(network.sizes[tensor])
         for probe in probes(query, proof, deadline):
@@ -290,6 +291,8 @@ class _Neurons:
                 held = list(roots)
             for domains in held:
                 self._parcels.append((probe, [domains]))
+                if roomy:
+                    probe.remember(domains)
             probe.held = []
 
             def weigh(group: Group, *_: object, probe: Probe = probe) -> None:
@@ -322,7 +325,7 @@ class _Neurons:
         stop = self._stop(kept)
         for probe, _ in self._parcels:
             probe.stop = stop
-        return _mean_sensitivity(self._parcels)
+        return _mean_sensitivity(self._parcels, self._inputs)
 
     def _stop(self, kept: Sequence[int]) -> Stop:
         return Stop(self._tensor, np.array(sorted(kept), dtype=np.int64))
@@ -349,16 +352,16 @@ def _least(probe: Probe, parcel: list[Domains]) -> float:
     return least
 
 
-def _mean_sensitivity(parcels: Iterable[tuple[Probe, list[Domains]]]) -> FloatArray:
+def _mean_sensitivity(parcels: Iterable[tuple[Probe, list[Domains]]], inputs: int) -> FloatArray:
     """Over all rows that leaves are closed with; see :func:`proofs.probe.sensitivity`."""
-    total, count = np.zeros(0), 0
+    total, count = np.zeros(inputs), 0
     for probe, parcel in parcels:
 
         def add(group: Group, *_: object, probe: Probe = probe) -> None:
             nonlocal total, count
             if probe.frame.passes(group.rows.entries):
                 rows = sensitivity(probe, group)
-                total = rows.sum(axis=0) + (total if total.size else 0.0)
+                total += rows.sum(axis=0)
                 count += len(rows)
 
         _look(probe, parcel, add)
@@ -373,15 +376,18 @@ def _cut(domains: Domains) -> Iterator[Domains]:
 def _falls(
     kept: Sequence[int], slack: Callable[[Sequence[int]], float]
 ) -> tuple[float, tuple[float, ...]]:
-    """The worst leaf's slack, and its fall when one more is dropped."""
-    whole = _within(lambda: slack(kept))
-    if whole is None:
-        return np.nan, (np.nan,) * len(kept)
-    falls = []
-    for feature in kept:
-        less = _within(lambda f=feature: slack([k for k in kept if k != f]))  # type: ignore[misc]
-        falls.append(np.nan if less is None else whole - less)
-    return whole, tuple(falls)
+    """The worst leaf's slack, and its fall when one more is dropped, by ascending feature.
+
+    The most important ones, which come last, are asked about first, while there is time.
+    """
+    whole, falls = np.nan, dict.fromkeys(kept, np.nan)
+    try:
+        whole = slack(kept)
+        for feature in reversed(kept):
+            falls[feature] = whole - slack([k for k in kept if k != feature])
+    except DeadlineError:
+        pass
+    return whole, tuple(falls[feature] for feature in sorted(kept))
 
 
 def _within(compute: Callable[[], T]) -> T | None:

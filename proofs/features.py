@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specs.enclosure import FloatArray
-from specs.errors import InputError
+from specs.errors import InputError, PropertyError
 from specs.network import Network
 from specs.property import Case, Property
 from specs.query import Query
@@ -151,11 +151,11 @@ class Frees:
         """The wider question, under the digest of the given one."""
         return replace(self._query, property=self.property(kept))
 
-    def stated(self, kept: Sequence[int]) -> tuple[Query, str]:
+    def stated(self, kept: Sequence[int]) -> tuple[Query, str | None]:
         """The wider question as a property file states it, and the text of that file.
 
-        Raises:
-            PropertyError: VNN-LIB has no text for it.
+        Where no file would be read as the same cases (two have become one, say), there is
+        no text, and the question is the one that the property's canonical text states.
         """
         held = set(kept)
         names = [feature.name for k, feature in enumerate(self._features) if k in held]
@@ -164,7 +164,10 @@ class Frees:
             f"{self._query.title}, with {len(self._features) - len(names)} of "
             f"{len(self._features)} features freed",
         )
-        text = vnnlib(wider, remarks)
+        try:
+            text = vnnlib(wider, remarks)
+        except PropertyError:
+            return replace(self._query, property=wider, property_digest=wider.digest), None
         digest = hashlib.sha256(text.encode()).hexdigest()
         return replace(self._query, property=wider, property_digest=digest), text
 

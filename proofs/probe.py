@@ -14,16 +14,16 @@ import numpy as np
 
 from proofs.arithmetic import Arithmetic, Numbers
 from proofs.check import exclude_overflow, tree_roots
-from proofs.domain import Domains, Literal
+from proofs.domain import Domains, Literal, Path
 from proofs.facts import Facts
-from proofs.frame import Frame, Stop
+from proofs.frame import Batch, Frame, Stop
 from proofs.outward import Outward
 from proofs.proof import Fact, NodeKind, Proof, Side
 from proofs.squares import with_squares_of
 from proofs.substitution import Backward, chunks, linearize, substitute
 from proofs.tables import EMPTY, Substitution, Tables
 from proofs.tree import Found, Walker
-from proofs.unsafe import Group, Unsafe
+from proofs.unsafe import Closer, Group, Unsafe
 from specs.enclosure import FloatArray
 from specs.errors import FarkasError
 from specs.query import Query
@@ -58,7 +58,8 @@ class Probe(Walker):
         self.look: Look | None = None
         self.splits: dict[int, Literal] | None = None
         self.roots: list[Domains] = []
-        self._rows = Unsafe(self.frame, Facts(query, self.frame, tables, self.tick))
+        self._rows = _Remembering(self.frame, Facts(query, self.frame, tables, self.tick))
+        self._closer = Closer(self.frame, self._rows, self.tick)
 
     def begin(self, position: int, case: int, tables: Tables) -> None:
         """Make the root state of a case, and of its trees."""
@@ -66,6 +67,10 @@ class Probe(Walker):
         exclude_overflow(self, root)
         self.prelude(root, tables.prelude(position))
         self.roots = list(tree_roots(self, tables, root, tables.trees_of(case)))
+
+    def remember(self, domains: Domains) -> None:
+        """Make the rows of leaves once only, whatever ``stop`` will be."""
+        self._rows.known[id(domains.batch)] = domains.batch, None
 
     def _hints(self, node: int) -> Substitution | None:
         found = super()._hints(node)
@@ -94,6 +99,37 @@ class Probe(Walker):
             places = group.places.tolist()
             self.look(group, [nodes[k] for k in places], [hints[k] for k in places])
         return Found(leaves=len(nodes))
+
+
+class _Remembering(Unsafe):
+    """Rows of batches that are asked for again and again.
+
+    Attributes:
+        known: by identity the batches, so that it stays theirs, and their groups.
+    """
+
+    def __init__(self, frame: Frame, facts: Facts) -> None:
+        super().__init__(frame, facts)
+        self.known: dict[int, tuple[Batch, list[Group] | None]] = {}
+
+    def groups(
+        self,
+        paths: Sequence[Path],
+        hints: Sequence[Substitution | None],
+        batch: Batch,
+        most: int | None = None,
+    ) -> Iterator[Group]:
+        """See :class:`Unsafe`; all hints stop alike where a batch is remembered."""
+        held, groups = self.known.get(id(batch), (None, None))
+        if held is None:
+            yield from super().groups(paths, hints, batch, most)
+            return
+        if groups is None:
+            groups = list(super().groups(paths, hints, batch, most))
+            self.known[id(batch)] = held, groups
+        stop = None if hints[0] is None else hints[0].stop
+        for group in groups:
+            yield replace(group, stop=stop)
 
 
 def probes(query: Query, proof: Proof, deadline: float | None = None) -> Iterator[Probe]:

@@ -10,8 +10,9 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         InputError: usage, the question or the proof is at fault.
     """
     start = time.monotonic()
-    args = _parser().parse_args(argv[1:])
+    args = _parser().parse_args(list(_joined(argv[1:])))
     if len(args.files) not in (2, 3):
         raise InputError(
             "explain takes a question (NET.onnx PROPERTY.vnnlib, or QUESTION.toml) and one proof"
@@ -60,6 +61,13 @@ def main(argv: Sequence[str]) -> int:
     _write(args, query, found, image)
     print("\n".join(_lines(query, found)))
     return 0 if found.minimal else 2
+
+
+def _joined(argv: Sequence[str]) -> Iterator[str]:
+    """``--domain -1,1`` as one word, which argparse would take for two options."""
+    words = iter(argv)
+    for word in words:
+        yield f"{word}={next(words, '')}" if word == "--domain" else word
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -180,6 +188,10 @@ def _write(
 ) -> None:
     from proofs.format import replacing, write_proof
 
+    if args.property is not None and found.text is None:
+        raise InputError(
+            f"cannot write {args.property}: VNN-LIB would state the wider property as other cases"
+        )
     texts: list[tuple[Path | None, str]] = [(args.property, found.text or "")]
     if args.json is not None:
         texts.append((args.json, json.dumps(report(found), indent=2) + "\n"))
@@ -207,8 +219,6 @@ def _write(
 
 def report(found: Explanation) -> dict[str, Any]:
     """Everything about an explanation, for JSON."""
-    from math import isfinite
-
     falls = dict(zip(found.kept, found.falls, strict=True))
     return {
         "kind": found.kind,
@@ -243,11 +253,12 @@ def _lines(query: Query, found: Explanation) -> list[str]:
         f"{query.title}: the proof rests on {kept} of {every} {what}"
         + ("" if found.minimal else "; whether fewer would do was not settled in time"),
     ]
-    falls = sorted(zip(found.falls, found.kept, strict=True), key=lambda pair: -pair[0])
-    for fall, k in falls[:LISTED]:
+    pairs = zip(found.falls, found.kept, strict=True)
+    known = sorted((pair for pair in pairs if not isnan(pair[0])), key=lambda pair: -pair[0])
+    for fall, k in known[:LISTED]:
         lines.append(f"    {found.features[k].name}: slack falls by {fall:.4g} without it")
-    if kept > LISTED:
-        lines.append(f"    and {kept - LISTED} more")
+    if kept > len(known[:LISTED]):
+        lines.append(f"    {kept - len(known[:LISTED])} more")
     lines.append(
         f"slack {found.slack:.4g}; {found.asked} checks in {found.seconds:.2f} s; "
         f"the proof given takes {found.check_seconds:.2f} s"

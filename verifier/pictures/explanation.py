@@ -18,8 +18,8 @@ BARS = 24
 """Features that get a bar; the ones whose loss costs most."""
 
 DROPPED = "#d9d9d9"
-COLOURS = "cividis"
-BAR = "#2e4b7c"
+COLOURS = "viridis"
+BAR = "#31688e"
 
 
 def draw(
@@ -38,7 +38,7 @@ def draw(
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
     with matplotlib.rc_context(settings):
         picture = figure(query, found, image)
-        picture.savefig(stream, format=format, dpi=130, metadata=metadata)
+        picture.savefig(stream, format=format, dpi=110, metadata=metadata)
 
 
 def figure(query: Query, found: Explanation, image: Layout | None) -> Figure:
@@ -96,7 +96,7 @@ def _sensitivity(axes: Axes, query: Query, found: Explanation, image: Layout) ->
 def _falls(axes: Axes, found: Explanation, image: Layout) -> None:
     values = np.full(image.index.size, np.nan)
     for k, fall in zip(found.kept, _finite(found), strict=True):
-        values[list(found.features[k].entries)] = fall
+        values[list(found.features[k].entries)] = fall or 0.0
     axes.set_title("what the proof rests on")
     _bare(axes)
     shown = values[image.index]
@@ -114,28 +114,28 @@ def _map(axes: Axes, values: npt.NDArray[np.float64], label: str) -> None:
 
 
 def _bars(axes: Axes, found: Explanation) -> None:
-    pairs = sorted(zip(_finite(found), found.kept, strict=True), key=lambda pair: -pair[0])
-    shown = pairs[:BARS]
+    known = [pair for pair in zip(_finite(found), found.kept, strict=True) if pair[0] is not None]
+    shown = sorted(known, key=lambda pair: -(pair[0] or 0.0))[:BARS]
     names = [_short(found.features[k].name) for _, k in shown]
-    axes.barh(range(len(shown)), [fall for fall, _ in shown], color=BAR)
+    axes.barh(range(len(shown)), [fall or 0.0 for fall, _ in shown], color=BAR)
     axes.set_yticks(range(len(shown)), names, fontsize=7 if len(shown) > 12 else 9)
     axes.invert_yaxis()
     axes.set_xlabel("fall of the worst leaf's slack without it")
-    if len(pairs) > len(shown):
-        axes.set_title(f"the first {len(shown)} of {len(pairs)}", fontsize=9)
-    if not pairs:
-        axes.text(
-            0.5, 0.5, "nothing: intervals alone suffice", ha="center", transform=axes.transAxes
-        )
+    if len(shown) < len(found.kept):
+        missing = len(found.kept) - len(known)
+        late = f"; {missing} not computed in time" if missing else ""
+        axes.set_title(f"{len(shown)} of {len(found.kept)} shown{late}", fontsize=9)
+    if not found.kept:
+        text = "nothing: intervals alone suffice"
+        axes.text(0.5, 0.5, text, ha="center", transform=axes.transAxes)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def _finite(found: Explanation) -> list[float]:
-    """Falls that can be drawn: what is not known is 0, what is unbounded the largest."""
-    falls = np.array(found.falls)
-    largest = max((f for f in found.falls if np.isfinite(f)), default=1.0)
-    return [float(f) for f in np.nan_to_num(falls, nan=0.0, posinf=largest, neginf=0.0)]
+def _finite(found: Explanation) -> list[float | None]:
+    """Falls that can be drawn: an unbounded one as the largest; ``None``: not known."""
+    largest = max((fall for fall in found.falls if np.isfinite(fall)), default=1.0)
+    return [None if np.isnan(fall) else min(fall, largest) for fall in found.falls]
 
 
 def _short(name: str, most: int = 22) -> str:
