@@ -29,7 +29,7 @@ from proofs.tables import Substitution
 from proofs.tree import DeadlineError
 from proofs.unsafe import Group
 from specs.enclosure import FloatArray
-from specs.errors import EvidenceError, InputError
+from specs.errors import EvidenceError, FarkasError, InputError
 from specs.network import Network, Nonlinear
 from specs.query import Query
 
@@ -116,6 +116,8 @@ def explain_neurons(
     with np.errstate(all="ignore"):
         oracle = _Neurons(query, written, tensor, deadline)
         order = np.argsort(oracle.importance, kind="stable").tolist()
+        if not oracle.holds(order):  # restated, rows are rounded otherwise
+            raise InputError("the proof closes by so little that it cannot be said otherwise")
         search = _Search(order, oracle.holds, progress)
         minimal = search.run()
         kept = tuple(sorted(search.kept))
@@ -437,5 +439,5 @@ def _valid(query: Query, proof: Proof) -> Proof:
     """The proof, if the kernel says that it is one."""
     found = check_proof(query, proof)
     if not found.valid:
-        raise EvidenceError(f"the explanation is not a proof ({found.reason}); please report")
+        raise FarkasError(f"the explanation is not a proof ({found.reason}); please report")
     return proof

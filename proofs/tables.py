@@ -44,6 +44,11 @@ class Substitution:
     weights: tuple[float, ...]
     stop: Stop | None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it says at most where to stop."""
+        return not (self.blocks or self.multipliers or self.weights)
+
 
 @dataclass(frozen=True, eq=False)
 class Step:

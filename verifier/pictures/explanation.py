@@ -106,8 +106,7 @@ def _falls(axes: Axes, found: Explanation, image: Layout) -> None:
 
 
 def _map(axes: Axes, values: npt.NDArray[np.float64], label: str) -> None:
-    colours = matplotlib.colormaps[COLOURS].copy()
-    colours.set_bad(DROPPED)
+    colours = matplotlib.colormaps[COLOURS].with_extremes(bad=DROPPED)
     drawn = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, interpolation="nearest")
     bar = axes.get_figure().colorbar(drawn, ax=axes, shrink=0.8)  # type: ignore[union-attr]
     bar.set_label(label)
