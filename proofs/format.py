@@ -24,7 +24,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from proofs.proof import ARRAYS, Proof
+from proofs.packing import NAMES, fitted, listed, packed, types_of, unpacked
+from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.errors import EvidenceError
 
@@ -37,11 +38,20 @@ FLOOR, RATIO = 1 << 22, 64
 Array = npt.NDArray[Any]
 
 
-def write_proof(path: str | Path, proof: Proof) -> int:
+def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     """Write a proof beside its target and rename it; returns its size in bytes.
 
-    The file depends on the proof alone: equal proofs give equal bytes.
+    The file depends on the proof alone: equal proofs give equal bytes.  With ``pack`` short
+    arrays stand in the manifest, and all in as few bits as hold them.
     """
+    data = file_content(proof, pack=pack)
+    with replacing(path) as stream:
+        stream.write(data)
+    return len(data)
+
+
+def file_content(proof: Proof, *, pack: bool = False) -> bytes:
+    """What :func:`write_proof` writes."""
     manifest = {
         **proof.manifest,
         "format": PROOF,
@@ -49,21 +59,25 @@ def write_proof(path: str | Path, proof: Proof) -> int:
         "question": proof.question,
         "tensors": list(proof.tensors),
     }
-    packed = {name: _packed(array) for name, array in proof.arrays.items() if array.size}
-    packed["manifest.json"] = json.dumps(manifest, sort_keys=True, indent=1).encode()
+    manifest.pop("arrays", None)
+    members = {name: array for name, array in proof.arrays.items() if array.size}
+    if pack:
+        members, lists = packed(proof.arrays)
+        manifest["arrays"] = lists
+    content = {name: _npy(array) for name, array in members.items()}
+    layout: dict[str, Any] = {"separators": (",", ":")} if pack else {"indent": 1}
+    content["manifest.json"] = json.dumps(manifest, sort_keys=True, **layout).encode()
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
-            for name in sorted(packed):
+            for name in sorted(content):
                 entry = name if name == "manifest.json" else f"{name}.npy"
                 info = zipfile.ZipInfo(entry, date_time=(1980, 1, 1, 0, 0, 0))
                 info.compress_type = method
-                archive.writestr(info, packed[name], compresslevel=9)
-        if sum(map(len, packed.values())) <= _allowance(buffer.tell()):
+                archive.writestr(info, content[name], compresslevel=9)
+        if sum(map(len, content.values())) <= _allowance(buffer.tell()):
             break
-    with replacing(path) as stream:
-        stream.write(buffer.getvalue())
-    return buffer.tell()
+    return buffer.getvalue()
 
 
 def write_witness(path: str | Path, witness: Witness) -> int:
@@ -137,9 +151,9 @@ def read_evidence(path: str | Path) -> Proof | Witness:
 
 def _read_proof(stream: BinaryIO, size: int) -> Proof:
     with zipfile.ZipFile(stream) as archive:
-        listed = archive.infolist()
-        names = [info.filename for info in listed]
-        allowed = {"manifest.json", *(f"{name}.npy" for name in ARRAYS)}
+        infos = archive.infolist()
+        names = [info.filename for info in infos]
+        allowed = {"manifest.json", *(f"{name}.npy" for name in NAMES)}
         strange = [name for name in names if name not in allowed]
         if strange or len(set(names)) != len(names):
             raise EvidenceError(f"members are unknown or repeated: {strange or names!r:.200}")
@@ -147,7 +161,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
             raise EvidenceError("it has no manifest.json")
         left = _allowance(size)
         content = {}
-        for info in listed:
+        for info in infos:
             limit = min(left, MANIFEST_LIMIT) if info.filename == "manifest.json" else left
             content[info.filename] = _member(archive, info, limit)
             left -= len(content[info.filename])
@@ -155,13 +169,16 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
     tensors = manifest.get("tensors")
     if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
         raise EvidenceError("the manifest's tensors are not a list of names")
-    arrays = {name: np.zeros(0, dtype=dtypes[0]) for name, dtypes in ARRAYS.items()}
-    for name in arrays:
-        if name.endswith("_ptr"):
-            arrays[name] = np.zeros(1, dtype=arrays[name].dtype)
+    lists = manifest.pop("arrays", {})
+    if not isinstance(lists, dict):
+        raise EvidenceError("the manifest's arrays are not lists by name")
+    stored = {name: listed(name, values) for name, values in lists.items()}
     for member, data in content.items():
-        arrays[member.removesuffix(".npy")] = _unpacked(member, data)
-    return Proof(_digest(manifest), tuple(tensors), arrays, manifest)
+        name = member.removesuffix(".npy")
+        if name in stored:
+            raise EvidenceError(f"'{name}' is both a member and in the manifest")
+        stored[name] = fitted(name, _unpacked(member, data))
+    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
 
 
 def _read_witness(data: bytes) -> Witness:
@@ -220,7 +237,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byte
     return data
 
 
-def _packed(array: Array) -> bytes:
+def _npy(array: Array) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
@@ -237,7 +254,7 @@ def _unpacked(member: str, data: bytes) -> Array:
         kind, order, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise EvidenceError(f"'{member}' has a damaged header") from error
-    allowed = {np.dtype(name).newbyteorder("<").str: name for name in ARRAYS[member[:-4]]}
+    allowed = {np.dtype(name).newbyteorder("<").str: name for name in types_of(member[:-4])}
     if not isinstance(kind, str) or kind not in allowed or order is not False:
         raise EvidenceError(f"'{member}' is of type {kind!r:.40}, not {' or '.join(allowed)}")
     dtype = np.dtype(kind)

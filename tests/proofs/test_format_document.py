@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proofs import format as files
+from proofs import packing
 from proofs.proof import ARRAYS, Fact, NodeKind
 
 PAGE = (Path(__file__).resolve().parents[2] / "proofs/FORMAT.md").read_text()
@@ -46,5 +47,6 @@ def test_every_kind_of_node_is_numbered_as_in_the_code():
 
 
 def test_limits():
+    assert f"up to {packing.LONGEST} entries long" in PAGE.replace("\n", " ")
     assert f"{files.FLOOR >> 20} MiB plus {files.RATIO} times" in PAGE.replace("\n", " ")
     assert f"the manifest at most {files.MANIFEST_LIMIT >> 20} MiB" in PAGE.replace("\n", " ")

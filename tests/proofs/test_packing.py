@@ -1,0 +1,152 @@
+"""Packed proofs say the same as plain ones, and a hostile manifest lists nothing harmful."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proofs.check import check_file
+from proofs.format import file_content, read_evidence, write_proof
+from proofs.packing import LONGEST, packed, unpacked
+from proofs.proof import ARRAYS, Proof
+from tests.proofs.helpers import RandomProof, at_least, box_case, query, random_network
+
+
+def example(seed: int) -> tuple[object, Proof]:
+    rng = np.random.default_rng(seed)
+    question = query(random_network(rng, 2), [box_case([-1, -1], [1, 1], at_least(0, 90))] * 2)
+    return question, RandomProof(rng, question).proof(depth=4)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_what_is_read_is_what_was_packed(tmp_path_factory, seed):
+    question, proof = example(seed)
+    folder = tmp_path_factory.mktemp("packed")
+    plain = write_proof(folder / "plain", proof)
+    short = write_proof(folder / "short", proof, pack=True)
+    assert short < plain
+    again = read_evidence(folder / "short")
+    assert isinstance(again, Proof)
+    assert (again.question, again.tensors) == (proof.question, proof.tensors)
+    assert again.arrays.keys() == proof.arrays.keys() == ARRAYS.keys()
+    for name, array in proof.arrays.items():
+        assert np.array_equal(array, again.arrays[name]), name
+        assert again.arrays[name].dtype.name in ARRAYS[name]
+    assert file_content(again, pack=True) == (folder / "short").read_bytes()
+    whole, short_ = (check_file(question, folder / name) for name in ("plain", "short"))
+    assert (whole.verdict, whole.reason) == (short_.verdict, short_.reason)
+
+
+def test_long_arrays_are_members_and_short_ones_lists():
+    rng = np.random.default_rng(0)
+    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)})
+    arrays["node_kind"] = np.zeros(3, dtype=np.uint8)
+    members, lists = packed(arrays)
+    assert set(members) == {"slope"}
+    assert lists == {"node_kind": [0, 0, 0]}
+
+
+def changed(data: bytes, **arrays: object) -> bytes:
+    """A packed file whose manifest lists other arrays."""
+    content = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            content[name] = archive.read(name)
+    manifest = json.loads(content["manifest.json"])
+    manifest["arrays"] = {**manifest["arrays"], **arrays}
+    content["manifest.json"] = json.dumps(manifest).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in content.items():
+            archive.writestr(name, body)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("evil", [1], "unknown array"),
+        ("node_kind", {"0": 1}, "not a list"),
+        ("node_kind", None, "not a list"),
+        ("node_kind", "123", "not a list"),
+        ("node_kind", [0] * (LONGEST + 1), "not a list"),
+        ("node_kind", [0.0], "something else than its numbers"),
+        ("node_kind", [True], "something else than its numbers"),
+        ("node_kind", ["0"], "something else than its numbers"),
+        ("node_kind", [[0]], "something else than its numbers"),
+        ("node_kind", [10**30], "something else than its numbers"),
+        ("node_kind", [256], "do not hold"),
+        ("node_kind", [-1], "do not hold"),
+        ("tree_disjunct", [1 << 31], "do not hold"),
+        ("form_point", [True], "something else than its numbers"),
+        ("slope", [10**400], "damaged"),
+        ("tree_count", [-1], "do not hold"),
+        ("tree_count", [(1 << 32) - 1, 1], "too large or negative"),
+        ("tree_ptr", [0, 1], "stored as counts as well"),
+    ],
+)
+def test_manifests_that_list_something_else(tmp_path, name, values, why):
+    question, proof = example(3)
+    path = tmp_path / "proof"
+    path.write_bytes(changed(file_content(proof, pack=True), **{name: values}))
+    checked = check_file(question, path)
+    assert checked.verdict == "unreadable"
+    assert why in checked.reason
+
+
+def test_an_array_in_two_places_is_refused(tmp_path):
+    question, proof = example(3)
+    buffer = io.BytesIO(file_content(proof, pack=True))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        body = io.BytesIO()
+        np.save(body, proof.arrays["node_kind"])
+        archive.writestr("node_kind.npy", body.getvalue())
+    (tmp_path / "proof").write_bytes(buffer.getvalue())
+    checked = check_file(question, tmp_path / "proof")
+    assert checked.verdict == "unreadable"
+    assert "both a member and in the manifest" in checked.reason
+
+
+def test_counts_may_be_members(tmp_path):
+    _, proof = example(3)
+    content = {}
+    with zipfile.ZipFile(io.BytesIO(file_content(proof))) as archive:
+        for name in archive.namelist():
+            content[name] = archive.read(name)
+    body = io.BytesIO()
+    np.save(body, np.diff(proof.arrays["tree_ptr"]).astype(np.uint16))
+    content.pop("tree_ptr.npy")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in {**content, "tree_count.npy": body.getvalue()}.items():
+            archive.writestr(name, data)
+    (tmp_path / "proof").write_bytes(buffer.getvalue())
+    again = read_evidence(tmp_path / "proof")
+    assert isinstance(again, Proof)
+    assert np.array_equal(again.arrays["tree_ptr"], proof.arrays["tree_ptr"])
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite(tmp_path, bad):
+    question, proof = example(3)
+    data = changed(file_content(proof, pack=True), weight_value="@")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    count = proof.arrays["weight_value"].size
+    numbers = "[" + ",".join([bad] * count) + "]"
+    text = content["manifest.json"].decode().replace('"@"', numbers)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, body in {**content, "manifest.json": text.encode()}.items():
+            archive.writestr(name, body)
+    (tmp_path / "proof").write_bytes(buffer.getvalue())
+    checked = check_file(question, tmp_path / "proof")
+    assert checked.verdict == "unreadable"
+    assert "not finite" in checked.reason
