@@ -1,7 +1,6 @@
-"""Draw ``docs/explain.png``: what the proof of an easier digits question rests on.
+"""Draw ``docs/explain.png``: which pixels the proof of an easier digits question rests on.
 
-The question is that of ``holds.vnnlib`` with a quarter of its radius; pixels are freed in
-squares of two by two.
+The question is that of ``holds.vnnlib`` with a tenth of its radius.
 
     python examples/explain_digits.py [FILE]
 """
@@ -20,7 +19,7 @@ from specs.property import Case
 from verifier.pictures.explanation import draw
 
 HERE = Path(__file__).resolve().parent
-SHARE = Fraction(1, 4)
+SHARE = Fraction(1, 10)
 
 
 def narrowed(case: Case) -> Case:
@@ -37,7 +36,7 @@ def main(path: Path) -> None:
     query = farkas.load_question(HERE / "digits.onnx", HERE / "holds.vnnlib")
     stated = replace(query.property, cases=[narrowed(case) for case in query.property.cases])
     query = replace(query, property=stated, property_digest=stated.digest)
-    found = farkas.explain(query, None, regions=(2, 2), domain=(0, 1))
+    found = farkas.explain(query, None, regions=(1, 1), domain=(0, 1))
     with replacing(path) as stream:
         draw(query, found, layout(query.network), stream, path.suffix[1:])
 

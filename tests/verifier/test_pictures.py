@@ -70,7 +70,9 @@ def test_a_tree_with_its_splits_and_slacks():
     stated, proof = deep(2)
     svg = tree_svg(stated, proof, survey(stated, proof))
     found = texts(svg)
-    assert {"x0 at -1", "x0 at 0", "3 leaves", "≤", "≥", "slack of a leaf"} <= set(found)
+    assert {"x0 at -1", "x0 at 0", "3 leaves", "≤", "≥", "slack of a leaf (logarithmic)"} <= set(
+        found
+    )
     slacks = sorted(survey(stated, proof).slacks.values())
     assert {f"{s:.3g}" for s in slacks} <= set(found)
     assert COLOURS[-1] in svg  # the largest slack is at the end of the scale

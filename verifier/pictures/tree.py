@@ -27,6 +27,9 @@ DRAWN = 120
 """Leaves and triangles that are drawn at most."""
 
 ROW, MARGIN, TOP, LEGEND = 18, 16, 58, 44
+DECADES = 3
+"""Of slacks, from the largest downwards, that colours tell apart."""
+
 COLOURS = ("#00224e", "#2e4b7c", "#7b7b78", "#bcaf6f", "#fee838")  # dark to light: cividis
 OTHER = {"no point is left": "#ffffff", "cites a lemma": "#56b4e9", "left open": "#d55e00"}
 SPLITS = (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT)
@@ -178,9 +181,9 @@ def _svg(query: Query, root: _Node, seen: Survey) -> Iterator[str]:
         if node.drawn:
             node.row = (node.children[0].row + node.children[-1].row) / 2
     depth = max(node.depth for node in order)
-    column = int(min(132, max(64, 1500 / max(1, depth))))
+    column = int(min(132, max(92, 1500 / max(1, depth))))
     largest = max((s for s in seen.slacks.values() if math.isfinite(s)), default=0.0)
-    width = max(520, 2 * MARGIN + column * (depth + 1) + 110)
+    width = max(660, 2 * MARGIN + column * (depth + 1) + 110)
     height = TOP + ROW * len(ends) + LEGEND + MARGIN
 
     def at(node: _Node) -> tuple[float, float]:
@@ -242,7 +245,9 @@ def _colour(node: _Node, largest: float) -> str:
         return OTHER[node.kind]
     if not math.isfinite(node.slack):
         return OTHER["no point is left"]
-    share = min(1.0, max(0.0, node.slack / largest)) if largest > 0 else 0.0
+    share = 0.0
+    if node.slack > 0:
+        share = min(1.0, max(0.0, 1.0 + math.log10(node.slack / largest) / DECADES))
     place = share * (len(COLOURS) - 1)
     low = min(int(place), len(COLOURS) - 2)
     ends = [[int(COLOURS[k][i : i + 2], 16) for i in (1, 3, 5)] for k in (low, low + 1)]
@@ -258,10 +263,10 @@ def _legend(ends: list[_Node], largest: float, height: int) -> Iterator[str]:
     )
     yield f'<defs><linearGradient id="slack">{stops}</linearGradient></defs>'
     yield f'<rect x="{x}" y="{y}" width="140" height="10" fill="url(#slack)" stroke="#333333"/>'
-    yield f'<text x="{x}" y="{y + 22}">0</text>'
+    yield f'<text x="{x}" y="{y + 22}">≤ {largest / 10**DECADES:.2g}</text>'
     yield f'<text x="{x + 140}" y="{y + 22}" text-anchor="end">{largest:.3g}</text>'
-    yield f'<text x="{x + 70}" y="{y + 22}" text-anchor="middle">slack of a leaf</text>'
-    x += 165
+    yield f'<text x="{x + 148}" y="{y + 9}">slack of a leaf (logarithmic)</text>'
+    x += 310
     for kind in dict.fromkeys(node.kind for node in ends if node.kind != "bound"):
         yield (
             f'<circle cx="{x}" cy="{y + 5}" r="5" fill="{OTHER[kind]}" '
