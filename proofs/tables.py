@@ -46,8 +46,8 @@ class Substitution:
 
     @property
     def plain(self) -> bool:
-        """Whether it says at most where to stop."""
-        return not (self.blocks or self.multipliers or self.weights)
+        """Whether it says where to stop, and nothing else."""
+        return self.stop is not None and not (self.blocks or self.multipliers or self.weights)
 
 
 @dataclass(frozen=True, eq=False)
