@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -203,7 +203,7 @@ def _walkers(
         root = walker.root(rest[0], record=True)
         if root.batch.empty[0]:
             state.vacuous.append(rest[0])
-        exclude_overflow(walker, root)
+        _exclude_overflow(walker, root)
         walker.prelude(root, [(NodeKind.SWEEP, 0)])  # magnitudes as well
         walker.close(root)
     else:  # magnitudes over the hull of all regions hold for each of them
@@ -225,18 +225,31 @@ def _plain_roots(query: Query, cases: list[int], state: _Progress) -> Iterator[D
 
 
 def _check_case(walker: Walker, tables: Tables, position: int, case: int, state: _Progress) -> None:
-    root = walker.root(case, record=True)
-    if root.batch.empty[0]:
+    root, empty = case_root(walker, tables, position, case)
+    if empty:
         state.vacuous.append(case)
-    exclude_overflow(walker, root)
-    walker.prelude(root, tables.prelude(position))
     trees = tables.trees_of(case)
     if not any(tables.tree_disjunct(t) is None and not tables.tree_literals(t) for t in trees):
         walker.rejected.append(Rejected(case, None, None, "no tree refutes the whole case"))
     walker.walk(tree_roots(walker, tables, root, trees))
 
 
-def exclude_overflow(walker: Walker, root: Domains) -> None:
+def case_root(walker: Walker, tables: Tables, position: int, case: int) -> tuple[Domains, bool]:
+    """The root state of a case with its prelude, and whether its region is empty.
+
+    Magnitudes are taken from it.
+
+    Raises:
+        EvidenceError: under float semantics overflow is not excluded.
+    """
+    root = walker.root(case, record=True)
+    empty = bool(root.batch.empty[0])
+    _exclude_overflow(walker, root)
+    walker.prelude(root, tables.prelude(position))
+    return root, empty
+
+
+def _exclude_overflow(walker: Walker, root: Domains) -> None:
     """Sweep the root if intervals alone do not show that nothing overflows.
 
     Raises:
@@ -255,7 +268,7 @@ def _refuse_overflow(frame: Frame) -> None:
 
 
 def tree_roots(
-    walker: Walker, tables: Tables, root: Domains, trees: list[int]
+    walker: Walker, tables: Tables, root: Domains, trees: Iterable[int]
 ) -> Iterator[Domains]:
     """Each tree starts from the root state of its case and its own literals."""
     (path,) = root.paths

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from proofs.packing import NAMES, fitted, listed, packed, types_of, unpacked
+from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.errors import EvidenceError
@@ -153,7 +153,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
     with zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
         names = [info.filename for info in infos]
-        allowed = {"manifest.json", *(f"{name}.npy" for name in NAMES)}
+        allowed = {"manifest.json", *(f"{name}.npy" for name in TYPES)}
         strange = [name for name in names if name not in allowed]
         if strange or len(set(names)) != len(names):
             raise EvidenceError(f"members are unknown or repeated: {strange or names!r:.200}")
@@ -178,7 +178,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
         if name in stored:
             raise EvidenceError(f"'{name}' is both a member and in the manifest")
         stored[name] = fitted(name, _unpacked(member, data))
-    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
+    return Proof(_digest(manifest), tuple(tensors), unpacked(stored, _allowance(size)), manifest)
 
 
 def _read_witness(data: bytes) -> Witness:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from proofs.arithmetic import Arithmetic, Numbers
-from proofs.check import exclude_overflow, tree_roots
+from proofs.check import case_root, tree_roots
 from proofs.domain import Domains, Literal, Path
 from proofs.facts import Facts
 from proofs.frame import Batch, Frame, Stop
@@ -63,9 +63,7 @@ class Probe(Walker):
 
     def begin(self, position: int, case: int, tables: Tables) -> None:
         """Make the root state of a case, and of its trees."""
-        root = self.root(case, record=True)
-        exclude_overflow(self, root)
-        self.prelude(root, tables.prelude(position))
+        root, _ = case_root(self, tables, position, case)
         self.roots = list(tree_roots(self, tables, root, tables.trees_of(case)))
 
     def remember(self, domains: Domains) -> None:

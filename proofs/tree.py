@@ -136,7 +136,7 @@ class Walker:
         self._deadline, self._report = deadline, report
         self._processes = processes
         facts = Facts(query, frame, tables, self.tick)
-        unsafe = Unsafe(frame, facts)
+        self._unsafe = unsafe = Unsafe(frame, facts)
         self._steps = Steps(frame, facts, self.tick)
         self._clipper = Clipper(frame, unsafe, self.tick)
         self._closer = Closer(frame, unsafe, self.tick)

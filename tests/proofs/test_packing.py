@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from proofs.check import check_file
 from proofs.format import file_content, read_evidence, write_proof
-from proofs.packing import LONGEST, packed, unpacked
-from proofs.proof import ARRAYS, Proof
+from proofs.packing import FRESH, LONGEST, SHIFT, in_words, packed, unpacked
+from proofs.proof import ARRAYS, NodeKind, Proof
+from specs.errors import EvidenceError
 from tests.proofs.helpers import RandomProof, at_least, box_case, query, random_network
 
 
@@ -46,10 +47,12 @@ def test_what_is_read_is_what_was_packed(tmp_path_factory, seed):
 
 def test_long_arrays_are_members_and_short_ones_lists():
     rng = np.random.default_rng(0)
-    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)})
+    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)}, 0)
     arrays["node_kind"] = np.zeros(3, dtype=np.uint8)
+    arrays["node_arg"] = np.zeros(3, dtype=np.uint32)
     members, lists = packed(arrays)
     assert set(members) == {"slope"}
+    lists.pop("node_arg")
     assert lists == {"node_kind": [0, 0, 0]}
 
 
@@ -150,3 +153,86 @@ def test_numbers_that_are_not_finite(tmp_path, bad):
     checked = check_file(question, tmp_path / "proof")
     assert checked.verdict == "unreadable"
     assert "not finite" in checked.reason
+
+
+def test_long_trees_are_stored_as_words():
+    leaf = np.random.default_rng(0).integers(0, 2, 400)
+    kinds = np.concatenate([[[3, 5], [3, 0]][each] for each in leaf]).astype(np.uint8)
+    args = np.where(kinds == NodeKind.SPLIT_INPUT, 3, 0)
+    arrays = unpacked({"node_kind": kinds, "node_arg": args}, 0)
+    members, lists = packed(arrays)
+    assert not members
+    assert sorted(lists["word_kind"]) == [
+        NodeKind.CLOSE,
+        *[NodeKind.SWEEP] * 2,
+        NodeKind.SPLIT_INPUT,
+    ]
+    assert lists["word_count"] == [2, 2]
+    assert len(lists["node_word"]) == 400
+    again = unpacked({name: np.array(values) for name, values in lists.items()}, 800)
+    assert np.array_equal(again["node_kind"], kinds)
+    assert np.array_equal(again["node_arg"], arrays["node_arg"])
+    with pytest.raises(EvidenceError, match="more than 799 nodes"):
+        unpacked({name: np.array(values) for name, values in lists.items()}, 799)
+
+
+def test_numbers_of_hints_are_relative():
+    """Fresh ones are one more than any before, those of steps included."""
+    steps = {"step_target": [0, 0], "step_set": [-1, -1], "step_sides": [3, 3], "step_sub": [0, 2]}
+    nodes = [
+        (NodeKind.BOUND, 1),
+        (NodeKind.CLIP, 2),
+        (NodeKind.SPLIT_INPUT, 7),
+        (NodeKind.CLOSE, 0),
+        (NodeKind.CLOSE, 4),
+    ]
+    prelude = {"prelude_kind": [NodeKind.BOUND], "prelude_arg": [0]}
+    stored = {name: np.array(values) for name, values in {**steps, **prelude}.items()}
+    kinds, args = zip(*nodes, strict=True)
+    arrays = unpacked({**stored, "node_kind": np.array(kinds), "node_arg": np.array(args)}, 0)
+    words = in_words(arrays)
+    codes = words["word_arg"].tolist()
+    assert codes == [FRESH, 1 + SHIFT, 7, 0, FRESH]
+    again = unpacked({**stored, **words}, 5)
+    assert again["node_arg"].tolist() == list(args)
+    assert again["node_kind"].tolist() == list(kinds)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"node_word": [0, 9]}, "do not fit together"),
+        ({"word_count": [1]}, "do not fit together"),
+        ({"word_kind": [0, 0, 0]}, "do not fit together"),
+        ({"word_arg": []}, "do not fit together"),
+        ({"word_count": []}, "do not fit together"),
+        ({"node_kind": [0]}, "as words as well"),
+        ({"node_arg": [0]}, "as words as well"),
+        ({"word_arg": [(1 << 32) - 1, 1], "word_kind": [0, 0]}, "too large"),
+    ],
+)
+def test_words_that_do_not_fit(change, why):
+    words = {"node_word": [0, 0], "word_count": [2], "word_kind": [3, 0], "word_arg": [0, 0]}
+    good = {name: np.array(values) for name, values in words.items()}
+    assert unpacked(good, 4)["node_kind"].tolist() == [3, 0, 3, 0]
+    with pytest.raises(EvidenceError, match=why):
+        unpacked({**good, **{name: np.array(v, dtype=np.int64) for name, v in change.items()}}, 99)
+
+
+def test_words_that_spell_too_much_are_refused_before_they_are_spelled(tmp_path):
+    question, proof = example(3)
+    many = {"node_word": [0] * LONGEST, "word_count": [LONGEST]}
+    long = {"word_kind": [3] * LONGEST, "word_arg": [0] * LONGEST}
+    data = file_content(proof, pack=True)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    for name in ("node_kind", "node_arg"):
+        manifest["arrays"].pop(name, None)
+    manifest["arrays"].update({**many, **long})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+    (tmp_path / "proof").write_bytes(buffer.getvalue())
+    checked = check_file(question, tmp_path / "proof")
+    assert checked.verdict == "unreadable"
+    assert "nodes" in checked.reason

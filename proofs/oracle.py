@@ -1,0 +1,194 @@
+"""The kernel as an oracle: which leaves of a draft close.
+
+What is known to close may be left out, and the root state of a case is kept as long as its
+prelude stays the same, so that asking again costs what has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.arithmetic import Numbers
+from proofs.check import ARITHMETICS, case_root, tree_roots
+from proofs.domain import Domains
+from proofs.draft import CaseDraft, Draft, Node, written
+from proofs.frame import Frame, IndexArray
+from proofs.proof import NodeKind
+from proofs.tables import Substitution, Tables
+from proofs.tree import Found, Walker
+from proofs.unsafe import Closer, Unsafe
+from specs.query import Query
+
+MARGIN = 1e-9
+"""By how much a leaf has to close, so that it still does where rounding goes another way."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What the kernel knows at a node of a case's tree; ``domains`` is a single one."""
+
+    node: Node
+    case: int
+    domains: Domains
+
+
+class Oracle:
+    """Asks the kernel about drafts of one query.
+
+    Args:
+        query: with the squares that the drafts' proofs have.
+        arithmetic: ``"outward"`` or ``"exact"``.
+        deadline: ``time.monotonic()`` after which ``DeadlineError`` is raised.
+        margin: by how much bounds have to exceed 0.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        *,
+        arithmetic: str = "outward",
+        deadline: float | None = None,
+        margin: float = MARGIN,
+    ) -> None:
+        self._query, self._deadline, self._margin = query, deadline, margin
+        self._arithmetic = ARITHMETICS[arithmetic]()
+        self._roots: dict[int, tuple[tuple[object, ...], Frame, Domains]] = {}
+
+    def failing(self, draft: Draft, among: set[int] | None = None) -> list[Node]:
+        """The leaves that do not close, with what leads to them, of those that are asked for.
+
+        Args:
+            draft: the whole proof.
+            among: nodes by identity; nothing is looked at below others.
+
+        Raises:
+            DeadlineError: the time is over.
+            EvidenceError: a prelude proves too little, or hints are no hints.
+        """
+        failed: list[Node] = []
+        self._walk(draft, among, among, failed, None)
+        return failed
+
+    def states(self, draft: Draft, nodes: Iterable[Node]) -> list[State]:
+        """What the kernel knows before it takes nodes, none below another.
+
+        Where it knows that there is no point left, there is no state.
+        """
+        wanted = {id(node) for node in nodes}
+        above: set[int] = set()  # or wanted itself
+        for tree in draft.trees():
+            for node in reversed(list(tree.root)):
+                if id(node) in wanted or any(id(child) in above for child in node.children):
+                    above.add(id(node))
+        found: list[State] = []
+        self._walk(draft, above, above - wanted, [], found)
+        return [state for state in found if id(state.node) in wanted]
+
+    def closed(
+        self, states: Sequence[State], hints: Sequence[Substitution | None]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of some states close with hints of their own, ``(S,)``."""
+        done = np.zeros(len(states), dtype=bool)
+        for case in {state.case for state in states}:
+            own = [k for k, state in enumerate(states) if state.case == case]
+            walker = self._trial(self._roots[case][1], self._tables, keep=False)
+            domains = Domains.joined([states[k].domains for k in own])
+            with np.errstate(all="ignore"):
+                done[own] = walker.closed(domains, [hints[k] for k in own])
+        return done
+
+    def _trial(self, frame: Frame, tables: Tables, *, keep: bool) -> _Trial:
+        return _Trial(self._query, frame, tables, self._deadline, self._margin, keep)
+
+    def _walk(
+        self,
+        draft: Draft,
+        started: set[int] | None,
+        among: set[int] | None,
+        failed: list[Node],
+        found: list[State] | None,
+    ) -> None:
+        proof, nodes = written(draft, among)
+        self._tables = tables = Tables(draft.query, proof)
+        with np.errstate(all="ignore"):
+            for position, case in enumerate(draft.cases):
+                frame, root = self._root(tables, position, case)
+                walker = self._trial(frame, tables, keep=found is not None)
+                trees = tables.trees_of(case.number)
+                starts = [
+                    tree
+                    for tree in trees
+                    if started is None or id(nodes[tables.tree_root(tree)]) in started
+                ]
+                walker.walk(tree_roots(walker, tables, root, starts))
+                for rejected in walker.rejected:
+                    if rejected.node is not None and not tables.is_hole(rejected.node):
+                        failed.append(nodes[rejected.node])
+                if found is not None:
+                    found += [State(nodes[n], case.number, d) for n, d in walker.holes]
+
+    def _root(self, tables: Tables, position: int, case: CaseDraft) -> tuple[Frame, Domains]:
+        key = tuple(case.prelude)
+        known = self._roots.get(case.number)
+        if known is None or known[0] != key:
+            frame = Frame(self._query.network, self._arithmetic)
+            walker = Walker(self._query, frame, tables, self._deadline)
+            root, _ = case_root(walker, tables, position, case.number)
+            known = self._roots[case.number] = key, frame, root
+        return known[1], known[2]
+
+
+class _Trial(Walker):
+    """A walker that wants a margin, and keeps what it knows at holes if asked to."""
+
+    def __init__(
+        self,
+        query: Query,
+        frame: Frame,
+        tables: Tables,
+        deadline: float | None,
+        margin: float,
+        keep: bool,
+    ) -> None:
+        super().__init__(query, frame, tables, deadline)
+        self._closer = _Margin(frame, self._unsafe, self.tick, margin)
+        self.holes: list[tuple[int, Domains]] = []
+        self._keep = keep
+
+    def _branch(self, domains: Domains) -> Found:
+        for place, node in enumerate(domains.nodes.tolist() if self._keep else []):
+            if self._node(node)[0] is NodeKind.HOLE:
+                self.holes.append((node, domains.pick(np.array([place]))))
+        return super()._branch(domains)
+
+    def closed(
+        self, domains: Domains, hints: Sequence[Substitution | None]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of some domains close with hints of their own, ``(B,)``."""
+        done = np.ones(len(domains), dtype=bool)
+        for place, _, why in self._closer.close(domains.paths, hints, domains.batch):
+            done[place] = why is None
+        return done
+
+
+class _Margin(Closer):
+    """Closes leaves whose bounds exceed a margin."""
+
+    def __init__(
+        self, frame: Frame, unsafe: Unsafe, tick: Callable[[], None], margin: float
+    ) -> None:
+        super().__init__(frame, unsafe, tick)
+        self._least = self._arithmetic.lift_up(np.array([margin]))[0]
+
+    def _judge(
+        self,
+        wanted: tuple[int, ...],
+        found: Numbers,
+        disjunct: IndexArray,
+        strict: npt.NDArray[np.bool_],
+    ) -> tuple[float | None, str | None]:
+        return super()._judge(wanted, found - self._least, disjunct, strict)
