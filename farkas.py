@@ -20,7 +20,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from proofs.check import Checked
+    from proofs.explain import Explanation
+    from proofs.proof import Proof
     from specs.query import Query
     from verifier.verdict import Verdict
 
@@ -31,6 +35,7 @@ _EXPORTS = {
     "Checked": "proofs.check",
     "Constraint": "specs.property",
     "EvidenceError": "specs.errors",
+    "Explanation": "proofs.explain",
     "FarkasError": "specs.errors",
     "InputError": "specs.errors",
     "MissingExtraError": "specs.errors",
@@ -59,7 +64,7 @@ _EXPORTS = {
     "write_witness": "proofs.format",
 }
 
-__all__ = ["__version__", "check", "main", "verify", *_EXPORTS]
+__all__ = ["__version__", "check", "explain", "main", "verify", *_EXPORTS]
 
 _USAGE = """\
 usage: farkas COMMAND ...
@@ -67,6 +72,7 @@ usage: farkas COMMAND ...
     farkas verify QUESTION    does the network have the property? with evidence
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
     farkas check  FOLDER      and of everything in a folder
+    farkas explain QUESTION PROOF    which neurons, or inputs, does the proof rest on?
     farkas show   FILE        what is in a proof or a witness
     farkas show   QUESTION    the theorem that a question asks about
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
@@ -79,6 +85,7 @@ Exit codes: 0 holds, 1 violated, 2 undecided, 3 fault of the input, 4 fault of o
 _COMMANDS = {
     "bench": "verifier.cli",
     "check": "proofs.cli",
+    "explain": "verifier.explain_cli",
     "show": "proofs.cli",
     "verify": "verifier.cli",
 }
@@ -146,6 +153,61 @@ def check(
     path = pathlib.Path(evidence)
     query = _query(question, semantics)
     return check_file(query, path, arithmetic=arithmetic, deadline=deadline)
+
+
+def explain(
+    question: Query | _Path | Sequence[_Path],
+    proof: _Path | Proof | None,
+    *,
+    layer: str | int | None = None,
+    inputs: bool = False,
+    regions: tuple[int, int] | None = None,
+    domain: tuple[Fraction | int | str, Fraction | int | str] | None = None,
+    shape: tuple[int, int, int] | None = None,
+    timeout: float | None = None,
+    semantics: str | None = None,
+) -> Explanation:
+    """A subset-minimal set of neurons, or of inputs, that a valid proof rests on.
+
+    Args:
+        question: a query, a question file, or a model file and a property file.
+        proof: a file, a proof, or ``None`` for the empty proof.
+        layer: whose neurons, by name or number; by default the last before the outputs.
+        inputs: explain by inputs instead.
+        regions: explain by rectangles of ``(height, width)`` pixels.
+        domain: the least and the greatest value that a dropped input may take; by default
+            those of all cases' regions.
+        shape: ``(channels, height, width)`` of the image that the input is; guessed if not given.
+        timeout: in seconds; then the best explanation found so far is given.
+        semantics: as for :func:`verify`.
+
+    Raises:
+        InputError: the question or the proof cannot be read, or the proof is not valid.
+    """
+    import time
+    from fractions import Fraction
+
+    from proofs.explain import explain_inputs, explain_neurons
+    from proofs.features import layout, single_inputs
+    from proofs.format import read_evidence
+    from proofs.proof import Proof
+    from specs.errors import InputError
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    query = _query(question, semantics)
+    evidence = read_evidence(proof) if isinstance(proof, str | os.PathLike) else proof
+    if evidence is not None and not isinstance(evidence, Proof):
+        raise InputError("a witness explains itself; explain takes a proof")
+    if not inputs and regions is None:
+        return explain_neurons(query, evidence, layer, deadline=deadline)
+    features = single_inputs(query.network)
+    if regions is not None:
+        image = layout(query.network, shape)
+        if image is None:
+            raise InputError("the input is no image as far as can be told: say shape")
+        features = image.features(*regions)
+    ends = None if domain is None else (Fraction(domain[0]), Fraction(domain[1]))
+    return explain_inputs(query, evidence, features, ends, deadline=deadline)
 
 
 def _query(question: Query | _Path | Sequence[_Path], semantics: str | None) -> Query:

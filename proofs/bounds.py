@@ -9,7 +9,7 @@ import numpy as np
 from proofs import layers
 from proofs.arithmetic import Interval, Numbers
 from proofs.fields import parts
-from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, image, unstable
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop, image, unstable
 from proofs.perturbed import widened
 from proofs.proof import Side
 from proofs.substitution import substitute
@@ -93,7 +93,7 @@ def bound_rows(
     owner: IndexArray,
     entry: IndexArray,
     sides: tuple[Side, ...] = tuple(Side),
-    stop: int | None = None,
+    stop: Stop | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> dict[Side, Numbers]:
     """Bounds of entries of a pre-activation by substituting back, ``(R,)`` by side.

@@ -62,7 +62,9 @@ class Clipper:
             self._tick()
             if not self._frame.passes(group.rows.entries):
                 continue
-            cuts = linearize(self._frame, group.batch, group.relaxations, group.rows, self._tick)
+            cuts = linearize(
+                self._frame, group.batch, group.relaxations, group.rows, group.stop, self._tick
+            )
             hull = _Hull.of(group, paths)
             if not hull.places.size:
                 continue
@@ -74,7 +76,8 @@ class Clipper:
             if not some.any():
                 continue
             places = hull.places[some]
-            hinted = hints[int(group.places[0])] is not None
+            own = hints[int(group.places[0])]  # plain ones have groups of their own
+            hinted = own is not None and not own.plain
             found = {
                 tensor: hull.around(alive, *self._layer(group, cuts, tensor, layer))
                 for tensor, layer in (self._first_layers().items() if hinted else ())

@@ -268,7 +268,8 @@ class _Writer:
                 [_slopes(block) for block in hints.blocks],
                 hints.multipliers,
                 hints.weights,
-                hints.stop,
+                None if hints.stop is None else hints.stop.tensor,
+                hints.stop.kept if hints.stop is not None and hints.stop.kept.size else None,
             )
         return self._hints[id(hints)]
 

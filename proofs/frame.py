@@ -262,6 +262,19 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
+class Stop:
+    """Where substituting back ends: at a tensor, except for entries that are passed on.
+
+    Attributes:
+        tensor: a pre-activation, or one that a nonlinear node defines.
+        kept: its entries that are passed on, each once; all others are replaced by bounds.
+    """
+
+    tensor: int
+    kept: IndexArray
+
+
+@dataclass(frozen=True, eq=False)
 class Affine:
     """Linear functions of the input, ``matrix @ x + constant``.
 

@@ -95,6 +95,7 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "sub_weight_ptr": ("uint32",),
     "weight_value": ("float32", "float64"),
     "sub_stop": ("int32",),
+    "sub_keep": ("int32",),
     "step_target": ("uint32",),
     "step_set": ("int32",),
     "step_sides": ("uint8",),
@@ -198,6 +199,7 @@ class ProofBuilder:
         multipliers: Iterable[tuple[Fact, int, float]] = (),
         weights: Sequence[float] = (),
         stop: int | None = None,
+        keep: Array | None = None,
     ) -> int:
         """Hints for substituting back; returns their number.
 
@@ -206,12 +208,19 @@ class ProofBuilder:
             multipliers: ``(kind, index, value)`` of facts to add; values are >= 0.
             weights: of the unsafe disjunct's constraints, >= 0; none: each alone.
             stop: tensor at which substitution ends, the input if ``None``.
+            keep: entries of ``stop`` that are passed on all the same.
+
+        Raises:
+            EvidenceError: entries are to be kept, but no tensor to stop at is given.
         """
+        if keep is not None and stop is None:
+            raise EvidenceError("a substitution keeps entries of no tensor")
         blocks = [self._block(hint) for hint in slopes]
         facts = [(int(kind), int(index), float(value)) for kind, index, value in multipliers]
         stored = [float(w) for w in weights]
         halt = -1 if stop is None else self._tensor(stop)
-        key = ("sub", tuple(blocks), tuple(facts), tuple(stored), halt)
+        kept = -1 if keep is None else self._set(keep)
+        key = ("sub", tuple(blocks), tuple(facts), tuple(stored), halt, kept)
         if key in self._seen:
             return self._seen[key]
         columns = self._columns
@@ -225,6 +234,7 @@ class ProofBuilder:
         columns["sub_multiplier_ptr"].append(len(columns["multiplier_kind"]))
         columns["sub_weight_ptr"].append(len(columns["weight_value"]))
         columns["sub_stop"].append(halt)
+        columns["sub_keep"].append(kept)
         return self._remember(key, len(columns["sub_stop"]) - 1)
 
     def step(
@@ -373,6 +383,8 @@ class ProofBuilder:
                 columns["square_scale"] += node.squares.scale.tolist()
         if columns["tree_case"]:
             columns["tree_ptr"] = [*columns["tree_ptr"], len(columns["node_kind"])]
+        if all(kept < 0 for kept in columns["sub_keep"]):
+            columns["sub_keep"] = []
         arrays = {
             name: np.asarray(columns[name], dtype=dtypes[0])
             for name, dtypes in ARRAYS.items()

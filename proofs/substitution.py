@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers
-from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, image
+from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, Stop, image
 from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
 from specs.network import Input, Linear, Nonlinear, Perturbed
@@ -21,19 +21,19 @@ def substitute(
     batch: Batch,
     relaxations: Relaxations,
     rows: Rows,
-    stop: int | None = None,
+    stop: Stop | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Numbers:
     """Lower bounds of linear functions over the owners' domains, ``(R,)``.
 
-    Substitutes each node by its definition or its lines, in reverse order, until only
-    inputs (or the tensor ``stop``) are left.  A node with several readers is visited once
-    all their coefficients are added up.
+    Substitutes each node by its definition or its lines, in reverse order, until only inputs
+    (or what ``stop`` does not pass on) are left.  A node with several readers is visited
+    once all their coefficients are added up.
 
     Args:
         frame, batch, relaxations: of the domains.
         rows: the functions.
-        stop: a pre-activation or univariate tensor at which stored bounds are used.
+        stop: a tensor at whose entries stored bounds are used, all or some.
         tick: called between chunks of rows; may raise to stop at a deadline.
 
     Returns:
@@ -42,24 +42,25 @@ def substitute(
     if not frame.passes(rows.entries):
         return np.full(rows.owner.size, -np.inf, dtype=rows.constant.dtype)
     parts = [np.asarray(rows.constant[:0])]
-    for chunk in _chunks(frame, batch, relaxations, rows, stop, tick):
-        parts.append(_Substitution(frame, batch, relaxations, chunk).run(stop))
+    for chunk in chunks(frame, batch, relaxations, rows, stop, tick):
+        parts.append(Backward(frame, batch, relaxations, chunk).run(stop))
     return np.concatenate(parts)
 
 
-def _chunks(
+def chunks(
     frame: Frame,
     batch: Batch,
     relaxations: Relaxations,
     rows: Rows,
-    stop: int | None,
+    stop: Stop | None,
     tick: Callable[[], None],
 ) -> Iterator[Rows]:
     """Rows passed back while they are sparse, a few at a time, in their order."""
+    end = None if stop is None else stop.tensor
     for first in range(0, rows.owner.size, ROWS):
         tick()
         some = rows.slice(first, min(rows.owner.size, first + ROWS))
-        some = pass_back(frame, batch, relaxations, some, stop)
+        some = pass_back(frame, batch, relaxations, some, end)
         size = max(1, frame.arithmetic.entry_budget // frame.work_from(some.entries))
         for start in range(0, some.owner.size, size):
             tick()
@@ -71,23 +72,26 @@ def linearize(
     batch: Batch,
     relaxations: Relaxations,
     rows: Rows,
+    stop: Stop | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Affine:
     """Linear functions of the input that bound rows from below over the owners' domains.
+
+    What ``stop`` does not pass on becomes part of their constants.
 
     Raises:
         EvidenceError: rows cannot be passed back; see ``Frame.passes``.
     """
     matrices = [frame.arithmetic.zeros((0, frame.input_size))]
     constants = [np.asarray(rows.constant[:0])]
-    for chunk in _chunks(frame, batch, relaxations, rows, None, tick):
-        affine = _Substitution(frame, batch, relaxations, chunk).linear()
+    for chunk in chunks(frame, batch, relaxations, rows, stop, tick):
+        affine = Backward(frame, batch, relaxations, chunk).linear(stop)
         matrices.append(affine.matrix)
         constants.append(affine.constant)
     return Affine(np.concatenate(matrices), np.concatenate(constants))
 
 
-class _Substitution:
+class Backward:
     """Coefficients on their way back, for one chunk of rows."""
 
     def __init__(self, frame: Frame, batch: Batch, relaxations: Relaxations, rows: Rows) -> None:
@@ -104,24 +108,25 @@ class _Substitution:
             np.array_equal(rows.owner, np.arange(domains))
         )
 
-    def linear(self) -> Affine:
+    def linear(self, stop: Stop | None) -> Affine:
         """The rows as functions of the input."""
         found: dict[int, Numbers] = {}
         self._at_inputs = found
-        self.run(None)
+        self.run(stop)
         matrix = self._arithmetic.zeros((self._count, self._frame.input_size))
         for tensor, rows in found.items():
             matrix[:, self._frame.box_columns(tensor)] = rows
         return Affine(matrix, self._constant)
 
-    def run(self, stop: int | None) -> Numbers:
+    def run(self, stop: Stop | None) -> Numbers:
         """Substitute back to the inputs or to ``stop``, and insert the bounds there."""
+        end = None if stop is None else stop.tensor
         start = max([*self._rows.entries, 0])
         for tensor in range(start, -1, -1):
             given = self._rows.entries.get(tensor)
             if given is not None:
                 alone = tensor not in self._coefficients
-                if alone and tensor != stop and self._select(tensor, given):
+                if alone and tensor != end and self._select(tensor, given):
                     continue
                 row, entry, value = given
                 part = self._arithmetic.zeros((self._count, self._frame.network.sizes[tensor]))
@@ -130,17 +135,32 @@ class _Substitution:
             rows = self._coefficients.pop(tensor, None)
             if rows is None:
                 continue
-            self._visit(tensor, rows, stop)
+            self._pay(tensor, rows)
+            if stop is not None and tensor == end:
+                rows = self._stopped(stop, rows)
+                if not stop.kept.size:
+                    continue
+            self._visit(tensor, rows)
         return self._constant
 
-    def _visit(self, tensor: int, rows: Numbers, stop: int | None) -> None:
-        arithmetic, node = self._arithmetic, self._frame.network.nodes[tensor]
+    def _pay(self, tensor: int, rows: Numbers) -> None:
         vector, flat = self._frame.cost(tensor)
-        self._charge(arithmetic.add_up(arithmetic.cost(rows, vector), flat))
-        if tensor == stop:
-            lower, upper = self._stored(tensor)
-            self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
-        elif isinstance(node, Input) and self._at_inputs is not None:
+        self._charge(self._arithmetic.add_up(self._arithmetic.cost(rows, vector), flat))
+
+    def _stopped(self, stop: Stop, rows: Numbers) -> Numbers:
+        """Insert bounds for all entries but those kept; the coefficients of the latter."""
+        left = np.ones(rows.shape[1], dtype=bool)
+        left[stop.kept] = False
+        if left.any():
+            lower, upper = (self._own(end[:, left]) for end in self._stored(stop.tensor))
+            self._gain(self._arithmetic.box_down(rows[:, left], lower, upper))
+        rest = self._arithmetic.zeros(rows.shape)
+        rest[:, stop.kept] = rows[:, stop.kept]
+        return rest
+
+    def _visit(self, tensor: int, rows: Numbers) -> None:
+        arithmetic, node = self._arithmetic, self._frame.network.nodes[tensor]
+        if isinstance(node, Input) and self._at_inputs is not None:
             self._at_inputs[tensor] = rows
         elif isinstance(node, Input):
             columns = self._frame.box_columns(tensor)

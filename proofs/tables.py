@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from proofs.domain import Literal
 from proofs.forms import Place
+from proofs.frame import Stop
 from proofs.proof import ARRAYS, AS_STORED, Fact, NodeKind, Proof, Side, neuron_tensors
 from specs.errors import EvidenceError
 from specs.network import Nonlinear
@@ -41,7 +42,12 @@ class Substitution:
     blocks: tuple[Block, ...]
     multipliers: tuple[tuple[Fact, int, float], ...]
     weights: tuple[float, ...]
-    stop: int | None
+    stop: Stop | None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it says where to stop, and nothing else."""
+        return self.stop is not None and not (self.blocks or self.multipliers or self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +83,7 @@ class Tables:
         self._arrays = dict(proof.arrays)
         self._substitutions: dict[int, Substitution] = {}
         self._blocks: dict[int, Block] = {}
+        self._stops: dict[tuple[int, int], Stop] = {}
         self._forms: dict[int, tuple[tuple[Place, float], ...]] = {}
         self._set_sizes: dict[int, tuple[int, int]] = {}
         _check_types(self._arrays)
@@ -204,13 +211,24 @@ class Tables:
                 fact = Fact(kind), index
                 added[fact] = min(added.get(fact, 0.0) + value, LARGEST)
         weights = arrays["weight_value"][self._span("sub_weight_ptr", number)]
-        stop = int(arrays["sub_stop"][number])
         return Substitution(
             tuple(self._block(int(b)) for b in dict.fromkeys(blocks.tolist()[::-1]))[::-1],
             tuple((*fact, value) for fact, value in added.items()),
             tuple(float(w) for w in weights),
-            None if stop < 0 else int(self._tensors[stop]),
+            self._stop(number),
         )
+
+    def _stop(self, substitution: int) -> Stop | None:
+        arrays = self._arrays
+        end, kept = int(arrays["sub_stop"][substitution]), -1
+        if end < 0:
+            return None
+        if arrays["sub_keep"].size:
+            kept = int(arrays["sub_keep"][substitution])
+        if (end, kept) not in self._stops:  # the same object: leaves are told apart by it
+            entries = np.zeros(0, dtype=np.int64) if kept < 0 else self._set(kept)
+            self._stops[end, kept] = Stop(int(self._tensors[end]), entries)
+        return self._stops[end, kept]
 
     def _block(self, number: int) -> Block:
         if number not in self._blocks:  # substitutions share blocks, and so their memory
@@ -269,6 +287,8 @@ class Tables:
             for other in others:
                 if count[first] != count[other]:
                     raise EvidenceError(f"arrays '{first}' and '{other}' differ in length")
+        if count["sub_keep"] not in (0, count["sub_stop"]):
+            raise EvidenceError("arrays 'sub_stop' and 'sub_keep' differ in length")
         sets, forms, subs = count["set_ptr"] - 1, count["form_point"], count["sub_stop"]
         tensors, cases = len(self._tensors), len(query.property.cases)
         for name, low, high in (
@@ -282,6 +302,7 @@ class Tables:
             ("sub_block", 0, count["block_tensor"]),
             ("multiplier_kind", 0, len(Fact)),
             ("sub_stop", -1, tensors),
+            ("sub_keep", -1, sets),
             ("step_target", 0, tensors),
             ("step_set", -1, sets),
             ("step_sides", 1, 2 * AS_STORED),
@@ -323,6 +344,13 @@ class Tables:
                 raise EvidenceError("a block of slopes does not fit its tensor")
             if width == 0 or span.stop == span.start:
                 raise EvidenceError("a block of slopes is empty")
+        for stop, kept in set(
+            zip(arrays["sub_stop"].tolist(), arrays["sub_keep"].tolist(), strict=False)
+        ):
+            if kept >= 0 and stop < 0:
+                raise EvidenceError("a substitution keeps entries of no tensor")
+            if kept >= 0:
+                self._check_set(kept, int(self._sizes[stop]))
         if np.any(arrays["step_sides"] == AS_STORED):
             raise EvidenceError("a bound step has no side")
         per_row: dict[int, set[int]] = {}

@@ -15,7 +15,7 @@ from proofs.arithmetic import Arithmetic, Numbers
 from proofs.domain import Path
 from proofs.facts import Facts
 from proofs.forms import Form, combine
-from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows
+from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop
 from proofs.substitution import substitute
 from proofs.tables import Substitution
 
@@ -39,7 +39,7 @@ class Group:
     disjunct: IndexArray
     strict: npt.NDArray[np.bool_]
     relaxations: Relaxations
-    stop: int | None
+    stop: Stop | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,26 +80,29 @@ class Unsafe:
 
         Args:
             paths: of the domains of the batch.
-            hints: with weights, a disjunct's rows are their one combination; ``None``:
-                each constraint alone, with default slopes.
+            hints: with weights, a disjunct's rows are their one combination; ``None``, or
+                plain: each constraint alone, with default slopes.
             batch: the bounds.
             most: rows in a group, unless a single domain has more.
         """
-        hinted: dict[int | None, list[int]] = {}
-        plain: dict[_Key, list[int]] = {}
+        hinted: dict[Stop | None, list[int]] = {}
+        plain: dict[Stop | None, dict[_Key, list[int]]] = {}
         for place, (path, own) in enumerate(zip(paths, hints, strict=True)):
             if batch.empty[place]:
                 continue
-            if own is None:
-                plain.setdefault((path.case, path.disjuncts), []).append(place)
+            stop = None if own is None else own.stop
+            if own is None or own.plain:
+                alike = plain.setdefault(stop, {})
+                alike.setdefault((path.case, path.disjuncts), []).append(place)
             else:
-                hinted.setdefault(own.stop, []).append(place)
-        for some in _parcels(
-            [(key, place) for key, places in plain.items() for place in places],
-            [self._template(*key).disjunct.size for key, places in plain.items() for _ in places],
-            most,
-        ):
-            yield self._plain(some, batch)
+                hinted.setdefault(stop, []).append(place)
+        for stop, keyed in plain.items():
+            for some in _parcels(
+                [(key, place) for key, places in keyed.items() for place in places],
+                [self._template(*k).disjunct.size for k, places in keyed.items() for _ in places],
+                most,
+            ):
+                yield self._plain(some, batch, stop)
         for stop, places in hinted.items():
             size = self._facts.at_once([own for p in places if (own := hints[p]) is not None])
             if most is not None:
@@ -108,7 +111,7 @@ class Unsafe:
             for start in range(0, len(places), size):
                 yield self._hinted(places[start : start + size], paths, hints, batch, stop)
 
-    def _plain(self, keyed: list[tuple[_Key, int]], batch: Batch) -> Group:
+    def _plain(self, keyed: list[tuple[_Key, int]], batch: Batch, stop: Stop | None) -> Group:
         """Each constraint alone, for domains listed with their case and disjuncts."""
         chosen = np.array([place for _, place in keyed], dtype=np.int64)
         whole = np.array_equal(chosen, np.arange(len(batch.empty)))
@@ -124,7 +127,7 @@ class Unsafe:
             np.concatenate([np.tile(t.disjunct, times) for t, times in runs]),
             np.concatenate([np.tile(t.strict, times) for t, times in runs]),
             Relaxations(self._frame, sub),
-            None,
+            stop,
         )
 
     def _hinted(
@@ -133,7 +136,7 @@ class Unsafe:
         paths: Sequence[Path],
         hints: Sequence[Substitution | None],
         batch: Batch,
-        stop: int | None,
+        stop: Stop | None,
     ) -> Group:
         forms: list[Form] = []
         owner: list[int] = []

@@ -491,7 +491,11 @@ class RandomProof:
         stop = None
         if rng.random() < 0.2 and stated.network.nonlinear:
             stop = int(rng.choice([*neuron_tensors(stated), *stated.network.nonlinear]))
-        return self.made.substitution(self.slopes(rows), facts, weights, stop)
+        keep = None
+        if stop is not None and self.scaling.random() < 0.7:
+            size = stated.network.sizes[stop]
+            keep = self.scaling.permutation(size)[: int(self.scaling.integers(0, size + 1))]
+        return self.made.substitution(self.slopes(rows), facts, weights, stop, keep)
 
     def step(self, case: int, rows: bool | None = None) -> int:
         rng, network = self.rng, self.stated.network

@@ -220,7 +220,7 @@ def first_lines(original):
     return lines
 
 
-SUBSTITUTION = substitution._Substitution
+SUBSTITUTION = substitution.Backward
 MUTANTS = (
     Mutant(
         "bounds of the first",

@@ -319,7 +319,7 @@ MUTANTS = (
     Mutant(
         "dense rows forgotten",
         entries_meet_dense_rows,
-        substitution._Substitution,
+        substitution.Backward,
         "_accumulate",
         dense_rows_forgotten,
     ),
