@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from specs.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from fractions import Fraction
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from specs.query import Query
     from verifier.verdict import Verdict
 
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "Case": "specs.property",

@@ -27,6 +27,7 @@ from proofs.squares import with_squares_of
 from proofs.statement import established, number_of_unsafe_sets
 from proofs.theorem import theorem
 from proofs.witness import Witness
+from specs import version
 from specs.errors import EvidenceError
 from specs.network import Linear, Product, Univariate
 from specs.query import Query
@@ -257,10 +258,8 @@ def _file_hash(path: Path) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    from farkas import __version__
-
     return {
-        "farkas": __version__,
+        "farkas": version.VERSION,
         "evidence_format": str(VERSION),
         "python": platform.python_version(),
         "numpy": np.__version__,

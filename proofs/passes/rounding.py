@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from proofs.draft import Draft
+from proofs.draft import Argument, Draft, Node
 from proofs.passes.edits import Edit
 from proofs.proof import Fact
 from proofs.tables import Block, Step, Substitution
@@ -83,21 +83,18 @@ def significant(value: float, bits: int) -> float:
     return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
 
 
-def hints(draft: Draft, coarse: Coarse, chosen: Callable[[Edit], bool]) -> list[Edit]:
+def hints(nodes: Iterable[Node], coarse: Coarse) -> list[Edit]:
     """Hints of nodes in fewer bits."""
     edits = []
-    for node in draft.nodes():
-        arg = node.arg
-        if isinstance(arg, Substitution):
-            edit = Edit.of(node)
-            if chosen(edit):
-                node.arg = coarse.hints(arg)
-                edits.append(edit)
-        elif isinstance(arg, Step) and (made := coarse.step(arg)) is not arg:
-            edit = Edit.of(node)
-            if chosen(edit):
-                node.arg = made
-                edits.append(edit)
+    for node in nodes:
+        made: Argument = None
+        if isinstance(node.arg, Substitution):
+            made = coarse.hints(node.arg)
+        elif isinstance(node.arg, Step):
+            made = coarse.step(node.arg)
+        if made is not None and made is not node.arg:
+            edits.append(Edit.of(node))
+            node.arg = made
     return edits
 
 

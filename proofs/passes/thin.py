@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from proofs.draft import Draft, Node
 from proofs.passes.edits import Edit
@@ -12,22 +12,22 @@ EVERY = 4
 """Of sweeps above splits, so many levels apart are kept: leaves begin from their bounds."""
 
 
-def sweeps(draft: Draft) -> list[Edit]:
+def sweeps(tops: Sequence[Node]) -> list[Edit]:
     """Sweeps above splits, but for some that leaves begin from."""
-    level = levels(draft)
+    level = levels(tops)
     return _skipped(
         node
-        for node in draft.nodes()
+        for node in below(tops)
         if node.kind is NodeKind.SWEEP
         and level[id(node)] % EVERY
         and _next(node).kind not in (NodeKind.CLOSE, NodeKind.CLIP)
     )
 
 
-def clips(draft: Draft) -> list[Edit]:
+def clips(tops: Sequence[Node]) -> list[Edit]:
     """Clips, with the sweeps that follow them."""
     chosen = []
-    for node in draft.nodes():
+    for node in below(tops):
         if node.kind is NodeKind.CLIP:
             chosen.append(node)
             if node.children[0].kind is NodeKind.SWEEP:
@@ -35,9 +35,14 @@ def clips(draft: Draft) -> list[Edit]:
     return _skipped(chosen)
 
 
-def steps(draft: Draft) -> list[Edit]:
+def steps(tops: Sequence[Node]) -> list[Edit]:
     """Bound steps below a root."""
-    return _skipped(node for node in draft.nodes() if node.kind is NodeKind.BOUND)
+    return _skipped(node for node in below(tops) if node.kind is NodeKind.BOUND)
+
+
+def below(tops: Sequence[Node]) -> list[Node]:
+    """Some nodes and all below them."""
+    return [node for top in tops for node in top]
 
 
 def _skipped(nodes: Iterable[Node]) -> list[Edit]:
@@ -55,13 +60,12 @@ def remove_skipped(draft: Draft) -> None:
                 node.become(node.children[0])
 
 
-def levels(draft: Draft) -> dict[int, int]:
+def levels(tops: Sequence[Node]) -> dict[int, int]:
     """How many splits there are at most on a way from each node to a leaf, by identity."""
     found: dict[int, int] = {}
-    for tree in draft.trees():
-        for node in reversed(list(tree.root)):
-            below = max((found[id(child)] for child in node.children), default=0)
-            found[id(node)] = below + (len(node.children) > 1)
+    for node in reversed(below(tops)):
+        most = max((found[id(child)] for child in node.children), default=0)
+        found[id(node)] = most + (len(node.children) > 1)
     return found
 
 
