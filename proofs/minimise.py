@@ -157,7 +157,7 @@ def minimise(
         idle: dict[str, Proof] = {}  # passes that gained nothing, and where
         while effort == "high" and not finished:
             before = run.proof
-            for name, each in _thorough(reoptimise):
+            for name, each in passes(reoptimise):
                 if idle.get(name) is run.proof:
                     continue
                 run.take(name, each, whole="preludes" in name)
@@ -256,7 +256,7 @@ def _merged(reoptimise: Reoptimise) -> Pass:
     return run
 
 
-def _thorough(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
+def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     """All passes, one after the other."""
     if reoptimise is not None:
         yield "close inner nodes anew", _merged(reoptimise)
