@@ -25,8 +25,9 @@ from typing import Any
 
 from proofs.certificate import audit, certificate
 from proofs.format import MANIFEST_LIMIT, WITNESS
-from specs.errors import EvidenceError, InputError
+from specs.errors import EvidenceError, InputError, PropertyError
 from specs.question import load_question
+from specs.source import read_source
 
 LIST = "evidence.csv"
 LIST_LIMIT = 1 << 26
@@ -124,7 +125,7 @@ def pieces(folder: Path, questions: Path | None = None) -> list[Piece]:
 def _listed(folder: Path, questions: Path | None) -> list[Piece]:
     path = folder / LIST
     try:
-        _not_too_long(_inside(folder, LIST))
+        _not_too_long(path, _inside(folder, LIST).stat().st_size)
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -228,12 +229,13 @@ def _has_evidence(question: Path) -> bool:
 def _question(folder: Path, name: str | Path) -> Path:
     """A question in the folder, whose own files lie in the folder as well."""
     path = _packed_or_not(folder, name)
-    if path.suffix != ".toml" or not path.exists():
+    if path.suffix != ".toml":
         return path
-    _not_too_long(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    try:  # as it will be read: gzipped, perhaps
+        text = read_source(path)[0].text
+        _not_too_long(path, len(text))
+        tables = tomllib.loads(text)
+    except (PropertyError, ValueError, RecursionError):
         return path  # whoever loads the question says what is wrong
     named: list[Any] = []
     for table, keys in (("models", None), ("region", ("file",))):
@@ -270,8 +272,8 @@ def _inside(folder: Path, name: str | Path) -> Path:
     return path
 
 
-def _not_too_long(path: Path) -> None:
-    if path.stat().st_size > LIST_LIMIT:
+def _not_too_long(path: Path, size: int) -> None:
+    if size > LIST_LIMIT:
         raise InputError(f"{path}: longer than {LIST_LIMIT} bytes")
 
 
@@ -357,6 +359,8 @@ class _Helper:
             command = [sys.executable, "-c", _START, json.dumps(sys.path)]
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+            if self._stopped:  # meanwhile: who stops has not seen this process, perhaps
+                self._process.kill()
         process = self._process
         try:
             if process.stdin is None or process.stdout is None:

@@ -148,8 +148,15 @@ def number(value: Fraction) -> str:
             rest //= prime
             powers[prime] += 1
     places = max(powers.values())
+    sign, size = "-" if value < 0 else "", abs(value.numerator)
     if rest != 1:
-        return str(value)
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+        return f"{sign}{_digits(size)}/{_digits(value.denominator)}"
+    digits = _digits(size * 10**places // value.denominator).rjust(places + 1, "0")
     whole, fraction = digits[: len(digits) - places], digits[len(digits) - places :]
-    return ("-" if value < 0 else "") + whole + ("." + fraction if fraction else "")
+    return sign + whole + ("." + fraction if fraction else "")
+
+
+def _digits(value: int) -> str:
+    """The decimal digits of a number of any length, which Python writes up to 4300 only."""
+    rest, last = divmod(value, 10**4000)
+    return _digits(rest) + str(last).rjust(4000, "0") if rest else str(last)

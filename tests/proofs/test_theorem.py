@@ -46,6 +46,22 @@ def test_numbers_are_exact(value, text):
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (F(10**9000), "1" + "0" * 9000),
+        (F(10**4000), "1" + "0" * 4000),
+        (F(10**9000 - 1), "9" * 9000),
+        (F(-1, 10**9000), "-0." + "0" * 8999 + "1"),
+        (F(10**9000, 7), "1" + "0" * 9000 + "/7"),
+        (F(-7, 3 * 10**9000), "-7/3" + "0" * 9000),
+    ],
+)
+def test_numbers_of_any_length_have_a_text(value, text):
+    """A property may state coefficients as products of decimals; Python's own limit is 4300."""
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
     ("inputs", "outputs", "constant", "strict", "text"),
     [
         ({}, {0: 1}, -2, False, "y_0 ≤ 2"),
