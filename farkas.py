@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from specs.version import VERSION as __version__
+from specs import version as _version
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from specs.query import Query
     from verifier.verdict import Verdict
 
+
+__version__ = _version.VERSION
 
 _EXPORTS = {
     "Case": "specs.property",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from proofs.draft import Argument, Draft, Node
-from proofs.passes.edits import Edit
+from proofs.passes.edits import Work
+from proofs.passes.thin import below
 from proofs.proof import Fact
 from proofs.tables import Block, Step, Substitution
 
@@ -83,19 +84,17 @@ def significant(value: float, bits: int) -> float:
     return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
 
 
-def hints(nodes: Iterable[Node], coarse: Coarse) -> list[Edit]:
+def hints(work: Work, tops: Sequence[Node], coarse: Coarse) -> None:
     """Hints of nodes in fewer bits."""
-    edits = []
-    for node in nodes:
+    for node in below(tops):
         made: Argument = None
         if isinstance(node.arg, Substitution):
             made = coarse.hints(node.arg)
         elif isinstance(node.arg, Step):
             made = coarse.step(node.arg)
         if made is not None and made is not node.arg:
-            edits.append(Edit.of(node))
+            work.edit(node)
             node.arg = made
-    return edits
 
 
 def preludes(draft: Draft, coarse: Coarse) -> None:
