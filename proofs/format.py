@@ -178,7 +178,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
         if name in stored:
             raise EvidenceError(f"'{name}' is both a member and in the manifest")
         stored[name] = fitted(name, _unpacked(member, data))
-    return Proof(_digest(manifest), tuple(tensors), unpacked(stored, _allowance(size)), manifest)
+    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
 
 
 def _read_witness(data: bytes) -> Witness:
