@@ -16,11 +16,12 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from proofs.certificate import audit, certificate
@@ -387,14 +388,17 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
     sink = sys.stdout
     sys.stdout = sys.stderr
-    for line in _lines():
-        sink.write(json.dumps(_answer(json.loads(line))) + "\n")
+    tasks: SimpleQueue[str] = SimpleQueue()
+    Thread(target=_receive, args=(tasks,), daemon=True).start()
+    while True:
+        sink.write(json.dumps(_answer(json.loads(tasks.get()))) + "\n")
         sink.flush()
 
 
-def _lines() -> Iterator[str]:
+def _receive(tasks: SimpleQueue[str]) -> None:
     while line := sys.stdin.readline():
-        yield line
+        tasks.put(line)
+    os._exit(0)  # who asks has ended, however that came: no answer is waited for
 
 
 def _answer(task: dict[str, Any]) -> dict[str, Any]:

@@ -312,6 +312,27 @@ def test_a_process_that_starts_while_all_are_stopped_is_ended(folder, monkeypatc
     assert started[0].poll() == -signal.SIGKILL
 
 
+def test_who_works_for_a_process_that_is_gone_ends():
+    """It was terminated or killed, and could end no other."""
+    busy = (
+        "import time; from proofs import folder; "
+        "folder._answer = lambda task: print('busy', flush=True) or time.sleep(600); "
+        "folder.serve()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", busy], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            process.stdin.write("{}\n")
+            process.stdin.flush()
+            assert process.stderr.readline() == "busy\n"
+            process.stdin.close()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
 def test_a_folder_that_is_not_there():
     with pytest.raises(InputError, match="cannot read the folder"):
         pieces(Path("/no/such/folder"))
