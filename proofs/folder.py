@@ -113,8 +113,14 @@ def pieces(folder: Path, questions: Path | None = None) -> list[Piece]:
             the folder.
 
     Raises:
-        InputError: ``evidence.csv`` is malformed, or there is no evidence at all.
+        InputError: ``evidence.csv`` is malformed, or there is no evidence at all; or there is
+            no list or no folder for ``questions`` to be of use.
     """
+    if questions is not None and not ((folder / LIST).exists() and questions.is_dir()):
+        raise InputError(
+            f"--questions {questions}: a folder, for the names that stand in {folder / LIST}; "
+            "one of the two is not there"
+        )
     found = _listed(folder, questions) if (folder / LIST).exists() else []
     used = {piece.evidence for piece in found} | {q for piece in found for q in piece.question}
     loose = _loose(folder, used)

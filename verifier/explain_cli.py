@@ -16,6 +16,7 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proofs.targets import check_targets
 from specs.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,15 +143,7 @@ def _check_options(args: argparse.Namespace) -> None:
         require_matplotlib(args.picture)
     if args.tree is not None and args.tree.suffix != ".svg":
         raise InputError(f"--tree {args.tree}: the tree is drawn as .svg")
-    targets = (args.picture, args.tree, args.out, args.property, args.json)
-    written = [path for path in targets if path is not None]
-    for path in written:
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder")
-        if written.count(path) > 1:
-            raise InputError(f"{path} is to be two things: say another name for one of them")
+    check_targets(args.picture, args.tree, args.out, args.property, args.json)
 
 
 def _explain(

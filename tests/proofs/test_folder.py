@@ -333,6 +333,15 @@ def test_who_works_for_a_process_that_is_gone_ends():
             process.kill()
 
 
+def test_questions_that_are_of_no_use_are_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="one of the two"):
+        pieces(folder, tmp_path)  # there is no list
+    listed(folder, ("holds.toml", "holds.farkas"), header="question,evidence")
+    with pytest.raises(InputError, match="one of the two"):
+        pieces(folder, tmp_path / "absent")
+    assert pieces(folder, tmp_path)
+
+
 def test_a_folder_that_is_not_there():
     with pytest.raises(InputError, match="cannot read the folder"):
         pieces(Path("/no/such/folder"))

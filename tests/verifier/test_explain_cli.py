@@ -131,6 +131,8 @@ def test_what_time_does_not_settle_is_said(question, proof, tmp_path, capsys, mo
         (["--picture", "x.gif"], "drawn as"),
         (["--tree", "x.png"], ".svg"),
         (["--json", "no/such/folder/x.json"], "no/such/folder"),
+        (["--json", "."], "is a folder"),
+        (["--json", "x", "--out", "x"], "two things"),
         (["--timeout", "0"], "positive"),
         (["--semantics", "float8"], "use one of"),
     ],
