@@ -30,7 +30,7 @@ def test_nothing_else_is_replaced(tmp_path, name):
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match="cannot write"):
         check_targets(tmp_path / name)
-    with pytest.raises(OSError, match="[Ff]ile"), replacing(tmp_path / name):
+    with pytest.raises(OSError, match=r"[Ff]ile"), replacing(tmp_path / name):
         pytest.fail("something is written")
     assert sorted(tmp_path.iterdir()) == before
     assert not (tmp_path / "pipe").is_file()
