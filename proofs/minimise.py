@@ -7,6 +7,7 @@ whatever comes out is checked again by whoever uses it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ import numpy as np
 from proofs.draft import Node, draft_of, written
 from proofs.format import file_content
 from proofs.oracle import Oracle
-from proofs.passes import closing, rounding, thin
+from proofs.passes import closing, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.edits import Work
-from proofs.passes.rounding import Coarse
+from proofs.passes.rounding import LADDER
 from proofs.proof import NodeKind, Proof
 from proofs.tree import DeadlineError
 from specs.errors import InputError
@@ -151,7 +152,7 @@ def minimise(
     finished = effort == "none"
     try:
         if effort == "default":
-            run.take("quick", _quick(reoptimise))
+            run.take("quick", _Quick(reoptimise, deadline), whole=True)
             finished = True
         while effort == "high":
             before = run.size
@@ -183,8 +184,8 @@ class _Run:
         self.proof, self.size = proof, Size.of(proof)
         self.taken: list[Taken] = []
 
-    def take(self, name: str, each: Pass) -> None:
-        """Take a pass on all parts; keep what came of it if it is smaller.
+    def take(self, name: str, each: Pass, *, whole: bool = False) -> None:
+        """Take a pass on all parts, or on the whole at once; keep what came of it if it is smaller.
 
         Raises:
             DeadlineError: the time is over; what was done in time is kept.
@@ -194,7 +195,7 @@ class _Run:
         work = Work(draft, self._oracle)
         over: DeadlineError | None = None
         try:
-            for tops in list(work.parts(PART)):
+            for tops in list(work.parts(WHOLE if whole else PART)):
                 each(work, tops)
         except DeadlineError as error:
             work.give_up()
@@ -210,19 +211,44 @@ class _Run:
             raise over
 
 
-PART = 512
+WHOLE, PART = 1 << 30, 256
 """Leaves of a part that a pass works on at a time: what is done is kept if time runs out."""
 
 
-def _quick(reoptimise: Reoptimise | None) -> Pass:
-    """All that can be tried at once: leave out, close, round."""
+@dataclass(frozen=True)
+class _Quick:
+    """Close inner nodes; then, part by part, round hints and share them.
+
+    Attributes:
+        deadline: of the run; closing inner nodes takes a part of the time.
+    """
+
+    reoptimise: Reoptimise | None
+    deadline: float | None
+
+    def __call__(self, work: Work, tops: Sequence[Node]) -> None:
+        thin.sweeps(work, tops)
+        now = time.monotonic()
+        until = math.inf if self.deadline is None else now + MERGING * (self.deadline - now)
+        if self.reoptimise is not None:
+            Merger(work, self.reoptimise, until).merge(tops)
+        for part in list(work.parts(PART)):
+            rounding.hints(work, part, LADDER[0])
+            sharing.share(work, part)
+            work.settle(part)
+
+
+MERGING = 0.5
+"""Share of the time for closing inner nodes."""
+
+
+def _merged(reoptimise: Reoptimise) -> Pass:
+    """Close inner nodes, without the sweeps above them, and share what they need."""
 
     def run(work: Work, tops: Sequence[Node]) -> None:
         thin.sweeps(work, tops)
-        thin.steps(work, tops)
-        rounding.hints(work, tops, Coarse(1, 3, 4))
-        if reoptimise is not None:
-            Merger(work, reoptimise).merge(tops)
+        Merger(work, reoptimise).merge(tops)
+        sharing.share(work, tops)
         work.settle(tops)
 
     return run
@@ -231,14 +257,14 @@ def _quick(reoptimise: Reoptimise | None) -> Pass:
 def _thorough(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     """All passes, one after the other."""
     if reoptimise is not None:
-        yield "close inner nodes", _settled(lambda w, tops: Merger(w, reoptimise).merge(tops), True)
+        yield "close inner nodes", _merged(reoptimise)
     yield "leave out sweeps", _settled(thin.sweeps, True)
     yield "leave out clips", _settled(thin.clips)
     yield "leave out bound steps", _settled(thin.steps, True)
     yield "leave out hints", _settled(closing.without_hints, True)
-    for bits in (0, 1, 3):
-        coarse = Coarse(bits, 2 * bits + 1, 2 * bits + 2)
-        yield f"round to {bits} bits", _settled(partial(rounding.hints, coarse=coarse))
+    yield "share hints", _settled(sharing.share)
+    for coarse in LADDER:
+        yield f"round to {coarse.slopes} bits", _settled(partial(rounding.hints, coarse=coarse))
 
 
 def _settled(change: Pass, harmless: bool = False) -> Pass:

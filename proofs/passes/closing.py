@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from proofs.domain import Domains
 from proofs.draft import Node
 from proofs.oracle import State
 from proofs.passes.edits import Work
-from proofs.passes.rounding import Coarse
+from proofs.passes.rounding import LADDER, Coarse
 from proofs.passes.thin import below, levels
 from proofs.proof import NodeKind
 from proofs.tables import Substitution
@@ -20,6 +22,9 @@ for all disjuncts that remain, in their order; ``None`` where it finds none that
 
 SAMPLE = 8
 """Nodes of a level that are tried to learn how many of it may close."""
+
+AT_ONCE = 512
+"""Nodes whose states are held in memory."""
 
 HIGH = 1 << 30
 
@@ -41,10 +46,11 @@ class Merger:
     Args:
         work: with the draft.
         reoptimise: finds multipliers; the kernel decides.
+        until: ``time.monotonic()`` at which to be content with what is closed.
     """
 
-    def __init__(self, work: Work, reoptimise: Reoptimise) -> None:
-        self._work, self._reoptimise = work, reoptimise
+    def __init__(self, work: Work, reoptimise: Reoptimise, until: float = math.inf) -> None:
+        self._work, self._reoptimise, self._until = work, reoptimise, until
 
     def merge(self, tops: Sequence[Node]) -> None:
         """Close splits below some nodes, the highest ones first, where many close."""
@@ -54,23 +60,36 @@ class Merger:
         waiting = [n for n in splits if level[id(n)] <= start < self._level_above(n, level)]
         while waiting:
             closed = set()
-            for node, hints in self._found(waiting):
-                self._swept(node)
-                self._work.close(node, hints)
-                closed.add(id(node))
+            for part in _batches(waiting):
+                if time.monotonic() > self._until:
+                    return
+                for node, hints in self._found(part):
+                    self._swept(node)
+                    self._work.close(node, hints)
+                    closed.add(id(node))
             left = (node for node in waiting if id(node) not in closed)
             below_left = (_split(child) for node in left for child in node.children)
             waiting = [node for node in below_left if node is not None]
 
     def _worthwhile(self, splits: Sequence[Node], level: dict[int, int]) -> int:
-        """The highest level of which so many close that it is worth while; 0: none."""
-        best, most = 0, max((level[id(node)] for node in splits), default=0)
-        for height in range(1, most + 1):
-            there = [node for node in splits if level[id(node)] == height]
-            sample = there[:: max(1, len(there) // SAMPLE)][:SAMPLE]
+        """A level so high that of its nodes about as many close as not; 0: there is none."""
+        there: dict[int, list[Node]] = {}
+        for node in splits:
+            there.setdefault(level[id(node)], []).append(node)
+        best, height = 0, 2 if 2 in there else 1
+        while height in there:
+            sample = there[height][:: max(1, len(there[height]) // SAMPLE)][:SAMPLE]
+            if time.monotonic() > self._until:
+                return best
             if len(self._found(sample)) < LIKELY * len(sample):
-                break
+                if height != 2:
+                    break
+                height = 1
+                continue
             best = height
+            if height == 1:
+                break
+            height += 2
         return best
 
     def _level_above(self, node: Node, level: dict[int, int]) -> int:
@@ -91,7 +110,7 @@ class Merger:
         hints = self._reoptimise(states) if states else []
         open_ = [(state, own) for state, own in zip(states, hints, strict=True) if own is not None]
         closed: list[tuple[Node, Sequence[Substitution]]] = []
-        for coarse in (Coarse(0, 1, 2), Coarse(1, 3, 4), Coarse(3, 5, 6), Coarse(7, 12, 12)):
+        for coarse in (*LADDER, Coarse(7, 12, 12)):
             tried = [(state, self._short(coarse, own, state)) for state, own in open_]
             good = self._close(tried)
             closed += [(s.node, own) for (s, own), done in zip(tried, good, strict=True) if done]
@@ -133,6 +152,11 @@ class Merger:
         for place, good in zip(owner, self._work.oracle.closed(asked, hints), strict=True):
             closed[place] &= bool(good)
         return closed
+
+
+def _batches(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
+    for start in range(0, len(nodes), AT_ONCE):
+        yield nodes[start : start + AT_ONCE]
 
 
 def _split(node: Node) -> Node | None:

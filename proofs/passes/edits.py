@@ -94,7 +94,7 @@ class Work:
         self._made += node.children
 
     def settle(self, tops: Sequence[Node], *, first: int = 1, harmless: bool = False) -> None:
-        """Take edits below some nodes back until everything there closes again.
+        """Take edits back until everything below some nodes closes again; what is left stays.
 
         Those next to failing leaves are taken back first.  Leaves that fail with all edits
         above them taken back fail without them, too: they stay as they are.
@@ -122,7 +122,8 @@ class Work:
                 break
             first *= 2
             failing = self.failing(again if harmless else [*again, *undone])
-        self._pending.clear()
+        for node in (node for top in tops for node in top):
+            self._pending.pop(id(node), None)
 
     def give_up(self) -> None:
         """Take back all edits that are not settled."""

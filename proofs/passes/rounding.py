@@ -11,7 +11,7 @@ import numpy as np
 from proofs.draft import Argument, Draft, Node
 from proofs.passes.edits import Work
 from proofs.passes.thin import below
-from proofs.proof import Fact
+from proofs.proof import Fact, NodeKind
 from proofs.tables import Block, Step, Substitution
 
 
@@ -78,6 +78,10 @@ class Coarse:
         )
 
 
+LADDER = (Coarse(0, 2, 2), Coarse(1, 3, 4), Coarse(3, 5, 6))
+"""Roundings to be tried in turn."""
+
+
 def significant(value: float, bits: int) -> float:
     """A number rounded to so many significant bits."""
     mantissa, exponent = math.frexp(value)
@@ -85,10 +89,10 @@ def significant(value: float, bits: int) -> float:
 
 
 def hints(work: Work, tops: Sequence[Node], coarse: Coarse) -> None:
-    """Hints of nodes in fewer bits."""
+    """Hints of clips and bound steps in fewer bits."""
     for node in below(tops):
         made: Argument = None
-        if isinstance(node.arg, Substitution):
+        if node.kind is NodeKind.CLIP and isinstance(node.arg, Substitution):
             made = coarse.hints(node.arg)
         elif isinstance(node.arg, Step):
             made = coarse.step(node.arg)
