@@ -75,7 +75,7 @@ def _check(argv: Sequence[str]) -> int:
         "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
     )
     parser.add_argument(
-        "--timeout", type=_positive, metavar="S", help="seconds; of a folder, for each piece"
+        "--timeout", type=positive, metavar="S", help="seconds; of a folder, for each piece"
     )
     parser.add_argument(
         "--processes",
@@ -301,7 +301,8 @@ def _write_json(path: Path, content: Any) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A positive number of seconds, for argparse."""
     value = float(text)
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")

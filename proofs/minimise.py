@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from proofs.draft import Node, draft_of, written
 from proofs.format import file_content
 from proofs.oracle import Oracle
-from proofs.passes import closing, rounding, sharing, thin
+from proofs.passes import closing, cores, preludes, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.edits import Work
 from proofs.passes.rounding import LADDER
@@ -154,13 +154,15 @@ def minimise(
         if effort == "default":
             run.take("quick", _Quick(reoptimise, deadline), whole=True)
             finished = True
-        while effort == "high":
-            before = run.size
+        idle: dict[str, Proof] = {}  # passes that gained nothing, and where
+        while effort == "high" and not finished:
+            before = run.proof
             for name, each in _thorough(reoptimise):
-                run.take(name, each)
-            if run.key(run.size) >= run.key(before):
-                finished = True
-                break
+                if idle.get(name) is run.proof:
+                    continue
+                run.take(name, each, whole="preludes" in name)
+                idle[name] = run.proof
+            finished = run.proof is before
     except DeadlineError:
         finished = False
     return Minimised(run.proof, tuple(run.taken), finished)
@@ -180,6 +182,7 @@ class _Run:
     ) -> None:
         self.key, self._deadline, self._progress = key, deadline, progress
         self._draft = draft_of(query, proof)
+        self._manifest = {k: v for k, v in proof.manifest.items() if k != "signatures"}
         self._oracle = Oracle(self._draft.query, deadline=deadline)
         self.proof, self.size = proof, Size.of(proof)
         self.taken: list[Taken] = []
@@ -201,7 +204,7 @@ class _Run:
             work.give_up()
             over = error
         thin.remove_skipped(draft)
-        made, _ = written(draft)
+        made = replace(written(draft)[0], manifest=self._manifest)
         size = Size.of(made)
         if self.key(size) < self.key(before):
             self._draft, self.proof, self.size = draft, made, size
@@ -236,6 +239,7 @@ class _Quick:
             rounding.hints(work, part, LADDER[0])
             sharing.share(work, part)
             work.settle(part)
+        preludes.rounded(work)
 
 
 MERGING = 0.5
@@ -243,12 +247,10 @@ MERGING = 0.5
 
 
 def _merged(reoptimise: Reoptimise) -> Pass:
-    """Close inner nodes, without the sweeps above them, and share what they need."""
+    """Close inner nodes with what is found for them."""
 
     def run(work: Work, tops: Sequence[Node]) -> None:
-        thin.sweeps(work, tops)
         Merger(work, reoptimise).merge(tops)
-        sharing.share(work, tops)
         work.settle(tops)
 
     return run
@@ -257,19 +259,24 @@ def _merged(reoptimise: Reoptimise) -> Pass:
 def _thorough(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     """All passes, one after the other."""
     if reoptimise is not None:
-        yield "close inner nodes", _merged(reoptimise)
-    yield "leave out sweeps", _settled(thin.sweeps, True)
+        yield "close inner nodes anew", _merged(reoptimise)
+    yield "close inner nodes without hints", _merged(closing.with_defaults)
+    yield "close inner nodes with hints below", _merged(closing.with_hints_below)
+    yield "leave out splits", cores.collapse
+    yield "leave out sweeps", _settled(thin.sweeps)
     yield "leave out clips", _settled(thin.clips)
-    yield "leave out bound steps", _settled(thin.steps, True)
-    yield "leave out hints", _settled(closing.without_hints, True)
+    yield "leave out bound steps", _settled(thin.steps)
+    yield "leave out hints", _settled(closing.without_hints)
     yield "share hints", _settled(sharing.share)
+    yield "round preludes", lambda work, _: preludes.rounded(work)
+    yield "thin preludes", lambda work, _: preludes.thinned(work)
     for coarse in LADDER:
         yield f"round to {coarse.slopes} bits", _settled(partial(rounding.hints, coarse=coarse))
 
 
-def _settled(change: Pass, harmless: bool = False) -> Pass:
+def _settled(change: Pass) -> Pass:
     def run(work: Work, tops: Sequence[Node]) -> None:
         change(work, tops)
-        work.settle(tops, harmless=harmless)
+        work.settle(tops)
 
     return run

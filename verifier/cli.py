@@ -74,6 +74,15 @@ def _add_semantics(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_effort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--proof-effort",
+        default="default",
+        metavar="E",
+        help="how small a proof is made: none, default (what takes little time) or high",
+    )
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Value]:
     """What ``--set`` says, by name."""
     from verifier.overrides import read_pairs, validated
@@ -107,9 +116,7 @@ def _verify_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)
-    parser.add_argument(
-        "--proof-effort", default="default", metavar="E", help="default, the only one yet"
-    )
+    _add_effort(parser)
     parser.add_argument("--reuse", type=Path, metavar="PROOF", help="not there yet")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the attacks")
     _add_settings(parser)
@@ -127,7 +134,9 @@ def _verify(argv: Sequence[str], start: float) -> int:
     from verifier.progress import Progress
     from verifier.verify import Options, verify
 
-    options = Options(args.timeout, args.method, args.device, args.seed, _settings(args))
+    options = Options(
+        args.timeout, args.method, args.device, args.seed, args.proof_effort, _settings(args)
+    )
     progress = Progress()
     progress.stage("reading the question")
     try:
@@ -165,7 +174,8 @@ def _write(
 
     written: dict[str, str | int] = {}
     if isinstance(verdict.evidence, Proof) and args.proof is not None:
-        size = write_proof(args.proof, verdict.evidence)
+        pack = args.proof_effort != "none"
+        size = write_proof(args.proof, verdict.evidence, pack=pack)
         written = {"proof": str(args.proof), "proof_bytes": size}
     if isinstance(verdict.evidence, Witness) and args.witness is not None:
         write_witness(args.witness, verdict.evidence)
@@ -179,8 +189,6 @@ def _write(
 
 def _refuse_later(args: argparse.Namespace) -> None:
     """Options of the design that have no effect yet are refused, not ignored."""
-    if args.proof_effort != "default":
-        raise InputError(f"--proof-effort {args.proof_effort} is not there yet; use default")
     if args.reuse is not None:
         raise InputError("--reuse is not there yet")
 
@@ -212,12 +220,14 @@ def _bench_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)
+    _add_effort(parser)
     _add_settings(parser)
     return parser
 
 
 def _bench(argv: Sequence[str], start: float) -> int:
     args = _bench_parser().parse_args(argv)
+    from proofs.minimise import EFFORTS
     from verifier import bench
 
     only = tuple(part for part in (args.only or "").split(",") if part)
@@ -227,7 +237,16 @@ def _bench(argv: Sequence[str], start: float) -> int:
     semantics = args.semantics or REAL
     rounding_of(semantics)
     settings = bench.Settings(
-        args.timeout, only, out, args.memory, args.device, _settings(args), semantics
+        args.timeout,
+        only,
+        out,
+        args.memory,
+        args.device,
+        _settings(args),
+        semantics,
+        args.proof_effort,
     )
+    if settings.proof_effort not in EFFORTS:
+        raise InputError(f"proof effort '{args.proof_effort}': use one of {', '.join(EFFORTS)}")
     print(bench.run(args.list, settings, log=sys.stderr), end="")
     return 0

@@ -70,6 +70,8 @@ class Settings:
         small_multiplications: multiplications of one evaluation up to which numpy is used
             for attacks beside the search, and not torch.
         reopenings: checks of the proof before leaves that stay rejected are given up.
+        proof_share: of the time that a proof took to find, for making it smaller.
+        high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
 
@@ -88,6 +90,8 @@ class Settings:
     overruns: float = 1.5
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
+    proof_share: Share = 0.2
+    high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 
 
@@ -288,6 +292,12 @@ class Policy:
         """Whether a check may end in time; where it is far from that, it would overrun."""
         expected = self.kernel_seconds() if seen is None or not seen.ended else seen.seconds
         return expected <= self.settings.kernel_patience * left
+
+    def minimising(self, effort: str, spent: float, left: float) -> float:
+        """Seconds for making a proof smaller, after ``spent`` on finding it."""
+        if effort == "high":
+            return self.settings.high_proof_share * left
+        return min(self.settings.proof_share * spent, self.settings.high_proof_share * left)
 
     def _check_seconds(self, seen: Seen | None) -> float:
         """The least time that the check of a proof may take, as far as it was measured."""

@@ -21,7 +21,7 @@ from verifier.bounds import Domains
 from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
-from verifier.bounds_sweep import until
+from verifier.bounds_sweep import OutOfTimeError, until
 
 STEPS = 20
 
@@ -30,30 +30,28 @@ class Reoptimiser:
     """Optimises slopes and weights at states of the kernel; see ``proofs/passes/closing.py``.
 
     Args:
-        query: with the squares that the proof has.
-        cases: numbers of those whose states will be given.
         deadline: ``time.monotonic()`` after which nothing better is looked for.
+        device: ``"cpu"`` or ``"cuda"``.
     """
 
-    def __init__(
-        self,
-        query: Query,
-        cases: Sequence[int],
-        *,
-        deadline: float = float("inf"),
-        device: str = "cpu",
-    ) -> None:
-        radii = error_radii(query, until(deadline))
-        sure = compile_network(query.network, device, radii=radii)
-        fast = compile_network(query.network, device, torch.float32, radii=radii)
-        self._nets, self._numbers = Nets(sure, fast), list(cases)
-        chosen = [query.property.cases[number] for number in cases]
-        self._table = build_table(chosen, sure, query.property.output_size, apart=True)
+    def __init__(self, deadline: float = float("inf"), device: str = "cpu") -> None:
+        self._deadline, self._device = deadline, device
         self._settings = Settings(leaf_steps=STEPS)
-        self._deadline = deadline
+        self._of: tuple[Query, Sequence[int]] | None = None
 
-    def __call__(self, states: Sequence[State]) -> list[list[Substitution] | None]:
+    def __call__(self, query: Query, states: Sequence[State]) -> list[list[Substitution] | None]:
         """Hints for every disjunct that remains in each state; ``None`` where none close it."""
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)  # batches are small: threads would wait for each other
+            self._prepare(query, sorted({state.case for state in states}))
+            return self._found(states)
+        except OutOfTimeError:
+            return [None] * len(states)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _found(self, states: Sequence[State]) -> list[list[Substitution] | None]:
         found: list[list[Substitution] | None] = [None] * len(states)
         where = [self._case(state) for state in states]
         chosen = [place for place, case in enumerate(where) if case is not None]
@@ -67,9 +65,21 @@ class Reoptimiser:
         for box in tried.closed.nonzero()[:, 0].tolist():
             first, count = int(tried.first[box]), int(tried.count[box])
             slots = range(first, first + count)
-            hints = leaf_hints(tried.problem, tried.stored, tried.stated, list(slots))
+            hints = leaf_hints(tried.problem, tried.stored, tried.stated, slots)
             found[chosen[box]] = [_substitution(hint) for hint in hints]
         return found
+
+    def _prepare(self, query: Query, cases: Sequence[int]) -> None:
+        """Compile the network and the constraints of some cases, where they are not the last."""
+        if self._of is not None and self._of[0] is query and self._of[1] == cases:
+            return
+        radii = error_radii(query, until(self._deadline))
+        sure = compile_network(query.network, self._device, radii=radii)
+        fast = compile_network(query.network, self._device, torch.float32, radii=radii)
+        self._nets, self._numbers = Nets(sure, fast), list(cases)
+        chosen = [query.property.cases[number] for number in cases]
+        self._table = build_table(chosen, sure, query.property.output_size, apart=True)
+        self._of = query, cases
 
     def _case(self, state: State) -> int | None:
         """The case of the table whose disjuncts are those that remain."""

@@ -13,12 +13,15 @@ from proofs.oracle import State
 from proofs.passes.edits import Work
 from proofs.passes.rounding import LADDER, Coarse
 from proofs.passes.thin import below, levels
-from proofs.proof import NodeKind
-from proofs.tables import Substitution
+from proofs.proof import Fact, NodeKind
+from proofs.tables import EMPTY, Substitution
+from specs.query import Query
 
-Reoptimise = Callable[[Sequence[State]], Sequence[Sequence[Substitution] | None]]
+Reoptimise = Callable[[Query, Sequence[State]], Sequence[Sequence[Substitution] | None]]
 """Better multipliers, asked of the search: for each state, which stands before a split, hints
 for all disjuncts that remain, in their order; ``None`` where it finds none that close."""
+
+TWO_WAY = (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT)
 
 SAMPLE = 8
 """Nodes of a level that are tried to learn how many of it may close."""
@@ -40,8 +43,29 @@ def without_hints(work: Work, tops: Sequence[Node]) -> None:
             node.arg = None
 
 
+def with_defaults(_: Query, states: Sequence[State]) -> list[list[Substitution]]:
+    """No hints for any disjunct."""
+    return [[EMPTY] * len(state.domains.paths[0].disjuncts) for state in states]
+
+
+def with_hints_below(_: Query, states: Sequence[State]) -> list[list[Substitution] | None]:
+    """For all disjuncts the hints of the first leaf below that has some."""
+    found: list[list[Substitution] | None] = []
+    for state in states:
+        (path,) = state.domains.paths
+        depth = 0 if path.trail is None else path.trail.length
+        below_ = (n.hints for n in state.node if n.kind is NodeKind.CLOSE)
+        hints = next((h for h in below_ if h is not None), None)
+        if hints is None:
+            found.append(None)
+            continue
+        known = tuple(m for m in hints.multipliers if m[0] is not Fact.SPLIT or m[1] < depth)
+        found.append([replace(hints, multipliers=known)] * len(path.disjuncts))
+    return found
+
+
 class Merger:
-    """Closes splits of inputs at once, with multipliers that the search finds for them.
+    """Closes splits at once, with multipliers that the search finds for them.
 
     Args:
         work: with the draft.
@@ -55,7 +79,7 @@ class Merger:
     def merge(self, tops: Sequence[Node]) -> None:
         """Close splits below some nodes, the highest ones first, where many close."""
         level = levels(tops)
-        splits = [node for node in below(tops) if node.kind is NodeKind.SPLIT_INPUT]
+        splits = [node for node in below(tops) if node.kind in TWO_WAY]
         start = self._worthwhile(splits, level)
         waiting = [n for n in splits if level[id(n)] <= start < self._level_above(n, level)]
         while waiting:
@@ -107,7 +131,7 @@ class Merger:
         finally:
             for sweep in sweeps:
                 sweep.skipped = True
-        hints = self._reoptimise(states) if states else []
+        hints = self._reoptimise(self._work.draft.query, states) if states else []
         open_ = [(state, own) for state, own in zip(states, hints, strict=True) if own is not None]
         closed: list[tuple[Node, Sequence[Substitution]]] = []
         for coarse in (*LADDER, Coarse(7, 12, 12)):
@@ -160,7 +184,7 @@ def _batches(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
 
 
 def _split(node: Node) -> Node | None:
-    """The split of an input at the end of a run of operations; ``None``: something else."""
+    """The two-way split at the end of a run of operations; ``None``: something else."""
     while len(node.children) == 1:
         node = node.children[0]
-    return node if node.kind is NodeKind.SPLIT_INPUT else None
+    return node if node.kind in TWO_WAY else None

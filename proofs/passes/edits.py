@@ -89,30 +89,32 @@ class Work:
         if len(hints) == 1:
             node.become(Node(NodeKind.CLOSE, hints[0]))
             return
-        node.become(Node(NodeKind.SPLIT_DISJUNCT, 0, [Node(NodeKind.CLOSE, h) for h in hints]))
-        self._above.update((id(child), node) for child in node.children)
-        self._made += node.children
+        leaves = [Node(NodeKind.CLOSE, own) for own in hints]
+        self.replace(node, Node(NodeKind.SPLIT_DISJUNCT, 0, leaves))
 
-    def settle(self, tops: Sequence[Node], *, first: int = 1, harmless: bool = False) -> None:
+    def replace(self, node: Node, other: Node) -> None:
+        """Put another node, with what is below it, in the place of one."""
+        self.edit(node)
+        node.become(other)
+        made = list(node)
+        self._above.update((id(child), above) for above in made for child in above.children)
+        self._made += made
+
+    def settle(self, tops: Sequence[Node]) -> None:
         """Take edits back until everything below some nodes closes again; what is left stays.
 
-        Those next to failing leaves are taken back first.  Leaves that fail with all edits
-        above them taken back fail without them, too: they stay as they are.
-
-        Args:
-            first: how many edits above a failing leaf are taken back at a time; twice as many
-                every time it fails again.
-            harmless: whether leaves are hardly ever worse off when more edits above them are
-                taken back, so that only those that failed need to be looked at again.
+        Those next to failing leaves are taken back first, twice as many every time.  Leaves
+        that fail with all edits above them taken back fail without them, too: they stay as
+        they are.
 
         Raises:
             DeadlineError: the time is over.
         """
-        failing = self.failing(tops) if self._pending else []
+        failing, most = self.failing(tops) if self._pending else [], 1
         while failing:
             undone, again = [], []
             for leaf in failing:
-                near = [n for n in self.upwards(leaf) if id(n) in self._pending][:first]
+                near = [n for n in self.upwards(leaf) if id(n) in self._pending][:most]
                 for node in near:
                     self._pending.pop(id(node)).undo()
                 undone += near
@@ -120,8 +122,8 @@ class Work:
                     again.append(leaf)
             if not undone:
                 break
-            first *= 2
-            failing = self.failing(again if harmless else [*again, *undone])
+            most *= 2
+            failing = self.failing([*again, *undone])
         for node in (node for top in tops for node in top):
             self._pending.pop(id(node), None)
 

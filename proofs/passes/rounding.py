@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from proofs.draft import Argument, Draft, Node
+from proofs.draft import Argument, Node
 from proofs.passes.edits import Work
 from proofs.passes.thin import below
 from proofs.proof import Fact, NodeKind
@@ -99,11 +99,3 @@ def hints(work: Work, tops: Sequence[Node], coarse: Coarse) -> None:
         if made is not None and made is not node.arg:
             work.edit(node)
             node.arg = made
-
-
-def preludes(draft: Draft, coarse: Coarse) -> None:
-    """Hints of all preludes in fewer bits."""
-    for case in draft.cases:
-        case.prelude = [
-            (kind, coarse.step(arg) if isinstance(arg, Step) else arg) for kind, arg in case.prelude
-        ]
