@@ -22,7 +22,9 @@ def collapse(work: Work, tops: Sequence[Node]) -> None:
             chosen = [
                 node
                 for node in below(tops)
-                if node.kind in TWO_WAY and level.get(id(node)) == height
+                if node.kind in TWO_WAY
+                and level.get(id(node)) == height
+                and not any(under.kind is NodeKind.HOLE for under in node)
             ]
             for node in chosen:
                 work.replace(node, _without(node.children[side].copy(), depth[id(node)]))
