@@ -22,6 +22,7 @@ from proofs.format import read_evidence, replacing
 from proofs.proof import NodeKind, Proof
 from proofs.signature import KEY, content_hash, signatures
 from proofs.statement import established, near, statement
+from proofs.targets import check_targets
 from proofs.theorem import theorem
 from proofs.witness import Witness
 from specs.errors import EvidenceError, InputError
@@ -89,7 +90,7 @@ def _check(argv: Sequence[str]) -> int:
         help="of a folder of evidence: where the questions that its evidence.csv names lie",
     )
     args = parser.parse_args(argv)
-    _can_be_written(args.json)
+    check_targets(args.json)
     if len(args.files) == 1 and Path(args.files[0]).is_dir():
         return _check_folder(Path(args.files[0]), args)
     if len(args.files) not in (2, 3) or args.questions is not None:
@@ -289,12 +290,6 @@ def _signature_lines(proof: Proof) -> list[str]:
         + ("this content" if each.over == content else f"ANOTHER content, {each.over}")
         for each in listed
     ]
-
-
-def _can_be_written(path: Path | None) -> None:
-    """Learn of a missing folder before the work, not after it."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise InputError(f"cannot write {path}: its folder does not exist, or it is one")
 
 
 def _write_json(path: Path, content: Any) -> None:

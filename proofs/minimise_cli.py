@@ -16,6 +16,7 @@ from proofs.format import read_evidence, replacing, write_proof
 from proofs.minimise import EFFORTS, ORDERS, Minimised, Size, minimise
 from proofs.passes.closing import Reoptimise
 from proofs.proof import Proof
+from proofs.targets import check_targets
 from specs.errors import InputError
 from specs.question import load_question
 
@@ -77,8 +78,7 @@ def main(argv: Sequence[str], reoptimise: Reoptimise | None = None) -> int:
     args = parser().parse_args(argv[1:])
     if len(args.files) not in (2, 3):
         raise InputError("minimize takes a question and one proof; see farkas minimize --help")
-    if args.out.is_dir() or not args.out.absolute().parent.is_dir():
-        raise InputError(f"cannot write {args.out}: its folder does not exist, or it is one")
+    check_targets(args.out, args.json)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     *question, file = args.files
     query = load_question(*question, semantics=args.semantics)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proofs.targets import check_targets
 from specs.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def _verify_parser() -> argparse.ArgumentParser:
 def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
     _refuse_later(args)
-    _check_folders(args.proof, args.witness, args.json)
+    check_targets(args.proof, args.json)
+    check_targets(args.witness, args.json)  # which is never written beside a proof
     from proofs.statement import semantics_in_words
     from specs.question import load_question
     from verifier.overrides import in_words
@@ -189,13 +191,6 @@ def _refuse_later(args: argparse.Namespace) -> None:
     """Options of the design that have no effect yet are refused, not ignored."""
     if args.reuse is not None:
         raise InputError("--reuse is not there yet")
-
-
-def _check_folders(*files: Path | None) -> None:
-    """Learn of a missing folder before the work, not after it."""
-    for file in files:
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise InputError(f"cannot write {file}: its folder does not exist, or it is one")
 
 
 def _bench_parser() -> argparse.ArgumentParser:
