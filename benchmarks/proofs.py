@@ -4,8 +4,8 @@
                                 [--passes 5] [--exact 60] [--high 0]
 
 Every query of the list is verified without minimising; its proof is then made smaller as
-``--proof-effort default`` does it, in at most a fifth of the time that it took to find, and
-both are checked.  With ``--passes S`` every pass is also tried alone, in ``S`` seconds; with
+``--proof-effort default`` does it, in a part of the time that it took to find, and both are
+checked.  With ``--passes S`` every pass is also tried alone, in ``S`` seconds; with
 ``--exact S`` the smaller proofs are checked in exact arithmetic, too, as far as that ends in
 ``S`` seconds; with ``--high S`` they are made as small as they get in ``S`` seconds.  Rows go to
 ``proofs.csv``; a run that is interrupted goes on where it stopped.  Seconds are CPU seconds.

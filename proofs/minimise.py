@@ -232,15 +232,21 @@ class _Quick:
     def __call__(self, work: Work, tops: Sequence[Node]) -> None:
         thin.sweeps(work, tops)
         now = time.monotonic()
-        until = math.inf if self.deadline is None else now + MERGING * (self.deadline - now)
-        if self.reoptimise is not None:
-            Merger(work, self.reoptimise, until).merge(tops)
-        for part in list(work.parts(PART)):
+        left = math.inf if self.deadline is None else self.deadline - now
+        if self.reoptimise is not None and left > WORTHWHILE:
+            Merger(work, self.reoptimise, now + MERGING * left).merge(tops)
+        for part in list(work.parts(QUICK)):
             rounding.hints(work, part, LADDER[0])
             sharing.share(work, part)
             work.settle(part)
         preludes.rounded(work)
 
+
+QUICK = 64
+"""Leaves of a part."""
+
+WORTHWHILE = 0.5
+"""Seconds that there have to be for closing inner nodes: less would be spent in vain."""
 
 MERGING = 0.5
 """Share of the time for closing inner nodes."""

@@ -70,7 +70,8 @@ class Settings:
         small_multiplications: multiplications of one evaluation up to which numpy is used
             for attacks beside the search, and not torch.
         reopenings: checks of the proof before leaves that stay rejected are given up.
-        proof_share: of the time that a proof took to find, for making it smaller.
+        proof_share: of the time that a proof took to find, for making it smaller; part of
+            that comes back when it is checked.
         high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
@@ -90,7 +91,7 @@ class Settings:
     overruns: float = 1.5
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
-    proof_share: Share = 0.2
+    proof_share: Share = 0.25
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 
