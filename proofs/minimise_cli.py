@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         help="NET.onnx PROPERTY.vnnlib or QUESTION.toml, then the proof",
     )
     made.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="SMALLER", help="write the proof here"
+        "-o", dest="out", type=Path, required=True, metavar="SMALLER", help="write the proof here"
     )
     made.add_argument(
         "--timeout",

@@ -167,7 +167,7 @@ LATER = {"--reuse"}
 """Options that are refused so far."""
 
 
-@pytest.mark.parametrize("command", ["verify", "check", "explain", "show", "bench"])
+@pytest.mark.parametrize("command", ["verify", "check", "minimize", "explain", "show", "bench"])
 def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "README.md").read_text()
     usage = re.search(rf"^ {{4}}farkas {command} .*\n( {{5,}}.*\n)*", page, re.MULTILINE)

@@ -22,7 +22,7 @@ from proofs.check import Checked, check_proof
 from proofs.minimise import EFFORTS, minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.workers import cpu_seconds
-from specs.errors import InputError, MissingExtraError
+from specs.errors import EvidenceError, InputError, MissingExtraError
 from specs.query import Query
 from verifier import overrides, threads
 from verifier.attack import Attack
@@ -345,13 +345,19 @@ class _Run:
         with self._stage("minimise") as result:
             from verifier.reoptimise import Reoptimiser
 
-            found = minimise(
-                self.query,
-                proof,
-                effort=effort,
-                deadline=_finite(until),
-                reoptimise=Reoptimiser(until, self.options.device),
-            )
+            try:
+                found = minimise(
+                    self.query,
+                    proof,
+                    effort=effort,
+                    deadline=_finite(until),
+                    reoptimise=Reoptimiser(until, self.options.device),
+                )
+            except Exception as error:  # the proof stands as it is, and the check will say
+                if not isinstance(error, EvidenceError) and not ran_out(error):
+                    raise
+                result.append("failed")
+                return []
             result.append("finished" if found.finished else "as far as time allowed")
         return [] if found.proof is proof else [found.proof]
 

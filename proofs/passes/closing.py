@@ -144,8 +144,11 @@ class Merger:
     def _short(
         self, coarse: Coarse, hints: Sequence[Substitution], state: State
     ) -> list[Substitution]:
-        oracle = self._work.oracle
-        return [oracle.needed(coarse.hints(own), state) for own in hints]
+        oracle, made = self._work.oracle, {}
+        for own in hints:  # what is the same for several disjuncts stays so
+            if id(own) not in made:
+                made[id(own)] = oracle.needed(coarse.hints(own), state)
+        return [made[id(own)] for own in hints]
 
     def _swept(self, node: Node) -> Node | None:
         """See to it that bounds are swept right before a split; the sweep, if it was skipped."""

@@ -86,7 +86,7 @@ class Work:
     def close(self, node: Node, hints: Sequence[Substitution | None]) -> None:
         """Close a node with hints for each of the disjuncts that remain there."""
         self.edit(node)
-        if len(hints) == 1:
+        if all(own is hints[0] for own in hints):
             node.become(Node(NodeKind.CLOSE, hints[0]))
             return
         leaves = [Node(NodeKind.CLOSE, own) for own in hints]
