@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from specs.errors import InputError
 
 if TYPE_CHECKING:
+    from proofs.proof import Proof
     from specs.query import Query
     from verifier.overrides import Value
     from verifier.verdict import Verdict
@@ -109,7 +110,12 @@ def _verify_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--proof-effort", default="default", metavar="E", help="default, the only one yet"
     )
-    parser.add_argument("--reuse", type=Path, metavar="PROOF", help="not there yet")
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        metavar="PROOF",
+        help="try the hints of an old proof first, made before the network or property changed",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the attacks")
     _add_settings(parser)
     return parser
@@ -125,7 +131,8 @@ def _verify(argv: Sequence[str], start: float) -> int:
     from verifier.progress import Progress
     from verifier.verify import Options, verify
 
-    options = Options(args.timeout, args.method, args.device, args.seed, _settings(args))
+    old = None if args.reuse is None else _old_proof(args.reuse)
+    options = Options(args.timeout, args.method, args.device, args.seed, _settings(args), old)
     progress = Progress()
     progress.stage("reading the question")
     try:
@@ -145,11 +152,23 @@ def _verify(argv: Sequence[str], start: float) -> int:
         print(f"note: {note}")
     if options.settings:
         print(f"settings: {in_words(options.settings)}")
+    if verdict.reused is not None:
+        print(f"old proof: {verdict.reused.in_words()}")
     for name, value in written.items():
         print(f"{name.replace('_', ' ')}: {value}")
     wall, cpu = verdict.seconds()
     print(f"{time.monotonic() - start:.2f} s ({wall:.2f} s in the stages, {cpu:.2f} CPU seconds)")
     return EXIT_CODES[verdict.answer]
+
+
+def _old_proof(path: Path) -> Proof:
+    from proofs.format import read_evidence
+    from proofs.proof import Proof
+
+    evidence = read_evidence(path)
+    if not isinstance(evidence, Proof):
+        raise InputError(f"--reuse {path}: it is a witness; a proof is wanted")
+    return evidence
 
 
 def _write(
@@ -179,8 +198,6 @@ def _refuse_later(args: argparse.Namespace) -> None:
     """Options of the design that have no effect yet are refused, not ignored."""
     if args.proof_effort != "default":
         raise InputError(f"--proof-effort {args.proof_effort} is not there yet; use default")
-    if args.reuse is not None:
-        raise InputError("--reuse is not there yet")
 
 
 def _check_folders(*files: Path | None) -> None:

@@ -70,6 +70,8 @@ class Settings:
         small_multiplications: multiplications of one evaluation up to which numpy is used
             for attacks beside the search, and not torch.
         reopenings: checks of the proof before leaves that stay rejected are given up.
+        least_reused_share: share of an old proof's leaves that have to hold in the new question
+            for mending the others rather than searching anew.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
 
@@ -88,6 +90,7 @@ class Settings:
     overruns: float = 1.5
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
+    least_reused_share: Share = 0.25
     margin_seconds: float = 0.15
 
 
