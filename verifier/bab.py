@@ -88,6 +88,9 @@ class Search:
         self._numbers = list(range(len(query.property.cases)) if cases is None else cases)
         self._plain, self._before = query, 0
         self._nodes: dict[int, int] = {}
+        self._as_before = None  # what splits inputs mends leaves among neuron splits badly
+        if old is not None and self._settings.method == "auto":
+            self._as_before = reuse.splits_inputs(old)
         self._prepare(query if old is None else old.query)
         if old is not None:
             self._nodes = reuse.planted(self._tree, self._net, old)
@@ -103,7 +106,7 @@ class Search:
         radii = error_radii(query, until(self._deadline))
         self._net = net = compile_network(query.network, self._device, radii=radii)
         chosen = [query.property.cases[number] for number in self._numbers]
-        inputs = self._splits_inputs(chosen)
+        inputs = self._splits_inputs(chosen) if self._as_before is None else self._as_before
         table = build_table(chosen, net, query.property.output_size, apart=inputs)
         candidates = Candidates(net, table, self._on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})

@@ -21,6 +21,14 @@ from verifier.bounds import Domains, TorchNetwork
 OPERATIONS = (NodeKind.SWEEP, NodeKind.BOUND, NodeKind.CLIP)
 
 
+def splits_inputs(draft: Draft) -> bool | None:
+    """Whether a draft splits inputs, and no neurons; ``None``: it splits neither."""
+    kinds = {node.kind for node in draft.nodes()}
+    if NodeKind.SPLIT_NEURON in kinds:
+        return False
+    return True if NodeKind.SPLIT_INPUT in kinds else None
+
+
 def planted(tree: Tree, net: TorchNetwork, draft: Draft) -> dict[int, int]:
     """Put a draft's trees into a search's tree; returns its nodes by the draft's, by identity.
 
