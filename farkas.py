@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from specs.version import VERSION as __version__
+from specs import version as _version
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from specs.query import Query
     from verifier.verdict import Verdict
 
+
+__version__ = _version.VERSION
 
 _EXPORTS = {
     "Case": "specs.property",
@@ -53,6 +55,7 @@ _EXPORTS = {
     "constraint": "specs.property",
     "content_hash": "proofs.signature",
     "load_question": "specs.question",
+    "minimise": "proofs.minimise",
     "monotonicity": "specs.builders",
     "output_range": "specs.builders",
     "read_evidence": "proofs.format",
@@ -75,6 +78,7 @@ usage: farkas COMMAND ...
     farkas check  QUESTION EVIDENCE    is the evidence valid for the question?
     farkas check  FOLDER      and of everything in a folder
     farkas explain QUESTION PROOF    which neurons, or inputs, does the proof rest on?
+    farkas minimize QUESTION PROOF -o SMALLER    a smaller proof of the same
     farkas show   FILE        what is in a proof or a witness
     farkas show   QUESTION    the theorem that a question asks about
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
@@ -88,6 +92,7 @@ _COMMANDS = {
     "bench": "verifier.cli",
     "check": "proofs.cli",
     "explain": "verifier.explain_cli",
+    "minimize": "proofs.minimise_cli",
     "show": "proofs.cli",
     "verify": "verifier.cli",
 }
@@ -245,6 +250,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(argv)
 
 
+def _module(argv: list[str]) -> str:
+    """Where a command is; what asks the search for help needs the verifier."""
+    if argv[0] == "minimize" and "--reoptimise" in argv:
+        return "verifier.minimise_cli"
+    return _COMMANDS[argv[0]]
+
+
 def _run(argv: list[str]) -> int:
     """Run a command; errors become a message on standard error and an exit code."""
     # One thread for numpy's matrix products: theirs are mostly small, and on a busy machine
@@ -254,7 +266,7 @@ def _run(argv: list[str]) -> int:
     from specs.errors import FarkasError, InputError
 
     try:
-        code: int = importlib.import_module(_COMMANDS[argv[0]]).main(argv)
+        code: int = importlib.import_module(_module(argv)).main(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("farkas: interrupted", file=sys.stderr)

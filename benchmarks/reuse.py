@@ -3,8 +3,9 @@
     python -m benchmarks.reuse [--images 12] [--margins 1e-7,0.1,0.3] [--out DIR]
 
 Robustness questions about the bundled network of digits (test images that it classifies
-rightly, at radii from 0.02 on), of those that hold and that the empty proof does not settle.  Each is proved with every setting of ``search.margin``, by how
-much the search wants leaves to close.  Then the proofs are tried on
+rightly, at radii from 0.02 on), of those that hold and that the empty proof does not settle.
+Each is proved with every setting of ``search.margin``, by how much the search wants leaves to
+close, and with one ``--proof-effort``.  Then the proofs are tried on
 
 * ``tuned``: the network after one more epoch over its training images (stochastic gradient
   descent on the cross entropy, batches of 32, at the learning rate ``--rate``);
@@ -185,6 +186,12 @@ def timed(query: Query, **options: object) -> tuple[Verdict, float]:
     return verdict, time.perf_counter() - began
 
 
+def proved(query: Query, margin: float, effort: str) -> Proof | None:
+    """A proof, if it is found."""
+    verdict, _ = timed(query, settings={"search.margin": margin}, proof_effort=effort)
+    return verdict.evidence if isinstance(verdict.evidence, Proof) else None
+
+
 def compared(
     name: str, margin: float, slack: float, change: str, query: Query, proof: Proof
 ) -> Row:
@@ -196,7 +203,9 @@ def compared(
     return Row(name, margin, slack, change, *counts, again.answer, scratch.answer, seconds, alone)
 
 
-def digits(count: int, margins: Sequence[float], rate: float, folder: Path) -> Iterator[Row]:
+def digits(
+    count: int, margins: Sequence[float], rate: float, effort: str, folder: Path
+) -> Iterator[Row]:
     """The questions about digits."""
     x, x_test, labels, wanted = images()
     weights = weights_of(DIGITS)
@@ -214,8 +223,9 @@ def digits(count: int, margins: Sequence[float], rate: float, folder: Path) -> I
             query = asked(DIGITS, image, label, radius)
             if check_proof(query, None).valid:
                 continue
-            proofs = {m: timed(query, settings={"search.margin": m})[0].evidence for m in margins}
-            if not all(isinstance(proof, Proof) for proof in proofs.values()):
+            found = {margin: proved(query, margin, effort) for margin in margins}
+            proofs = {margin: proof for margin, proof in found.items() if proof is not None}
+            if len(proofs) < len(found):
                 break
             held.append((radius, proofs))
         chosen += bool(held)
@@ -233,7 +243,7 @@ def digits(count: int, margins: Sequence[float], rate: float, folder: Path) -> I
             return
 
 
-def competition(folder: Path, margins: Sequence[float], out: Path) -> Iterator[Row]:
+def competition(folder: Path, margins: Sequence[float], effort: str, out: Path) -> Iterator[Row]:
     """Queries of the competition."""
     for benchmark, network, stated in COMPETITION:
         packed = folder / benchmark / "onnx" / f"{network}.onnx"
@@ -242,11 +252,9 @@ def competition(folder: Path, margins: Sequence[float], out: Path) -> Iterator[R
             plain.write_bytes(stream.read())
         prop = folder / benchmark / "vnnlib" / f"{stated}.vnnlib"
         for margin in margins:
-            proof = timed(load_question(plain, prop), settings={"search.margin": margin})[
-                0
-            ].evidence
+            proof = proved(load_question(plain, prop), margin, effort)
             for name, change in (("int8", int8), ("noise", noisy)):
-                if not isinstance(proof, Proof):
+                if proof is None:
                     continue
                 weights = _matrices(change)(weights_of(plain))
                 changed = with_weights(plain, weights, out / f"{network}-{name}.onnx")
@@ -278,18 +286,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reuse")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--margins", default="1e-7,0.1,0.3")
+    parser.add_argument("--proof-effort", default="default")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--out", type=Path, help="a folder for rows.csv")
     options = parser.parse_args()
     margins = [float(margin) for margin in options.margins.split(",")]
     portfolio.verify(asked(DIGITS, np.full(64, 0.5), 0, Fraction(1)))  # torch is imported
     with tempfile.TemporaryDirectory() as name:
-        rows = list(digits(options.images, margins, options.rate, Path(name)))
+        effort, made = options.proof_effort, Path(name)
+        rows = list(digits(options.images, margins, options.rate, effort, made))
         print("digits\n" + table(rows), flush=True)
         for least, most in ((0.0, 0.99), (0.99, 1.0)):
             print(f"\ndigits, slack above {least} up to {most}\n" + table(rows, least, most))
         folder = os.environ.get("FARKAS_VNNCOMP")
-        more = [] if folder is None else list(competition(Path(folder), margins[:2], Path(name)))
+        more = [] if folder is None else list(competition(Path(folder), margins[:2], effort, made))
     if more:
         print("\ncompetition\n" + table(more))
     else:

@@ -22,6 +22,7 @@ from proofs.format import read_evidence, replacing
 from proofs.proof import NodeKind, Proof
 from proofs.signature import KEY, content_hash, signatures
 from proofs.statement import established, near, statement
+from proofs.targets import check_targets
 from proofs.theorem import theorem
 from proofs.witness import Witness
 from specs.errors import EvidenceError, InputError
@@ -74,7 +75,7 @@ def _check(argv: Sequence[str]) -> int:
         "--semantics", metavar="X", help="real (default), float32, float16 or bfloat16"
     )
     parser.add_argument(
-        "--timeout", type=_positive, metavar="S", help="seconds; of a folder, for each piece"
+        "--timeout", type=positive, metavar="S", help="seconds; of a folder, for each piece"
     )
     parser.add_argument(
         "--processes",
@@ -89,7 +90,7 @@ def _check(argv: Sequence[str]) -> int:
         help="of a folder of evidence: where the questions that its evidence.csv names lie",
     )
     args = parser.parse_args(argv)
-    _can_be_written(args.json)
+    check_targets(args.json)
     if len(args.files) == 1 and Path(args.files[0]).is_dir():
         return _check_folder(Path(args.files[0]), args)
     if len(args.files) not in (2, 3) or args.questions is not None:
@@ -291,12 +292,6 @@ def _signature_lines(proof: Proof) -> list[str]:
     ]
 
 
-def _can_be_written(path: Path | None) -> None:
-    """Learn of a missing folder before the work, not after it."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise InputError(f"cannot write {path}: its folder does not exist, or it is one")
-
-
 def _write_json(path: Path, content: Any) -> None:
     try:
         with replacing(path) as stream:
@@ -306,7 +301,8 @@ def _write_json(path: Path, content: Any) -> None:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A positive number of seconds, for argparse."""
     value = float(text)
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number of seconds")

@@ -313,6 +313,14 @@ def _slopes(block: Block) -> SlopeHint:
 LARGEST = float(np.finfo(np.float32).max)
 """Of multipliers and weights, as they are written."""
 
+
+def slope_block(hint: SlopeHint) -> Block:
+    """Slopes as a search writes them, ``(n,)``, with their exponent, as a block of one row."""
+    values = np.asarray(hint.values, dtype=np.float64)
+    slopes = np.ldexp(values, 0 if hint.exponent is None else hint.exponent)
+    return Block(hint.tensor, hint.side, hint.indices, np.atleast_2d(slopes))
+
+
 BITS = 30
 """Of slopes that have more: the rest is rounded off."""
 

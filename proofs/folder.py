@@ -16,17 +16,19 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 from proofs.certificate import audit, certificate
 from proofs.format import MANIFEST_LIMIT, WITNESS
-from specs.errors import EvidenceError, InputError
+from specs.errors import EvidenceError, InputError, PropertyError
 from specs.question import load_question
+from specs.source import read_source
 
 LIST = "evidence.csv"
 LIST_LIMIT = 1 << 26
@@ -111,8 +113,14 @@ def pieces(folder: Path, questions: Path | None = None) -> list[Piece]:
             the folder.
 
     Raises:
-        InputError: ``evidence.csv`` is malformed, or there is no evidence at all.
+        InputError: ``evidence.csv`` is malformed, or there is no evidence at all; or there is
+            no list or no folder for ``questions`` to be of use.
     """
+    if questions is not None and not ((folder / LIST).exists() and questions.is_dir()):
+        raise InputError(
+            f"--questions {questions}: a folder, for the names that stand in {folder / LIST}; "
+            "one of the two is not there"
+        )
     found = _listed(folder, questions) if (folder / LIST).exists() else []
     used = {piece.evidence for piece in found} | {q for piece in found for q in piece.question}
     loose = _loose(folder, used)
@@ -124,7 +132,7 @@ def pieces(folder: Path, questions: Path | None = None) -> list[Piece]:
 def _listed(folder: Path, questions: Path | None) -> list[Piece]:
     path = folder / LIST
     try:
-        _not_too_long(_inside(folder, LIST))
+        _not_too_long(path, _inside(folder, LIST).stat().st_size)
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -228,12 +236,13 @@ def _has_evidence(question: Path) -> bool:
 def _question(folder: Path, name: str | Path) -> Path:
     """A question in the folder, whose own files lie in the folder as well."""
     path = _packed_or_not(folder, name)
-    if path.suffix != ".toml" or not path.exists():
+    if path.suffix != ".toml":
         return path
-    _not_too_long(path)
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    try:  # as it will be read: gzipped, perhaps
+        text = read_source(path)[0].text
+        _not_too_long(path, len(text))
+        tables = tomllib.loads(text)
+    except (PropertyError, ValueError, RecursionError):
         return path  # whoever loads the question says what is wrong
     named: list[Any] = []
     for table, keys in (("models", None), ("region", ("file",))):
@@ -270,8 +279,8 @@ def _inside(folder: Path, name: str | Path) -> Path:
     return path
 
 
-def _not_too_long(path: Path) -> None:
-    if path.stat().st_size > LIST_LIMIT:
+def _not_too_long(path: Path, size: int) -> None:
+    if size > LIST_LIMIT:
         raise InputError(f"{path}: longer than {LIST_LIMIT} bytes")
 
 
@@ -357,6 +366,8 @@ class _Helper:
             command = [sys.executable, "-c", _START, json.dumps(sys.path)]
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+            if self._stopped:  # meanwhile: who stops has not seen this process, perhaps
+                self._process.kill()
         process = self._process
         try:
             if process.stdin is None or process.stdout is None:
@@ -383,14 +394,17 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
     sink = sys.stdout
     sys.stdout = sys.stderr
-    for line in _lines():
-        sink.write(json.dumps(_answer(json.loads(line))) + "\n")
+    tasks: SimpleQueue[str] = SimpleQueue()
+    Thread(target=_receive, args=(tasks,), daemon=True).start()
+    while True:
+        sink.write(json.dumps(_answer(json.loads(tasks.get()))) + "\n")
         sink.flush()
 
 
-def _lines() -> Iterator[str]:
+def _receive(tasks: SimpleQueue[str]) -> None:
     while line := sys.stdin.readline():
-        yield line
+        tasks.put(line)
+    os._exit(0)  # who asks has ended, however that came: no answer is waited for
 
 
 def _answer(task: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ unpickles nothing, follows no path, and says what is wrong.
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
 import os
@@ -98,8 +99,14 @@ def write_witness(path: str | Path, witness: Witness) -> int:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``path`` once it is complete."""
+    """A file to write that takes the place of ``path`` once it is complete.
+
+    Raises:
+        OSError: it cannot be written, or would take the place of a device or a pipe.
+    """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is a folder, or no regular file", str(target))
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -178,7 +185,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
         if name in stored:
             raise EvidenceError(f"'{name}' is both a member and in the manifest")
         stored[name] = fitted(name, _unpacked(member, data))
-    return Proof(_digest(manifest), tuple(tensors), unpacked(stored, _allowance(size)), manifest)
+    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
 
 
 def _read_witness(data: bytes) -> Witness:

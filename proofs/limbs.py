@@ -78,10 +78,17 @@ def applied(
         limbs = split(numbers[start : start + size])
         count, rows, _ = limbs.shape
         flat = limbs.reshape(count * rows, numbers.shape[1])
-        found = [work(flat, limb).astype(np.int64) for limb in coefficients]
+        found = [_whole(work(flat, limb)) for limb in coefficients]
         _confirm(work, flat, coefficients, found)
         parts.append(_joined([part.reshape(count, rows, part.shape[1]) for part in found], dropped))
     return np.concatenate(parts)
+
+
+def _whole(sums: Numbers) -> npt.NDArray[np.int64]:
+    """Sums as integers; one that is no number, or too large to be right, would become any."""
+    if not np.all(np.abs(sums) <= 2.0**53):
+        raise FarkasError("a matrix product of integers is not exact; no check is possible")
+    return sums.astype(np.int64)
 
 
 def _confirm(
@@ -92,8 +99,8 @@ def _confirm(
 ) -> None:
     """Compare a random combination of the rows, modulo ``2 ** 64``.
 
-    An entry that is off by an odd multiple of ``2 ** k`` escapes with probability
-    ``2 ** (k - 64)``.
+    An entry that is off by an odd multiple of ``2 ** k``, which is less than ``2 ** 55``,
+    escapes with probability ``2 ** (k - 64)``.
     """
     random = np.random.default_rng().integers(-(2**63), 2**63, size=(1, len(numbers)))
     combined = random @ numbers.astype(np.int64)

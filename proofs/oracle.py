@@ -17,6 +17,7 @@ from proofs.check import ARITHMETICS, case_root, tree_roots
 from proofs.domain import Domains
 from proofs.draft import CaseDraft, Draft, Node, written
 from proofs.frame import Frame, IndexArray
+from proofs.passes.needed import needed
 from proofs.proof import NodeKind
 from proofs.tables import Substitution, Tables
 from proofs.tree import Found, Walker
@@ -100,6 +101,10 @@ class Oracle:
             with np.errstate(all="ignore"):
                 done[own] = walker.closed(domains, [hints[k] for k in own])
         return done
+
+    def needed(self, hints: Substitution, state: State) -> Substitution:
+        """Hints without slopes that make no difference in a state."""
+        return needed(self._query.network, self._arithmetic, hints, state.domains)
 
     def _trial(self, frame: Frame, tables: Tables, *, keep: bool) -> _Trial:
         return _Trial(self._query, frame, tables, self._deadline, self._margin, keep)

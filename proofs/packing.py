@@ -22,6 +22,9 @@ Array = npt.NDArray[Any]
 LONGEST = 4096
 """Entries of an array in the manifest."""
 
+NODES = 1 << 22
+"""Nodes that words spell; each takes some 40 bytes while they are spelled out."""
+
 LARGEST = 1 << 53
 """Absolute value of a whole number there; they count as floats, too."""
 
@@ -74,15 +77,15 @@ def packed(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, lis
     """
     members: dict[str, Array] = {}
     lists: dict[str, list[Any]] = {}
-    stored = {
-        count_name(name) if name in POINTERS.values() else name: array
-        for name, array in arrays.items()
-    }
-    for name in POINTERS:
-        stored[name] = np.diff(stored[name])
-    words = in_words(arrays)
+    stored = dict(arrays)
+    for name, pointer in POINTERS.items():
+        counts = np.diff(arrays[pointer].astype(np.int64), prepend=0)
+        if counts.size and counts[0] == 0 and counts.min() >= 0:
+            stored[name] = counts[1:].astype(arrays[pointer].dtype)
+            del stored[pointer]
     plain = sum(_length(arrays[name]) for name in ("node_kind", "node_arg"))
-    if sum(map(_length, words.values())) < plain:
+    words = in_words(arrays) if _can_be_spelled(arrays) else None
+    if words is not None and sum(map(_length, words.values())) < plain:
         stored = {**stored, **words}
         stored.pop("node_kind")
         stored.pop("node_arg")
@@ -103,6 +106,14 @@ def _length(array: Array) -> int:
 
 def _text(array: Array) -> int:
     return len(zlib.compress(json.dumps(array.tolist(), separators=(",", ":")).encode(), 9))
+
+
+def _can_be_spelled(arrays: Mapping[str, Array]) -> bool:
+    """Whether words say all of the nodes; not so of many, nor of those of some unreadable proof."""
+    kinds, args = arrays["node_kind"], arrays["node_arg"]
+    ended = not kinds.size or kinds[-1] not in GOING_ON
+    small = int(args.max(initial=0)) < (1 << 32) - SHIFT
+    return ended and small and kinds.size == args.size <= NODES
 
 
 def in_words(arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -127,7 +138,7 @@ def in_words(arrays: Mapping[str, Array]) -> dict[str, Array]:
     }
 
 
-def _spelled_out(stored: Mapping[str, Array], arrays: dict[str, Array], limit: int) -> None:
+def _spelled_out(stored: Mapping[str, Array], arrays: dict[str, Array]) -> None:
     """Put nodes in place of words."""
     if "node_kind" in stored or "node_arg" in stored:
         raise EvidenceError("nodes are stored as words as well")
@@ -137,8 +148,8 @@ def _spelled_out(stored: Mapping[str, Array], arrays: dict[str, Array], limit: i
     ends = np.concatenate([[0], np.cumsum(counts)])
     if ends[-1] != kinds.size or kinds.size != codes.size or np.any(words >= counts.size):
         raise EvidenceError("words do not fit together")
-    if float(counts.astype(np.float64)[words].sum()) > limit:
-        raise EvidenceError(f"words spell more than {limit} nodes")
+    if float(counts.astype(np.float64)[words].sum()) > NODES:
+        raise EvidenceError(f"words spell more than {NODES} nodes")
     used = counts[words]
     inside = np.arange(int(used.sum())) - np.repeat(np.cumsum(used) - used, used)
     place = np.repeat(ends[words], used) + inside
@@ -236,11 +247,8 @@ def _within(values: Array, kind: np.dtype[Any]) -> bool:
     return not values.size or bool(values.min() >= info.min and values.max() <= info.max)
 
 
-def unpacked(stored: Mapping[str, Array], limit: int) -> dict[str, Array]:
+def unpacked(stored: Mapping[str, Array]) -> dict[str, Array]:
     """All arrays, with pointers in place of counts, and empty ones where none is stored.
-
-    Args:
-        limit: of the nodes that words may spell.
 
     Raises:
         EvidenceError: an array is there twice, counts are too large, or words do not fit.
@@ -261,7 +269,7 @@ def unpacked(stored: Mapping[str, Array], limit: int) -> dict[str, Array]:
             raise EvidenceError(f"the counts '{name}' are too large or negative")
         arrays[pointer] = np.concatenate([[0], ends]).astype(arrays[pointer].dtype)
     if not stored.keys().isdisjoint(WORDS):
-        _spelled_out(stored, arrays, limit)
+        _spelled_out(stored, arrays)
     return arrays
 
 

@@ -394,8 +394,10 @@ class ProofBuilder:
         arrays = {
             name: np.asarray(columns[name], dtype=dtypes[0])
             for name, dtypes in ARRAYS.items()
-            if name not in ("slope", "set_index")
+            if name not in ("slope", "set_index", "multiplier_value", "weight_value")
         }
+        for name in ("multiplier_value", "weight_value"):
+            arrays[name] = _shortest(columns[name])
         arrays["slope"] = _narrowed(_joined(self._slopes, np.int32))
         arrays["set_index"] = _joined(self._sets, np.uint32)
         nodes, sizes = self._network.nodes, self._network.sizes
@@ -461,6 +463,14 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def _joined(parts: Sequence[Array], dtype: Any) -> Array:
     return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype)
+
+
+def _shortest(values: Sequence[float]) -> Array:
+    """Floats of 32 bits, if they hold all values exactly, otherwise of 64."""
+    full = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        short = full.astype(np.float32)
+    return short if np.array_equal(short.astype(np.float64), full) else full
 
 
 def _narrowed(values: Array) -> Array:

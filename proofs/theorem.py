@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby
 
+from specs.numerals import numeral
 from specs.property import Case, Conjunction, Constraint
 from specs.query import Query
 
@@ -93,16 +94,16 @@ def _box(case: Case, full: bool) -> Iterator[str]:
         name = f"x_{first}" if first == last else "x_i"
         where = "" if first == last else f"   for i = {first} … {last}"
         text = (
-            f"{number(low)} {'<' if above else '≤'} {name} {'<' if below else '≤'} {number(high)}"
+            f"{numeral(low)} {'<' if above else '≤'} {name} {'<' if below else '≤'} {numeral(high)}"
         )
         if low == high and not above and not below:
-            text = f"{name} = {number(low)}"
+            text = f"{name} = {numeral(low)}"
         parts.append([text + where])
         first = last + 1
     for (line,) in _shortened(parts, "lines of bounds", full):
         yield line
     if not full and len(parts) > FIRST + 1:
-        lowest, highest = number(min(case.lower)), number(max(case.upper))
+        lowest, highest = numeral(min(case.lower)), numeral(max(case.upper))
         yield f"(all {len(bounds)} inputs lie between {lowest} and {highest})"
 
 
@@ -119,7 +120,7 @@ def relation(row: Constraint) -> str:
     if len(terms) == 1:
         ((c, name),) = terms
         sign = ("<" if row.strict else "≤") if c > 0 else (">" if row.strict else "≥")
-        return f"{name} {sign} {number(-row.constant / c)}"
+        return f"{name} {sign} {numeral(-row.constant / c)}"
     left = [(c, name) for c, name in terms if c > 0]
     right = [(-c, name) for c, name in terms if c < 0]
     (left if row.constant > 0 else right).append((abs(row.constant), ""))
@@ -130,26 +131,7 @@ def _sum(terms: Sequence[tuple[Fraction, str]]) -> str:
     parts = []
     for c, name in terms:
         if name:
-            parts.append(name if c == 1 else f"{number(c)} {name}")
+            parts.append(name if c == 1 else f"{numeral(c)} {name}")
         elif c:
-            parts.append(number(c))
+            parts.append(numeral(c))
     return " + ".join(parts) or "0"
-
-
-def number(value: Fraction) -> str:
-    """A rational as a decimal where it is one, otherwise as a quotient; always exact.
-
-    >>> number(Fraction(-1, 8)), number(Fraction(1, 3)), number(Fraction(20))
-    ('-0.125', '1/3', '20')
-    """
-    rest, powers = value.denominator, {2: 0, 5: 0}
-    for prime in powers:
-        while rest % prime == 0:
-            rest //= prime
-            powers[prime] += 1
-    places = max(powers.values())
-    if rest != 1:
-        return str(value)
-    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
-    whole, fraction = digits[: len(digits) - places], digits[len(digits) - places :]
-    return ("-" if value < 0 else "") + whole + ("." + fraction if fraction else "")

@@ -37,14 +37,16 @@ def read_bytes(path: str | Path) -> tuple[bytes, Path]:
     ``PATH.gz`` is read where there is no ``PATH``.
 
     Raises:
-        PropertyError: no such file, larger than ``MAX_BYTES``, damaged, or a Git-LFS
-            pointer in its place.
+        PropertyError: no such file, not a regular one, larger than ``MAX_BYTES``, damaged, or
+            a Git-LFS pointer in its place.
     """
     path = Path(path)
-    packed = path.with_name(path.name + ".gz")
-    if not path.exists() and packed.exists():
-        path = packed
     try:
+        packed = path.with_name(path.name + ".gz")
+        if not path.exists() and packed.exists():
+            path = packed
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise PropertyError(f"{path}: cannot be read (not a regular file)")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if content.startswith(_GZIP):
@@ -54,8 +56,9 @@ def read_bytes(path: str | Path) -> tuple[bytes, Path]:
         raise PropertyError(f"{path}: there is no such file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise PropertyError(f"{path}: damaged gzip file ({error})") from None
-    except OSError as error:
-        raise PropertyError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # a name may hold a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PropertyError(f"{path}: cannot be read ({reason})") from None
     if len(content) > MAX_BYTES:
         raise PropertyError(f"{path}: larger than {MAX_BYTES} bytes, decompressed; split it")
     if content.startswith(_LFS):

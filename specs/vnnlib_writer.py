@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from specs.errors import PropertyError
+from specs.numerals import numeral
 from specs.property import Case, Constraint, Property
 from specs.source import Source
 from specs.vnnlib1 import read_vnnlib1
@@ -18,7 +19,9 @@ def vnnlib(stated: Property, remarks: tuple[str, ...] = ()) -> str:
         PropertyError: the text would be read as another property; that of cases that differ
             in more than boxes, say, may be.
     """
-    text = "\n".join([*(f"; {line}" for line in remarks), *_lines(stated), ""])
+    text = "\n".join(
+        [*(f"; {line}" for text in remarks for line in text.splitlines()), *_lines(stated), ""]
+    )
     source = Source("the property written", text)
     again = read_vnnlib1(source, stated.input_size, stated.output_size)
     if again.digest != stated.digest:
@@ -64,14 +67,5 @@ def _constraint(c: Constraint) -> str:
 
 def _number(value: Fraction) -> str:
     """A decimal where there is one, otherwise a quotient."""
-    rest, twos, fives = value.denominator, 0, 0
-    while rest % 2 == 0:
-        rest, twos = rest // 2, twos + 1
-    while rest % 5 == 0:
-        rest, fives = rest // 5, fives + 1
-    if rest != 1:
-        return f"(/ {value.numerator} {value.denominator})"
-    places = max(twos, fives)
-    digits = f"{abs(value.numerator) * 10**places // value.denominator:0{places + 1}d}"
-    sign = "-" if value < 0 else ""
-    return sign + digits if not places else f"{sign}{digits[:-places]}.{digits[-places:]}"
+    top, slash, bottom = numeral(value).partition("/")
+    return f"(/ {top} {bottom})" if slash else top

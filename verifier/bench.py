@@ -61,6 +61,7 @@ class Settings:
         device: ``"cpu"`` or ``"cuda"``.
         settings: that replace the verifier's own, see :class:`verifier.verify.Options`.
         semantics: of every question.
+        proof_effort: how small proofs are made.
     """
 
     timeout: float | None
@@ -70,11 +71,14 @@ class Settings:
     device: str = "cpu"
     settings: Mapping[str, Value] = field(default_factory=dict)
     semantics: str = REAL
+    proof_effort: str = "default"
 
     @property
     def kept(self) -> dict[str, Value]:
         """What results depend on, beside the questions."""
         named: dict[str, Value] = {} if self.semantics == REAL else {"semantics": self.semantics}
+        if self.proof_effort != "default":
+            named["proof_effort"] = self.proof_effort
         return {**self.settings, **named}
 
 
@@ -238,6 +242,7 @@ def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
         settings.device,
         dict(settings.settings),
         settings.semantics,
+        settings.proof_effort,
     )
     data = worker.run(job)
     file = data.get("evidence", "")

@@ -23,6 +23,7 @@ class Row:
         claim: an answer that its evidence did not bear out.
         wall, cpu: seconds from start to verdict, reading included.
         search_wall, search_cpu: of the kernel without hints, attacks and the search.
+        minimise_wall, minimise_cpu: of making proofs smaller.
         check_wall, check_cpu: of the kernel on the search's proofs.
         searched: whether a search was needed; ``splits``: what its proof splits, if anything.
         torch: whether a member that needs torch ran.
@@ -42,6 +43,8 @@ class Row:
     cpu: float = 0.0
     search_wall: float = 0.0
     search_cpu: float = 0.0
+    minimise_wall: float = 0.0
+    minimise_cpu: float = 0.0
     check_wall: float = 0.0
     check_cpu: float = 0.0
     searched: bool = False

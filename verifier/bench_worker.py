@@ -42,6 +42,7 @@ class Job:
     device: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     semantics: str = "real"
+    proof_effort: str = "default"
 
 
 class Worker:
@@ -167,16 +168,23 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     from verifier.verify import Options, verify
 
     query = load_question(job.onnx, job.vnnlib, semantics=job.semantics)
-    options = Options(timeout=job.limit, device=job.device, settings=job.settings)
+    options = Options(
+        timeout=job.limit,
+        device=job.device,
+        proof_effort=job.proof_effort,
+        settings=job.settings,
+    )
     verdict = verify(query, options, start=start)
     searching = verdict.seconds("kernel", "attack", "search")
-    checking = verdict.seconds("check")
+    minimising, checking = verdict.seconds("minimise"), verdict.seconds("check")
     row: dict[str, Any] = {
         "answer": verdict.answer,
         "reason": verdict.reason,
         "claim": verdict.uncertified_claim or "",
         "search_wall": searching[0],
         "search_cpu": searching[1],
+        "minimise_wall": minimising[0],
+        "minimise_cpu": minimising[1],
         "check_wall": checking[0],
         "check_cpu": checking[1],
         "searched": any(stage.name == "search" for stage in verdict.stages),
@@ -185,7 +193,7 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     }
     if isinstance(verdict.evidence, Proof):
         file = f"{job.evidence}.farkas"
-        size = write_proof(file, verdict.evidence)
+        size = write_proof(file, verdict.evidence, pack=job.proof_effort != "none")
         row |= {"evidence": file, "proof_bytes": size, "splits": verdict.evidence.splits}
     elif isinstance(verdict.evidence, Witness):
         file = f"{job.evidence}.witness.json"

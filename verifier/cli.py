@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proofs.targets import check_targets
 from specs.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ def _add_semantics(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_effort(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--proof-effort",
+        default="default",
+        metavar="E",
+        help="how small a proof is made: none, default (what takes little time) or high",
+    )
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Value]:
     """What ``--set`` says, by name."""
     from verifier.overrides import read_pairs, validated
@@ -107,9 +117,7 @@ def _verify_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)
-    parser.add_argument(
-        "--proof-effort", default="default", metavar="E", help="default, the only one yet"
-    )
+    _add_effort(parser)
     parser.add_argument(
         "--reuse",
         type=Path,
@@ -123,16 +131,23 @@ def _verify_parser() -> argparse.ArgumentParser:
 
 def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
-    _refuse_later(args)
-    _check_folders(args.proof, args.witness, args.json)
+    check_targets(args.proof, args.json)
+    check_targets(args.witness, args.json)  # which is never written beside a proof
     from proofs.statement import semantics_in_words
     from specs.question import load_question
     from verifier.overrides import in_words
     from verifier.progress import Progress
     from verifier.verify import Options, verify
 
-    old = None if args.reuse is None else _old_proof(args.reuse)
-    options = Options(args.timeout, args.method, args.device, args.seed, _settings(args), old)
+    options = Options(
+        args.timeout,
+        args.method,
+        args.device,
+        args.seed,
+        args.proof_effort,
+        _settings(args),
+        None if args.reuse is None else _old_proof(args.reuse),
+    )
     progress = Progress()
     progress.stage("reading the question")
     try:
@@ -182,7 +197,8 @@ def _write(
 
     written: dict[str, str | int] = {}
     if isinstance(verdict.evidence, Proof) and args.proof is not None:
-        size = write_proof(args.proof, verdict.evidence)
+        pack = args.proof_effort != "none"
+        size = write_proof(args.proof, verdict.evidence, pack=pack)
         written = {"proof": str(args.proof), "proof_bytes": size}
     if isinstance(verdict.evidence, Witness) and args.witness is not None:
         write_witness(args.witness, verdict.evidence)
@@ -192,19 +208,6 @@ def _write(
         with replacing(args.json) as stream:
             stream.write((json.dumps(data, indent=2) + "\n").encode())
     return written
-
-
-def _refuse_later(args: argparse.Namespace) -> None:
-    """Options of the design that have no effect yet are refused, not ignored."""
-    if args.proof_effort != "default":
-        raise InputError(f"--proof-effort {args.proof_effort} is not there yet; use default")
-
-
-def _check_folders(*files: Path | None) -> None:
-    """Learn of a missing folder before the work, not after it."""
-    for file in files:
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise InputError(f"cannot write {file}: its folder does not exist, or it is one")
 
 
 def _bench_parser() -> argparse.ArgumentParser:
@@ -234,12 +237,14 @@ def _bench_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)
+    _add_effort(parser)
     _add_settings(parser)
     return parser
 
 
 def _bench(argv: Sequence[str], start: float) -> int:
     args = _bench_parser().parse_args(argv)
+    from proofs.minimise import EFFORTS
     from verifier import bench
 
     only = tuple(part for part in (args.only or "").split(",") if part)
@@ -249,7 +254,16 @@ def _bench(argv: Sequence[str], start: float) -> int:
     semantics = args.semantics or REAL
     rounding_of(semantics)
     settings = bench.Settings(
-        args.timeout, only, out, args.memory, args.device, _settings(args), semantics
+        args.timeout,
+        only,
+        out,
+        args.memory,
+        args.device,
+        _settings(args),
+        semantics,
+        args.proof_effort,
     )
+    if settings.proof_effort not in EFFORTS:
+        raise InputError(f"proof effort '{args.proof_effort}': use one of {', '.join(EFFORTS)}")
     print(bench.run(args.list, settings, log=sys.stderr), end="")
     return 0

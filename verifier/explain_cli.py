@@ -16,6 +16,7 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proofs.targets import check_targets
 from specs.errors import InputError
 
 if TYPE_CHECKING:
@@ -142,9 +143,7 @@ def _check_options(args: argparse.Namespace) -> None:
         require_matplotlib(args.picture)
     if args.tree is not None and args.tree.suffix != ".svg":
         raise InputError(f"--tree {args.tree}: the tree is drawn as .svg")
-    for path in (args.picture, args.tree, args.out, args.property, args.json):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    check_targets(args.picture, args.tree, args.out, args.property, args.json)
 
 
 def _explain(

@@ -72,6 +72,9 @@ class Settings:
         reopenings: checks of the proof before leaves that stay rejected are given up.
         least_reused_share: share of an old proof's leaves that have to hold in the new question
             for mending the others rather than searching anew.
+        proof_share: of the time that a proof took to find, for making it smaller; part of
+            that comes back when it is checked.
+        high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
 
@@ -91,6 +94,8 @@ class Settings:
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
     least_reused_share: Share = 0.25
+    proof_share: Share = 0.25
+    high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 
 
@@ -291,6 +296,12 @@ class Policy:
         """Whether a check may end in time; where it is far from that, it would overrun."""
         expected = self.kernel_seconds() if seen is None or not seen.ended else seen.seconds
         return expected <= self.settings.kernel_patience * left
+
+    def minimising(self, effort: str, spent: float, left: float) -> float:
+        """Seconds for making a proof smaller, after ``spent`` on finding it."""
+        if effort == "high":
+            return self.settings.high_proof_share * left
+        return min(self.settings.proof_share * spent, self.settings.high_proof_share * left)
 
     def _check_seconds(self, seen: Seen | None) -> float:
         """The least time that the check of a proof may take, as far as it was measured."""

@@ -41,7 +41,8 @@ class Reused:
         survived: how many close as they are in the new question.
         seconds: that finding out took.
         dropped: pieces without a place in the new question, by what they are.
-        added: leaves of the new proof that are not old ones; ``None``: there is no new one.
+        added: leaves of the new proof, before it is made smaller, that are not old ones;
+            ``None``: there is no new one.
         why_not: why it was not gone on with, in words; empty: it was.
     """
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from proofs.check import Checked, check_proof
+from proofs.minimise import EFFORTS, minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
@@ -63,6 +64,8 @@ class Options:
             without splits; ``"bab"``: branch and bound; ``"attack"``: attacks alone.
         device: where the search runs, ``"cpu"`` or ``"cuda"``.
         seed: of the attacks' random numbers.
+        proof_effort: ``"default"``: proofs are made smaller as long as it takes little time;
+            ``"high"``: as small as they get in the time there is; ``"none"``: not at all.
         settings: by name, such as ``"search.batch"``, what replaces a setting of the
             policy, of every attack or of the search; ``farkas verify --list-settings``
             names them.  A text is read as on the command line.
@@ -78,6 +81,7 @@ class Options:
     method: str = "auto"
     device: str = "cpu"
     seed: int = 0
+    proof_effort: str = "default"
     settings: Mapping[str, Value] = field(default_factory=dict)
     reuse: Proof | None = None
 
@@ -92,6 +96,9 @@ class Options:
             raise InputError(f"method '{self.method}': use one of {', '.join(METHODS)}")
         if self.device not in DEVICES:
             raise InputError(f"device '{self.device}': use one of {', '.join(DEVICES)}")
+        if self.proof_effort not in EFFORTS:
+            known = ", ".join(EFFORTS)
+            raise InputError(f"proof effort '{self.proof_effort}': use one of {known}")
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise InputError(f"a time limit of {self.timeout} seconds; it must be positive")
         object.__setattr__(self, "settings", overrides.validated(self.settings))
@@ -146,6 +153,7 @@ class _Run:
             attack=options.of_group("attack"),
             seed=options.seed,
         )
+        self._began = time.monotonic()
         self.deadline = deadline - self.policy.settings.margin_seconds
         self.progress = progress
         self.stages: list[Stage] = []
@@ -153,6 +161,7 @@ class _Run:
         self.seen: Seen | None = None
         self.claim: str | None = None
         self._tried: Tried | None = None
+        self._mended: Proof | None = None
         self._found: Confirmed | None = None
         self._search_began = self._search_deadline = math.inf
         self._again = RepeatedAttack(
@@ -245,8 +254,8 @@ class _Run:
         """What became of the old proof, in the end."""
         if self._tried is None:
             return None
-        found, proof = self._tried.reused, verdict.evidence
-        if found.why_not or found.added is not None or not isinstance(proof, Proof):
+        found, proof = self._tried.reused, self._mended
+        if found.why_not or proof is None or verdict.answer != "unsat":
             return found
         listed = len(proof.arrays["case_number"])
         leaves = proof.leaves + len(self.query.property.cases) - listed
@@ -352,14 +361,15 @@ class _Run:
                 if not self._reopened(search, holes):
                     return self._undecided("timeout", "branch and bound reached its time limit")
                 continue
-            self.claim = "unsat"
+            self.claim, self._mended = "unsat", proof
             if not self.policy.worth_checking(self.seen, self._left()):
                 return self._undecided("timeout", "too little time was left to check the proof")
-            with self._stage("check") as result:
-                checked = check_proof(self.query, proof, deadline=_finite(self.deadline))
-                result.append(checked.verdict)
-            if checked.verdict == "valid unsat":
-                return self._proved(proof, checked)
+            for candidate in (*self._smaller(proof), proof):
+                with self._stage("check") as result:
+                    checked = check_proof(self.query, candidate, deadline=_finite(self.deadline))
+                    result.append(checked.verdict)
+                if checked.verdict == "valid unsat":
+                    return self._proved(candidate, checked)
             if self._left() <= 0:
                 return self._undecided("timeout", "the check of the proof ran out of time")
             nodes = [r.node for r in checked.rejected if r.node is not None]
@@ -380,6 +390,26 @@ class _Run:
             return search.take_up(*rest.states(_finite(self.deadline)))
         except DeadlineError:
             return False
+
+    def _smaller(self, proof: Proof) -> list[Proof]:
+        """The proof made smaller, where that is wanted and does not take long."""
+        effort, now = self.options.proof_effort, time.monotonic()
+        if effort == "none":
+            return []
+        seconds = self.policy.minimising(effort, now - self._began, self._left())
+        until = now + seconds
+        with self._stage("minimise") as result:
+            from verifier.reoptimise import Reoptimiser
+
+            found = minimise(
+                self.query,
+                proof,
+                effort=effort,
+                deadline=_finite(until),
+                reoptimise=Reoptimiser(until, self.options.device),
+            )
+            result.append("finished" if found.finished else "as far as time allowed")
+        return [] if found.proof is proof else [found.proof]
 
     def _reopened(self, search: Search, nodes: Sequence[int]) -> bool:
         """Take leaves back; whether there was time for it."""

@@ -1,4 +1,4 @@
-"""Edits that are made all at once, and taken back where leaves below them no longer close."""
+"""A draft at work: edits made all at once, and taken back where leaves no longer close."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from proofs.draft import Argument, Draft, Node
 from proofs.oracle import Oracle
 from proofs.proof import NodeKind
+from proofs.tables import Substitution
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class _Edit:
     """What a node was before it was changed."""
 
     node: Node
@@ -20,13 +21,7 @@ class Edit:
     children: list[Node]
     skipped: bool
 
-    @staticmethod
-    def of(node: Node) -> Edit:
-        """To be taken before the change."""
-        return Edit(node, node.kind, node.arg, list(node.children), node.skipped)
-
     def undo(self) -> None:
-        """Make the node what it was."""
         node = self.node
         node.kind, node.arg, node.skipped = self.kind, self.arg, self.skipped
         node.children = list(self.children)
@@ -42,9 +37,9 @@ class Work:
 
     def __init__(self, draft: Draft, oracle: Oracle) -> None:
         self.draft, self.oracle = draft, oracle
-        self.above = {id(child): node for node in draft.nodes() for child in node.children}
-        """The node above each one that was ever part of the draft, by identity."""
-        self.everything = list(draft.nodes())  # what is taken out keeps its identity
+        self._above = {id(child): node for node in draft.nodes() for child in node.children}
+        self._made: list[Node] = []  # kept, so that nothing else takes their identity
+        self._pending: dict[int, _Edit] = {}
 
     def parts(self, leaves: int) -> Iterator[list[Node]]:
         """Subtrees that have about so many leaves together, in order; they cover all leaves."""
@@ -76,56 +71,75 @@ class Work:
             looked |= {id(node) for node in self.upwards(top)}
         return self.oracle.failing(self.draft, looked)
 
-    def keep_what_closes(
-        self,
-        tops: Sequence[Node],
-        edits: Sequence[Edit],
-        *,
-        first: int = 1,
-        harmless: bool = False,
-    ) -> int:
-        """Take edits below some nodes back until everything there closes again.
+    def edit(self, node: Node) -> None:
+        """To be called before a node is changed, so that the change can be taken back."""
+        if id(node) not in self._pending:
+            children = list(node.children)
+            edit = _Edit(node, node.kind, node.arg, children, node.skipped)
+            self._pending[id(node)] = edit
 
-        Those next to failing leaves are taken back first.  Leaves that fail with all edits
-        above them taken back fail without them, too: they stay as they are.
+    def skip(self, node: Node) -> None:
+        """Leave out an operation."""
+        self.edit(node)
+        node.skipped = True
 
-        Args:
-            first: how many edits above a failing leaf are taken back at a time; twice as many
-                every time it fails again.
-            harmless: whether leaves are hardly ever worse off when more edits above them are
-                taken back, so that only those that failed need to be looked at again.
+    def close(self, node: Node, hints: Sequence[Substitution | None]) -> None:
+        """Close a node with hints for each of the disjuncts that remain there."""
+        self.edit(node)
+        if len(hints) == 1:
+            node.become(Node(NodeKind.CLOSE, hints[0]))
+            return
+        leaves = [Node(NodeKind.CLOSE, own) for own in hints]
+        self.replace(node, Node(NodeKind.SPLIT_DISJUNCT, 0, leaves))
 
-        Returns:
-            How many edits are left.
+    def replace(self, node: Node, other: Node) -> None:
+        """Put another node, with what is below it, in the place of one."""
+        self.edit(node)
+        node.become(other)
+        made = list(node)
+        self._above.update((id(child), above) for above in made for child in above.children)
+        self._made += made
+
+    def settle(self, tops: Sequence[Node]) -> None:
+        """Take edits back until everything below some nodes closes again; what is left stays.
+
+        Those next to failing leaves are taken back first, twice as many every time.  Leaves
+        that fail with all edits above them taken back fail without them, too: they stay as
+        they are.
 
         Raises:
-            DeadlineError: the time is over; all edits are taken back.
+            DeadlineError: the time is over.
         """
-        open_ = {id(edit.node): edit for edit in edits}
-        try:
-            failing = self.failing(tops) if open_ else []
-            while failing:
-                undone, again = [], []
-                for leaf in failing:
-                    near = [n for n in self.upwards(leaf) if id(n) in open_][:first]
-                    for node in near:
-                        open_.pop(id(node)).undo()
-                    undone += near
-                    if near:
-                        again.append(leaf)
-                if not undone:
-                    break
-                first *= 2
-                failing = self.failing(again if harmless else [*again, *undone])
-        except BaseException:
-            for edit in open_.values():
-                edit.undo()
-            raise
-        return len(open_)
+        failing, most = self.failing(tops) if self._pending else [], 1
+        while failing:
+            undone, again = [], []
+            for leaf in failing:
+                near = [n for n in self.upwards(leaf) if id(n) in self._pending][:most]
+                for node in near:
+                    self._pending.pop(id(node)).undo()
+                undone += near
+                if near:
+                    again.append(leaf)
+            if not undone:
+                break
+            most *= 2
+            failing = self.failing([*again, *undone])
+        for node in (node for top in tops for node in top):
+            self._pending.pop(id(node), None)
+
+    def give_up(self) -> None:
+        """Take back all edits that are not settled."""
+        for edit in reversed(self._pending.values()):
+            edit.undo()
+        self._pending.clear()
 
     def upwards(self, node: Node) -> Iterator[Node]:
         """A node and all above it."""
         found: Node | None = node
         while found is not None:
             yield found
-            found = self.above.get(id(found))
+            found = self._above.get(id(found))
+
+    def before(self, node: Node) -> Node | None:
+        """The node above another one."""
+        return self._above.get(id(node))

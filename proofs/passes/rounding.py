@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from proofs.draft import Argument, Draft, Node
-from proofs.passes.edits import Edit
-from proofs.proof import Fact
+from proofs.draft import Argument, Node
+from proofs.passes.edits import Work
+from proofs.passes.thin import below
+from proofs.proof import Fact, NodeKind
 from proofs.tables import Block, Step, Substitution
 
 
@@ -77,30 +78,24 @@ class Coarse:
         )
 
 
+LADDER = (Coarse(0, 2, 2), Coarse(1, 3, 4), Coarse(3, 5, 6))
+"""Roundings to be tried in turn."""
+
+
 def significant(value: float, bits: int) -> float:
     """A number rounded to so many significant bits."""
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(math.ldexp(mantissa, bits)), exponent - bits)
 
 
-def hints(nodes: Iterable[Node], coarse: Coarse) -> list[Edit]:
-    """Hints of nodes in fewer bits."""
-    edits = []
-    for node in nodes:
+def hints(work: Work, tops: Sequence[Node], coarse: Coarse) -> None:
+    """Hints of clips and bound steps in fewer bits."""
+    for node in below(tops):
         made: Argument = None
-        if isinstance(node.arg, Substitution):
+        if node.kind is NodeKind.CLIP and isinstance(node.arg, Substitution):
             made = coarse.hints(node.arg)
         elif isinstance(node.arg, Step):
             made = coarse.step(node.arg)
         if made is not None and made is not node.arg:
-            edits.append(Edit.of(node))
+            work.edit(node)
             node.arg = made
-    return edits
-
-
-def preludes(draft: Draft, coarse: Coarse) -> None:
-    """Hints of all preludes in fewer bits."""
-    for case in draft.cases:
-        case.prelude = [
-            (kind, coarse.step(arg) if isinstance(arg, Step) else arg) for kind, arg in case.prelude
-        ]

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from proofs.draft import Draft, Node
-from proofs.passes.edits import Edit
+from proofs.passes.edits import Work
 from proofs.proof import NodeKind
 
 EVERY = 4
 """Of sweeps above splits, so many levels apart are kept: leaves begin from their bounds."""
 
+KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
+"""What comes after a sweep that is kept."""
 
-def sweeps(tops: Sequence[Node]) -> list[Edit]:
+
+def sweeps(work: Work, tops: Sequence[Node]) -> None:
     """Sweeps above splits, but for some that leaves begin from."""
     level = levels(tops)
-    return _skipped(
-        node
-        for node in below(tops)
-        if node.kind is NodeKind.SWEEP
-        and level[id(node)] % EVERY
-        and _next(node).kind not in (NodeKind.CLOSE, NodeKind.CLIP)
-    )
-
-
-def clips(tops: Sequence[Node]) -> list[Edit]:
-    """Clips, with the sweeps that follow them."""
-    chosen = []
     for node in below(tops):
-        if node.kind is NodeKind.CLIP:
-            chosen.append(node)
+        swept = node.kind is NodeKind.SWEEP and not node.skipped
+        if swept and level[id(node)] % EVERY and _next(node).kind not in KEPT:
+            work.skip(node)
+
+
+def clips(work: Work, tops: Sequence[Node]) -> None:
+    """Clips, with the sweeps that follow them."""
+    for node in below(tops):
+        if node.kind is NodeKind.CLIP and not node.skipped:
+            work.skip(node)
             if node.children[0].kind is NodeKind.SWEEP:
-                chosen.append(node.children[0])
-    return _skipped(chosen)
+                work.skip(node.children[0])
 
 
-def steps(tops: Sequence[Node]) -> list[Edit]:
+def steps(work: Work, tops: Sequence[Node]) -> None:
     """Bound steps below a root."""
-    return _skipped(node for node in below(tops) if node.kind is NodeKind.BOUND)
+    for node in below(tops):
+        if node.kind is NodeKind.BOUND and not node.skipped:
+            work.skip(node)
 
 
 def below(tops: Sequence[Node]) -> list[Node]:
     """Some nodes and all below them."""
     return [node for top in tops for node in top]
-
-
-def _skipped(nodes: Iterable[Node]) -> list[Edit]:
-    edits = [Edit.of(node) for node in nodes if not node.skipped]
-    for edit in edits:
-        edit.node.skipped = True
-    return edits
 
 
 def remove_skipped(draft: Draft) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import shutil
@@ -237,6 +238,23 @@ def test_questions_name_nothing_outside(folder, tmp_path, capsys, net):
 
 
 @pytest.mark.parametrize(
+    ("name", "listing"), [("holds.toml", False), ("holds.toml", True), ("holds.toml.gz", True)]
+)
+def test_gzipped_questions_name_nothing_outside_either(folder, tmp_path, capsys, name, listing):
+    (tmp_path / "net.onnx").write_bytes(model())
+    for net, code in (("net.onnx", 0), ("../net.onnx", 3)):
+        (folder / "holds.toml").unlink(missing_ok=True)
+        text = QUESTION.format(net=net, maximum=3).encode()
+        (folder / name).write_bytes(gzip.compress(text))
+        if listing:
+            listed(folder, ("holds.toml", "holds.farkas"), header="question,evidence")
+        found, out, _ = run(capsys, folder)
+        says = "leads out of the folder" if code else "valid unsat: holds.farkas"
+        assert any(says in line for line in out), (net, out)
+        assert found == code
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "evidence\nholds.farkas\n", "question,evidence,evidence\n", "onnx,evidence\n",
      "question,evidence,colour\n", "\x00", '"' + "x" * 200_000],
@@ -278,6 +296,50 @@ def test_a_process_that_ends_costs_one_piece(folder, monkeypatch):
     assert "ended early" in reports[0].reason
     monkeypatch.undo()
     assert all(report.code == 0 for report in check_pieces(listed_pieces, 2))
+
+
+def test_a_process_that_starts_while_all_are_stopped_is_ended(folder, monkeypatch):
+    helper, started = folders._Helper(), []
+
+    def start(*args, **options):
+        helper.stop()  # as an interruption does, which finds no process yet
+        started.append(popen(*args, **options))
+        return started[0]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    assert helper.ask({})["verdict"] == "error"
+    assert started[0].poll() == -signal.SIGKILL
+
+
+def test_who_works_for_a_process_that_is_gone_ends():
+    """It was terminated or killed, and could end no other."""
+    busy = (
+        "import time; from proofs import folder; "
+        "folder._answer = lambda task: print('busy', flush=True) or time.sleep(600); "
+        "folder.serve()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", busy], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            process.stdin.write("{}\n")
+            process.stdin.flush()
+            assert process.stderr.readline() == "busy\n"
+            process.stdin.close()
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
+def test_questions_that_are_of_no_use_are_refused(folder, tmp_path):
+    with pytest.raises(InputError, match="one of the two"):
+        pieces(folder, tmp_path)  # there is no list
+    listed(folder, ("holds.toml", "holds.farkas"), header="question,evidence")
+    with pytest.raises(InputError, match="one of the two"):
+        pieces(folder, tmp_path / "absent")
+    assert pieces(folder, tmp_path)
 
 
 def test_a_folder_that_is_not_there():

@@ -133,6 +133,22 @@ def test_a_wrong_matrix_product_is_noticed(place, error):
     assert applied(np.matmul, a, b, 4)[0].tolist() == [(2**40 - 3) * k for k in (18, 22, 26)]
 
 
+@pytest.mark.parametrize("result", [np.nan, np.inf, -np.inf, 2.0**63, -(2.0**54)])
+def test_sums_that_are_no_numbers_or_too_large_are_always_noticed(result):
+    """Modulo ``2 ** 64`` half of all random combinations take ``2 ** 63`` for 0."""
+
+    def wrong(rows, limb):
+        exact = rows @ limb
+        if exact.dtype == np.float64:
+            exact[0, 0] = result
+        return exact
+
+    zero = np.zeros((1, 1), dtype=object)
+    for _ in range(20):
+        with pytest.raises(FarkasError, match="not exact"):
+            applied(wrong, zero, [np.ones((1, 1))], 1)
+
+
 def test_longer_sums_would_not_be_exact():
     """The limit is not idle, and what floats lose past it is noticed."""
     share = 4 * limbs.LONGEST

@@ -54,7 +54,22 @@ def test_the_page_states_the_numbers_of_the_code():
         LONGEST[kind] for kind in kinds
     ]
     assert numbers["entries of an array in the manifest"] == [packing.LONGEST]
-    assert len(LIMITS) == 13  # the table's head and twelve limits
+    (words,) = re.findall(r"2\^(\d+)", LIMITS["nodes that words spell"])
+    assert 1 << int(words) == packing.NODES
+    assert len(LIMITS) == 14  # the table's head and thirteen limits
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_nodes_that_words_spell(tmp_path, monkeypatch, beyond):
+    monkeypatch.setattr(packing, "NODES", 6)
+    made = content(tmp_path)
+    for name in ("node_kind", "node_arg"):
+        del made[f"{name}.npy"]
+    words = {"node_word": [0, 0, 0] + [1] * beyond, "word_count": [2, 1]}
+    for name, values in {**words, "word_kind": [3, 0, 0], "word_arg": [0, 0, 0]}.items():
+        made[f"{name}.npy"] = npy(np.array(values, dtype=np.uint8))
+    (tmp_path / "f").write_bytes(packed(made))
+    assert refused(tmp_path / "f", "words spell more than 6 nodes") == bool(beyond)
 
 
 @pytest.mark.parametrize("beyond", [0, 1])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proofs import packing
 from proofs.check import check_file
 from proofs.format import file_content, read_evidence, write_proof
 from proofs.packing import FRESH, LONGEST, SHIFT, in_words, packed, unpacked
@@ -47,7 +49,7 @@ def test_what_is_read_is_what_was_packed(tmp_path_factory, seed):
 
 def test_long_arrays_are_members_and_short_ones_lists():
     rng = np.random.default_rng(0)
-    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)}, 0)
+    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)})
     arrays["node_kind"] = np.zeros(3, dtype=np.uint8)
     arrays["node_arg"] = np.zeros(3, dtype=np.uint32)
     members, lists = packed(arrays)
@@ -160,7 +162,7 @@ def test_long_trees_are_stored_as_words():
     leaf = np.random.default_rng(0).integers(0, 2, 400)
     kinds = np.concatenate([[[3, 5], [3, 0]][each] for each in leaf]).astype(np.uint8)
     args = np.where(kinds == NodeKind.SPLIT_INPUT, 3, 0)
-    arrays = unpacked({"node_kind": kinds, "node_arg": args}, 0)
+    arrays = unpacked({"node_kind": kinds, "node_arg": args})
     members, lists = packed(arrays)
     assert not members
     assert sorted(lists["word_kind"]) == [
@@ -170,11 +172,39 @@ def test_long_trees_are_stored_as_words():
     ]
     assert lists["word_count"] == [2, 2]
     assert len(lists["node_word"]) == 400
-    again = unpacked({name: np.array(values) for name, values in lists.items()}, 800)
+    again = unpacked({name: np.array(values) for name, values in lists.items()})
     assert np.array_equal(again["node_kind"], kinds)
     assert np.array_equal(again["node_arg"], arrays["node_arg"])
-    with pytest.raises(EvidenceError, match="more than 799 nodes"):
-        unpacked({name: np.array(values) for name, values in lists.items()}, 799)
+
+
+def test_what_words_do_not_say_is_packed_without_them():
+    """An array that no reader of proofs accepts, or a very long one, comes back as it was."""
+    leaf = np.random.default_rng(0).integers(0, 2, 400)
+    many = np.concatenate([[[3, 5], [3, 0]][each] for each in leaf]).astype(np.uint8)
+    none = np.where(many == NodeKind.SPLIT_INPUT, 3, 0)
+    for most, kinds, args in (
+        (800, many, none),
+        (799, many, none),
+        (900, np.append(many, np.uint8(3)), np.append(none, 0)),  # no leaf ends it
+        (900, many, none[1:]),
+        (900, many, np.where(none == 3, (1 << 32) - 1, 0)),
+    ):
+        arrays = unpacked({"node_kind": kinds, "node_arg": args.astype(np.uint32)})
+        with patch.object(packing, "NODES", most):
+            members, lists = packed(arrays)
+            stored = {name: np.array(values) for name, values in lists.items()} | members
+            again = unpacked(stored)
+        assert ("node_word" in stored) == (most == 800)
+        assert again["node_kind"].tolist() == kinds.tolist()
+        assert again["node_arg"].tolist() == args.tolist()
+
+
+@pytest.mark.parametrize("pointer", [[0, 2, 2], [1, 2], [0, 3, 2], [5], [0, (1 << 32) - 1]])
+def test_pointers_come_back_as_they_were(pointer):
+    arrays = unpacked({"tree_ptr": np.array(pointer, dtype=np.uint32)})
+    members, lists = packed(arrays)
+    stored = {name: np.array(values) for name, values in lists.items()} | members
+    assert unpacked(stored)["tree_ptr"].tolist() == pointer
 
 
 def test_numbers_of_hints_are_relative():
@@ -190,11 +220,11 @@ def test_numbers_of_hints_are_relative():
     prelude = {"prelude_kind": [NodeKind.BOUND], "prelude_arg": [0]}
     stored = {name: np.array(values) for name, values in {**steps, **prelude}.items()}
     kinds, args = zip(*nodes, strict=True)
-    arrays = unpacked({**stored, "node_kind": np.array(kinds), "node_arg": np.array(args)}, 0)
+    arrays = unpacked({**stored, "node_kind": np.array(kinds), "node_arg": np.array(args)})
     words = in_words(arrays)
     codes = words["word_arg"].tolist()
     assert codes == [FRESH, 1 + SHIFT, 7, 0, FRESH]
-    again = unpacked({**stored, **words}, 5)
+    again = unpacked({**stored, **words})
     assert again["node_arg"].tolist() == list(args)
     assert again["node_kind"].tolist() == list(kinds)
 
@@ -215,9 +245,9 @@ def test_numbers_of_hints_are_relative():
 def test_words_that_do_not_fit(change, why):
     words = {"node_word": [0, 0], "word_count": [2], "word_kind": [3, 0], "word_arg": [0, 0]}
     good = {name: np.array(values) for name, values in words.items()}
-    assert unpacked(good, 4)["node_kind"].tolist() == [3, 0, 3, 0]
+    assert unpacked(good)["node_kind"].tolist() == [3, 0, 3, 0]
     with pytest.raises(EvidenceError, match=why):
-        unpacked({**good, **{name: np.array(v, dtype=np.int64) for name, v in change.items()}}, 99)
+        unpacked({**good, **{name: np.array(v, dtype=np.int64) for name, v in change.items()}})
 
 
 def test_words_that_spell_too_much_are_refused_before_they_are_spelled(tmp_path):

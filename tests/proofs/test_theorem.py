@@ -11,7 +11,7 @@ from fractions import Fraction
 import pytest
 
 import farkas
-from proofs.theorem import FIRST, number, relation, theorem
+from proofs.theorem import FIRST, relation, theorem
 from specs.property import Case, constraint
 from specs.query import Query
 from tests.proofs.helpers import Net, at_least, at_most, query
@@ -23,26 +23,6 @@ def identity(size: int, *cases: Case) -> Query:
     net = Net(size)
     net.dense(0, [[float(i == j) for j in range(size)] for i in range(size)])
     return query(net.done(), cases)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (F(0), "0"),
-        (F(-7), "-7"),
-        (F(1, 8), "0.125"),
-        (F(-1, 20), "-0.05"),
-        (F(1, 3), "1/3"),
-        (F(-22, 7), "-22/7"),
-        (F(0.1), "0.1000000000000000055511151231257827021181583404541015625"),
-        (F(12345678901234567890, 100), "123456789012345678.9"),
-        (F(10**30), "1" + "0" * 30),
-        (F(1, 10**20), "0." + "0" * 19 + "1"),
-    ],
-)
-def test_numbers_are_exact(value, text):
-    assert number(value) == text
-    assert F(text) == value
 
 
 @pytest.mark.parametrize(

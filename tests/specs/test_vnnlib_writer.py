@@ -76,6 +76,19 @@ def test_boxes_of_several_cases():
     assert again.cases[1].upper[1] == F(1, 3)
 
 
+def test_remarks_stay_remarks():
+    unsafe = ((constraint({}, {0: F(1)}, F(-1)),),)
+    text = vnnlib(Property(1, 1, [Case([F(0)], [F(1)], unsafe)]), ("a\n(assert (<= X_0 0))\rb",))
+    assert text.startswith("; a\n; (assert (<= X_0 0))\n; b\n(declare")
+
+
+def test_numbers_too_long_for_the_reader_are_refused():
+    unsafe = ((constraint({}, {0: F(1)}, F(-1)),),)
+    for bound in (F(10**6000), F(1, 10**6000), F(1, 3**9999)):
+        with pytest.raises(PropertyError):
+            vnnlib(Property(1, 1, [Case([F(0)], [bound], unsafe)]))
+
+
 def test_what_would_be_read_otherwise_is_refused():
     unsafe = ((constraint({}, {0: F(1)}, F(-1)),),)
     twice = Property(1, 1, [Case([F(0)], [F(1)], unsafe)] * 2)

@@ -119,11 +119,7 @@ def test_leaves_that_no_bound_closes_are_told_apart():
     proof = made.finish()
     svg = tree_svg(stated, proof, survey(stated, proof))
     found = texts(svg)
-    assert {"tree 0", "cites a lemma", "no point is left", "2 trees"} & set(found) >= {
-        "tree 0",
-        "cites a lemma",
-        "no point is left",
-    }
+    assert {"tree 0", "cites a lemma", "no point is left"} <= set(found)
 
 
 def test_a_single_leaf_is_a_tree():

@@ -56,7 +56,7 @@ def asked(
 
 
 def proved(query: Query, **settings: Any) -> Proof:
-    verdict = verify(query, Options(timeout=60, settings=settings))
+    verdict = verify(query, Options(timeout=60, settings=settings, proof_effort="none"))
     assert verdict.answer == "unsat"
     assert isinstance(verdict.evidence, Proof)
     return verdict.evidence
@@ -115,7 +115,8 @@ def test_what_fails_is_mended_and_nothing_else_searched(
 
         monkeypatch.setattr(engine, "take_up", counted)
     least = {"policy.least_reused_share": 0.0}
-    verdict = verify(query, Options(timeout=60, reuse=old[1], settings=KINDS[by] | least))
+    options = Options(60, proof_effort="none", reuse=old[1], settings=KINDS[by] | least)
+    verdict = verify(query, options)
     assert verdict.answer == "unsat"
     assert check_proof(query, verdict.evidence, arithmetic="exact").valid  # type: ignore[arg-type]
     kept = verdict.reused
@@ -213,8 +214,8 @@ def test_lemmas_that_fail_are_dropped_and_others_kept(refuted: bool) -> None:
     found = tried(query, proof, None, 0.0)
     assert found.rest is not None
     assert len(found.rest.draft.cases[0].trees) == 1 + refuted
-    options = {"policy.least_reused_share": 0.0, "search.method": "neurons"}
-    verdict = verify(query, Options(timeout=60, reuse=proof, settings=options))
+    least = {"policy.least_reused_share": 0.0, "search.method": "neurons"}
+    verdict = verify(query, Options(60, proof_effort="none", reuse=proof, settings=least))
     assert verdict.answer == "unsat"
     kinds = verdict.evidence.arrays["node_kind"]  # type: ignore[union-attr]
     assert (NodeKind.CITE in kinds) == refuted

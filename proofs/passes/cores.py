@@ -1,0 +1,70 @@
+"""Splits that nothing below needs: one of their children takes their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from proofs.draft import Node
+from proofs.passes.closing import TWO_WAY
+from proofs.passes.edits import Work
+from proofs.passes.thin import below, levels
+from proofs.proof import Fact, NodeKind
+from proofs.tables import Step, Substitution
+
+
+def collapse(work: Work, tops: Sequence[Node]) -> None:
+    """Replace splits below some nodes by the side that closes without them, the lowest first."""
+    depth = _depths(work, tops)
+    level = levels(tops)
+    for height in sorted({level[id(n)] for n in below(tops) if n.kind in TWO_WAY}):
+        for side in (0, 1):
+            chosen = [
+                node
+                for node in below(tops)
+                if node.kind in TWO_WAY
+                and level.get(id(node)) == height
+                and not any(under.kind is NodeKind.HOLE for under in node)
+            ]
+            for node in chosen:
+                work.replace(node, _without(node.children[side].copy(), depth[id(node)]))
+            work.settle(chosen)
+
+
+def _depths(work: Work, tops: Sequence[Node]) -> dict[int, int]:
+    """How many two-way splits there are above each node, by identity."""
+    found: dict[int, int] = {}
+    for node in below(tops):
+        above = work.before(node)
+        known = None if above is None else found.get(id(above))
+        if known is None:
+            found[id(node)] = sum(n.kind in TWO_WAY for n in work.upwards(node) if n is not node)
+        else:
+            found[id(node)] = known + (above is not None and above.kind in TWO_WAY)
+    return found
+
+
+def _without(root: Node, split: int) -> Node:
+    """A subtree, changed so that what it says of one split on its path is left out."""
+    made: dict[int, Substitution] = {}
+    for node in root:
+        if node.kind in (NodeKind.CLOSE, NodeKind.CLIP) and isinstance(node.arg, Substitution):
+            node.arg = _renumbered(node.arg, split, made)
+        elif isinstance(node.arg, Step):
+            hints = _renumbered(node.arg.substitution, split, made)
+            if hints is not node.arg.substitution:
+                node.arg = replace(node.arg, substitution=hints)
+    return root
+
+
+def _renumbered(hints: Substitution, split: int, made: dict[int, Substitution]) -> Substitution:
+    if all(kind is not Fact.SPLIT or index < split for kind, index, _ in hints.multipliers):
+        return hints
+    if id(hints) not in made:
+        listed = tuple(
+            (kind, index - (kind is Fact.SPLIT and index > split), value)
+            for kind, index, value in hints.multipliers
+            if kind is not Fact.SPLIT or index != split
+        )
+        made[id(hints)] = replace(hints, multipliers=listed)
+    return made[id(hints)]

@@ -1,0 +1,53 @@
+"""What makes the root states of cases: bound steps with less in them, or left out."""
+
+from __future__ import annotations
+
+from proofs.draft import CaseDraft
+from proofs.passes.edits import Work
+from proofs.passes.rounding import LADDER
+from proofs.proof import NodeKind
+from proofs.tables import Step
+
+Operation = tuple[NodeKind, int | Step]
+
+
+def rounded(work: Work) -> None:
+    """Round the hints of all steps alike, as far as everything closes."""
+    for case in work.draft.cases:
+        for coarse in LADDER:
+            made = [
+                (kind, coarse.step(a) if isinstance(a, Step) else a) for kind, a in case.prelude
+            ]
+            if made == case.prelude or _tried(work, case, made):
+                break
+
+
+def thinned(work: Work) -> None:
+    """Leave out steps one by one, the largest first, or round them."""
+    for case in work.draft.cases:
+        steps = [arg for _, arg in case.prelude if isinstance(arg, Step)]
+        for step in sorted(steps, key=_stored, reverse=True):
+            rest = [part for part in case.prelude if part[1] is not step]
+            if _tried(work, case, rest):
+                continue
+            for coarse in LADDER:
+                short = coarse.step(step)
+                made = [(kind, short if arg is step else arg) for kind, arg in case.prelude]
+                if short is step or _tried(work, case, made):
+                    break
+
+
+def _stored(step: Step) -> int:
+    return sum(block.slopes.size for block in step.substitution.blocks)
+
+
+def _tried(work: Work, case: CaseDraft, prelude: list[Operation]) -> bool:
+    """Take another prelude if all leaves of its case close with it."""
+    before, case.prelude = case.prelude, prelude
+    closes = False
+    try:
+        closes = not work.failing([tree.root for tree in case.trees])
+    finally:
+        if not closes:
+            case.prelude = before
+    return closes

@@ -1,0 +1,79 @@
+"""Hints that several leaves have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from proofs.draft import Node
+from proofs.oracle import State
+from proofs.passes.edits import Work
+from proofs.passes.rounding import LADDER
+from proofs.passes.thin import below
+from proofs.proof import Fact, NodeKind
+from proofs.tables import EMPTY, Substitution
+
+CANDIDATES = 48
+"""Hints that are tried on all leaves."""
+
+AT_ONCE = 1024
+"""Leaves whose states are held in memory."""
+
+
+def share(work: Work, tops: Sequence[Node]) -> None:
+    """Give leaves hints in fewer bits, and those of others where these close them, too.
+
+    What a hint says of splits belongs to its path, and is not shared.
+    """
+    leaves = [n for n in below(tops) if n.kind is NodeKind.CLOSE and n.hints is not None]
+    for start in range(0, len(leaves), AT_ONCE):
+        states = work.oracle.states(work.draft, leaves[start : start + AT_ONCE])
+        if states:
+            _share(work, states, [_own(state) for state in states])
+
+
+def _own(state: State) -> Substitution:
+    return state.node.hints or EMPTY
+
+
+def _share(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
+    _shorten(work, states, own)
+    open_ = list(range(len(states)))
+    for _ in range(CANDIDATES):
+        if not open_:
+            break
+        first = open_.pop(0)  # none of those before closed it; leaves near it are like it
+        tried = [_with_own(own[first], own[place]) for place in open_]
+        closed = work.oracle.closed([states[place] for place in open_], tried)
+        for place, hints, good in zip(open_, tried, closed, strict=True):
+            if good:
+                own[place] = hints
+        open_ = [place for place, good in zip(open_, closed, strict=True) if not good]
+    for state, hints in zip(states, own, strict=True):
+        if hints is not state.node.arg:
+            work.edit(state.node)
+            state.node.arg = hints
+
+
+def _shorten(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
+    """Round hints as far as their leaves close."""
+    open_ = list(range(len(states)))
+    for coarse in LADDER:
+        tried = [work.oracle.needed(coarse.hints(own[k]), states[k]) for k in open_]
+        closed = work.oracle.closed([states[k] for k in open_], tried)
+        for k, hints, good in zip(open_, tried, closed, strict=True):
+            if good:
+                own[k] = hints
+        open_ = [k for k, good in zip(open_, closed, strict=True) if not good]
+
+
+def _with_own(shared: Substitution, own: Substitution) -> Substitution:
+    """Shared hints, with a leaf's own multiples of facts of its path."""
+    if not (own.multipliers or shared.multipliers):
+        return shared
+    path = [part for part in own.multipliers if part[0] is not Fact.REGION]
+    region = [part for part in shared.multipliers if part[0] is Fact.REGION]
+    listed = (*path, *region)
+    if listed == shared.multipliers:
+        return shared
+    return replace(shared, multipliers=listed)
