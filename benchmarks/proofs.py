@@ -97,15 +97,12 @@ class Row:
 
 def measured(query: Query, row: Row, options: argparse.Namespace) -> Proof | None:
     """Fill in a row; returns the smaller proof, if the property was proved."""
-    began = time.monotonic()
     verdict = verify(query, Options(timeout=options.timeout, proof_effort="none"))
-    spent = time.monotonic() - began
     row.answer = verdict.answer
     proof = verdict.evidence
     if verdict.answer != "unsat" or not isinstance(proof, Proof):
         return None
     row.search = verdict.seconds("kernel", "attack", "search")[1]
-    checking = verdict.seconds("check")
     before = Size.of(proof)
     row.plain, row.packed = Size.of(proof, pack=False).bytes, before.bytes
     if not any(stage.name == "search" for stage in verdict.stages):  # the empty proof
@@ -114,7 +111,7 @@ def measured(query: Query, row: Row, options: argparse.Namespace) -> Proof | Non
         row.valid = verdict.checked.verdict if verdict.checked is not None else ""
         return proof
     cpu = cpu_seconds()
-    until = time.monotonic() + Policy().proof_share * (spent - checking[0])
+    until = time.monotonic() + Policy().proof_share * row.search
     made = minimise(query, proof, deadline=until, reoptimise=Reoptimiser(until))
     row.minimise = cpu_seconds() - cpu
     _note(row, before, Size.of(made.proof))

@@ -239,10 +239,11 @@ class _Quick:
             rounding.hints(work, part, LADDER[0])
             sharing.share(work, part)
             work.settle(part)
-        preludes.rounded(work)
+        if not work.oracle.hurried:
+            preludes.rounded(work)
 
 
-QUICK = 64
+QUICK = 256
 """Leaves of a part."""
 
 WORTHWHILE = 0.5

@@ -6,6 +6,7 @@ prelude stays the same, so that asking again costs what has changed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from proofs.tables import Substitution, Tables
 from proofs.tree import Found, Walker
 from proofs.unsafe import Closer, Unsafe
 from specs.query import Query
+
+SPARE = 1.5
+"""Times that the next look at leaves may take as long as the longest one so far."""
 
 MARGIN = 1e-9
 """By how much a leaf has to close, so that it still does where rounding goes another way."""
@@ -57,7 +61,15 @@ class Oracle:
     ) -> None:
         self._query, self._deadline, self._margin = query, deadline, margin
         self._arithmetic = ARITHMETICS[arithmetic]()
+        self._longest = 0.0
         self._roots: dict[int, tuple[tuple[object, ...], Frame, Domains]] = {}
+
+    @property
+    def hurried(self) -> bool:
+        """Whether there may be no time for more than to see what closes."""
+        if self._deadline is None:
+            return False
+        return time.monotonic() + SPARE * self._longest > self._deadline
 
     def failing(self, draft: Draft, among: set[int] | None = None) -> list[Node]:
         """The leaves that do not close, with what leads to them, of those that are asked for.
@@ -117,6 +129,7 @@ class Oracle:
         failed: list[Node],
         found: list[State] | None,
     ) -> None:
+        began = time.monotonic()
         proof, nodes = written(draft, among)
         self._tables = tables = Tables(draft.query, proof)
         with np.errstate(all="ignore"):
@@ -135,6 +148,7 @@ class Oracle:
                         failed.append(nodes[rejected.node])
                 if found is not None:
                     found += [State(nodes[n], case.number, d) for n, d in walker.holes]
+        self._longest = max(self._longest, time.monotonic() - began)
 
     def _root(self, tables: Tables, position: int, case: CaseDraft) -> tuple[Frame, Domains]:
         key = tuple(case.prelude)

@@ -72,8 +72,8 @@ class Settings:
         reopenings: checks of the proof before leaves that stay rejected are given up.
         least_reused_share: share of an old proof's leaves that have to hold in the new question
             for mending the others rather than searching anew.
-        proof_share: of the time that a proof took to find, for making it smaller; part of
-            that comes back when it is checked.
+        proof_share: of the processor time that a proof took to find, for making it smaller;
+            a third of that or more comes back when it is checked.
         high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
@@ -94,7 +94,7 @@ class Settings:
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.25
+    proof_share: Share = 0.3
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 
@@ -298,7 +298,7 @@ class Policy:
         return expected <= self.settings.kernel_patience * left
 
     def minimising(self, effort: str, spent: float, left: float) -> float:
-        """Seconds for making a proof smaller, after ``spent`` on finding it."""
+        """Seconds for making a proof smaller, after ``spent`` CPU seconds on finding it."""
         if effort == "high":
             return self.settings.high_proof_share * left
         return min(self.settings.proof_share * spent, self.settings.high_proof_share * left)

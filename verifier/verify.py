@@ -153,7 +153,7 @@ class _Run:
             attack=options.of_group("attack"),
             seed=options.seed,
         )
-        self._began = time.monotonic()
+        self._cpu_began = cpu_seconds()
         self.deadline = deadline - self.policy.settings.margin_seconds
         self.progress = progress
         self.stages: list[Stage] = []
@@ -396,7 +396,8 @@ class _Run:
         effort, now = self.options.proof_effort, time.monotonic()
         if effort == "none":
             return []
-        seconds = self.policy.minimising(effort, now - self._began, self._left())
+        spent = cpu_seconds() - self._cpu_began
+        seconds = self.policy.minimising(effort, spent, self._left())
         until = now + seconds
         with self._stage("minimise") as result:
             from verifier.reoptimise import Reoptimiser

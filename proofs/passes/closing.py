@@ -85,7 +85,7 @@ class Merger:
         while waiting:
             closed = set()
             for part in _batches(waiting):
-                if time.monotonic() > self._until:
+                if time.monotonic() > self._until or self._work.oracle.hurried:
                     return
                 for node, hints in self._found(part):
                     self._swept(node)

@@ -40,7 +40,7 @@ def _share(work: Work, states: Sequence[State], own: list[Substitution]) -> None
     _shorten(work, states, own)
     open_ = list(range(len(states)))
     for _ in range(CANDIDATES):
-        if not open_:
+        if not open_ or work.oracle.hurried:
             break
         first = open_.pop(0)  # none of those before closed it; leaves near it are like it
         tried = [_with_own(own[first], own[place]) for place in open_]
@@ -59,12 +59,32 @@ def _shorten(work: Work, states: Sequence[State], own: list[Substitution]) -> No
     """Round hints as far as their leaves close."""
     open_ = list(range(len(states)))
     for coarse in LADDER:
+        if work.oracle.hurried:
+            return
         tried = [work.oracle.needed(coarse.hints(own[k]), states[k]) for k in open_]
         closed = work.oracle.closed([states[k] for k in open_], tried)
         for k, hints, good in zip(open_, tried, closed, strict=True):
             if good:
                 own[k] = hints
         open_ = [k for k, good in zip(open_, closed, strict=True) if not good]
+    drop_blocks(work, states, own)
+
+
+def drop_blocks(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
+    """Leave out blocks of slopes, one after the other, where states close without them."""
+    listed = [hints.blocks for hints in own]
+    for number in range(max(map(len, listed), default=0)):
+        if work.oracle.hurried:
+            break
+        places = [k for k, blocks in enumerate(listed) if number < len(blocks)]
+        tried = []
+        for k in places:
+            left = tuple(block for block in own[k].blocks if block is not listed[k][number])
+            tried.append(replace(own[k], blocks=left))
+        closed = work.oracle.closed([states[k] for k in places], tried)
+        for k, hints, good in zip(places, tried, closed, strict=True):
+            if good:
+                own[k] = hints
 
 
 def _with_own(shared: Substitution, own: Substitution) -> Substitution:
