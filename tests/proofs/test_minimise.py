@@ -40,7 +40,7 @@ from tests.proofs.helpers import (
 )
 
 
-def stated(seed: int, room: float = 0.02) -> Query:
+def stated(seed: int, room: float = 0.2) -> Query:
     """An output that stays a little below its threshold, or two of them in two disjuncts."""
     rng = np.random.default_rng(seed)
     network = random_network(rng, 2)
@@ -58,7 +58,7 @@ def searched(question: Query, seed: int) -> Proof:
     draft = draft_of(question, _start(question))
     oracle = Oracle(draft.query, margin=1e-7)
     spare = 6
-    for _ in range(40):
+    for turn in range(40):
         failing = oracle.failing(draft)
         leaves = [node for node in draft.nodes() if node.kind is NodeKind.CLOSE]
         if not failing and spare:
@@ -67,7 +67,7 @@ def searched(question: Query, seed: int) -> Proof:
         if not failing:
             break
         for leaf in {id(node): node for node in failing}.values():
-            leaf.become(_split(rng, question, draft.query))
+            leaf.become(_split(rng, question, inputs=turn > 8))
     assert not failing
     return written(draft)[0]
 
@@ -80,7 +80,7 @@ def _start(question: Query) -> Proof:
     return made.finish()
 
 
-def _split(rng: np.random.Generator, question: Query, squared: Query) -> Node:
+def _split(rng: np.random.Generator, question: Query, *, inputs: bool) -> Node:
     children = []
     for _ in range(2):
         leaf = Node(NodeKind.CLOSE, None)
@@ -88,7 +88,7 @@ def _split(rng: np.random.Generator, question: Query, squared: Query) -> Node:
             leaf = Node(NodeKind.CLIP, None, [Node(NodeKind.SWEEP, 0, [leaf])])
         children.append(Node(NodeKind.SWEEP, 0, [leaf]))
     entries = question.network.preactivations
-    if entries and rng.random() < 0.3:
+    if entries and not inputs and rng.random() < 0.3:
         tensor = int(rng.choice(entries))
         place = tensor, int(rng.integers(0, question.network.sizes[tensor]))
         if rng.random() < 0.5:
