@@ -60,6 +60,7 @@ _EXPORTS = {
     "output_range": "specs.builders",
     "read_evidence": "proofs.format",
     "read_model": "specs.onnx_reader",
+    "reused": "proofs.retarget",
     "robustness": "specs.builders",
     "signatures": "proofs.signature",
     "theorem": "proofs.theorem",

@@ -100,6 +100,17 @@ class CaseDraft:
     prelude: list[tuple[NodeKind, int | Step]]
     trees: list[TreeDraft]
 
+    def refutation(self) -> TreeDraft:
+        """The tree that is no lemma; the last one, if there are several.
+
+        Raises:
+            EvidenceError: there is none.
+        """
+        for tree in reversed(self.trees):
+            if tree.disjunct is None and not tree.literals:
+                return tree
+        raise EvidenceError(f"no tree refutes the whole case {self.number}")
+
 
 @dataclass(eq=False)
 class Draft:
@@ -195,16 +206,24 @@ def written(draft: Draft, wanted: set[int] | None = None) -> tuple[Proof, list[N
 
     Nodes that are not ``wanted``, by identity, become holes, with all that is below them.
     """
-    writer = _Writer(draft.query, wanted)
+    writer = Writer(draft.query, wanted)
     for case in draft.cases:
-        writer.case(case)
+        writer.begin(case)
+        for tree in case.trees:
+            writer.tree(tree)
     return writer.builder.finish(), writer.nodes
 
 
-class _Writer:
-    """Writes drafts piece by piece; hints that are the same object are written once."""
+class Writer:
+    """Writes drafts piece by piece; hints that are the same object are written once.
 
-    def __init__(self, query: Query, wanted: set[int] | None) -> None:
+    Attributes:
+        builder: receives them.
+        nodes: those written so far, also as holes.
+    """
+
+    def __init__(self, query: Query, wanted: set[int] | None = None) -> None:
+        """Nodes that are not ``wanted``, by identity, become holes."""
         self.builder = ProofBuilder(query)
         self._wanted = wanted
         self.nodes: list[Node] = []
@@ -212,29 +231,33 @@ class _Writer:
         self._steps: dict[int, int] = {}
         self._trees: dict[int, int] = {}
 
-    def case(self, case: CaseDraft) -> None:
+    def begin(self, case: CaseDraft) -> None:
+        """Start a case, with what makes its root state; its trees are to follow."""
         prelude = [(kind, self._operation(arg)) for kind, arg in case.prelude]
         self.builder.begin_case(case.number, prelude)
-        for tree in case.trees:
-            literals = [(self._form(literal), literal.side) for literal in tree.literals]
-            self._trees[id(tree)] = self.builder.begin_tree(literals, tree.disjunct)
-            stack = [tree.root]
-            while stack:
-                node = stack.pop()
-                if node.skipped:
-                    stack.append(node.children[0])
-                    continue
-                self.nodes.append(node)
-                if self._wanted is None or id(node) in self._wanted:
-                    self._node(node)
-                    stack.extend(reversed(node.children))
-                else:
-                    self.builder.hole()
+
+    def tree(self, tree: TreeDraft) -> None:
+        """A tree of the case begun."""
+        literals = [(self._form(literal), literal.side) for literal in tree.literals]
+        self._trees[id(tree)] = self.builder.begin_tree(literals, tree.disjunct)
+        stack = [tree.root]
+        while stack:
+            node = stack.pop()
+            if node.skipped:
+                stack.append(node.children[0])
+                continue
+            self.nodes.append(node)
+            if self._wanted is None or id(node) in self._wanted:
+                self.node(node)
+                stack.extend(reversed(node.children))
+            else:
+                self.builder.hole()
 
     def _operation(self, arg: int | Step) -> int:
         return self._step(arg) if isinstance(arg, Step) else arg
 
-    def _node(self, node: Node) -> None:
+    def node(self, node: Node) -> None:
+        """A node without what is below it."""
         builder, kind, arg = self.builder, node.kind, node.arg
         if kind in (NodeKind.CLOSE, NodeKind.CLIP):
             hints = self._substitution(arg) if isinstance(arg, Substitution) else None
@@ -266,8 +289,8 @@ class _Writer:
         if id(hints) not in self._hints:
             self._hints[id(hints)] = self.builder.substitution(
                 [_slopes(block) for block in hints.blocks],
-                hints.multipliers,
-                hints.weights,
+                [(fact, index, min(value, LARGEST)) for fact, index, value in hints.multipliers],
+                np.clip(hints.weights, -LARGEST, LARGEST).tolist(),
                 None if hints.stop is None else hints.stop.tensor,
                 hints.stop.kept if hints.stop is not None and hints.stop.kept.size else None,
             )
@@ -285,6 +308,10 @@ class _Writer:
 def _slopes(block: Block) -> SlopeHint:
     exponent, whole = coded(block.slopes)
     return SlopeHint(block.tensor, block.side, whole, block.entries, exponent)
+
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Of multipliers and weights, as they are written."""
 
 
 def slope_block(hint: SlopeHint) -> Block:

@@ -54,6 +54,9 @@ class Side(IntEnum):
     UPPER = 1
 
 
+SIZES, NEURONS = "sizes", "neurons"
+"""What manifests note of the network: see ``FORMAT.md``."""
+
 AS_STORED = 4
 """In ``step_sides``: intervals are not propagated before the step."""
 
@@ -375,7 +378,10 @@ class ProofBuilder:
         self._node(NodeKind.SPLIT_DISJUNCT, children)
 
     def finish(self, manifest: Mapping[str, Any] | None = None) -> Proof:
-        """The proof written so far."""
+        """The proof written so far.
+
+        Its manifest notes sizes of tensors, so that it can be read beside another model.
+        """
         columns = dict(self._columns)
         for number, node in enumerate(self._network.nodes):
             if isinstance(node, Product) and node.squares is not None:
@@ -394,8 +400,13 @@ class ProofBuilder:
             arrays[name] = _shortest(columns[name])
         arrays["slope"] = _narrowed(_joined(self._slopes, np.int32))
         arrays["set_index"] = _joined(self._sets, np.uint32)
-        names = tuple(self._network.nodes[t].name for t in self._tensor_numbers)
-        return Proof(self._question, names, arrays, dict(manifest or {}))
+        nodes, sizes = self._network.nodes, self._network.sizes
+        names = tuple(nodes[t].name for t in self._tensor_numbers)
+        noted: dict[str, Any] = {}
+        if columns["node_kind"]:
+            noted[SIZES] = [sizes[t] for t in self._tensor_numbers]
+            noted[NEURONS] = [[nodes[t].name, sizes[t]] for t in self._neuron_offset]
+        return Proof(self._question, names, arrays, noted | dict(manifest or {}))
 
     def _node(self, kind: NodeKind, arg: int) -> None:
         self._columns["node_kind"].append(int(kind))

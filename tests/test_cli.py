@@ -104,8 +104,9 @@ def test_attack_alone_on_what_holds_is_unknown(
         (["--method", "magic"], "use one of"),
         (["--device", "tpu"], "use one of"),
         (["--semantics", "float8"], "use one of"),
+        (["--reuse", "x.farkas"], "x.farkas"),
+        (["--reuse", str(ROOT / "README.md")], "neither a proof nor a witness"),
         (["--proof-effort", "magic"], "use one of"),
-        (["--reuse", "x.farkas"], "not there yet"),
         (["--timeout", "0"], "positive"),
         (["--timeout", "soon"], "soon"),
         (["--proof", "no/such/folder/p"], "no/such/folder"),
@@ -118,6 +119,21 @@ def test_options_that_cannot_be_honoured_are_refused(
     code, out, err = run(capsys, "verify", *holds, *options)
     assert (code, out) == (3, [])
     assert says in err
+
+
+def test_an_old_proof_is_tried_first_and_a_witness_refused(
+    holds: list[Path], violated: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof, witness, report = (tmp_path / name for name in ("p", "w", "v.json"))
+    assert run(capsys, "verify", *holds, "--proof", proof)[0] == 0
+    code, out, _ = run(capsys, "verify", *holds, "--reuse", proof, "--json", report)
+    assert (code, out[0]) == (0, "unsat")
+    assert any(line.startswith("old proof: ") and "100.0%" in line for line in out)
+    assert json.loads(report.read_text())["reused"]["share"] == 1.0
+    assert run(capsys, "verify", *violated, "--witness", witness, "--reuse", proof)[0] == 1
+    code, out, err = run(capsys, "verify", *holds, "--reuse", witness)
+    assert (code, out) == (3, [])
+    assert "witness" in err
 
 
 def test_settings_are_taken_shown_and_recorded(
@@ -163,10 +179,6 @@ def test_settings_are_listed(command: str, capsys: pytest.CaptureFixture[str]) -
     assert {"policy.kernel_share", "attack.steps", "search.batch"} <= names
 
 
-LATER = {"--reuse"}
-"""Options that are refused so far."""
-
-
 @pytest.mark.parametrize("command", ["verify", "check", "minimize", "explain", "show", "bench"])
 def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "README.md").read_text()
@@ -175,7 +187,7 @@ def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixtu
     code, out, _ = run(capsys, command, "--help")
     taken = set(re.findall(r"--[a-z-]+", "\n".join(out))) - {"--help"}
     assert code == 0
-    assert set(re.findall(r"--[a-z-]+", usage[0])) == taken - LATER
+    assert set(re.findall(r"--[a-z-]+", usage[0])) == taken
 
 
 def test_missing_and_malformed_files_are_the_input_s_fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from proofs.draft import Draft
+from proofs.oracle import State
 from proofs.proof import Proof
 from proofs.tree import hull
 from specs.property import Case
 from specs.query import Query
+from verifier import reuse
 from verifier.bab_input import InputSearch
 from verifier.bab_neuron import NeuronSearch
 from verifier.bab_root import Nets, Parts
@@ -61,6 +64,7 @@ class Search:
         on_round: called after every round; returns whether a violation was confirmed
             elsewhere, which ends the search.
         cases: numbers of the cases to search; all if ``None``.
+        old: a proof to go on with, see :mod:`verifier.reuse`; its leaves count as closed.
 
     Raises:
         UnsupportedOperatorError: the network has a function or map without a rule here.
@@ -76,14 +80,21 @@ class Search:
         on_candidate: OnCandidate | None = None,
         on_round: Callable[[Progress], bool] | None = None,
         cases: Sequence[int] | None = None,
+        old: Draft | None = None,
     ) -> None:
         self._deadline, self._device = deadline, device
         self._settings = fitted(settings or Settings(), device)
         self._on_candidate, self._on_round = on_candidate, on_round
         self._numbers = list(range(len(query.property.cases)) if cases is None else cases)
         self._plain, self._before = query, 0
-        self._prepare(query)
-        ratios = moving_together(self._net, *self._around())
+        self._nodes: dict[int, int] = {}
+        self._as_before = None  # what splits inputs mends leaves among neuron splits badly
+        if old is not None and self._settings.method == "auto":
+            self._as_before = reuse.splits_inputs(old)
+        self._prepare(query if old is None else old.query)
+        if old is not None:
+            self._nodes = reuse.planted(self._tree, self._net, old)
+        ratios = None if old is not None else moving_together(self._net, *self._around())
         if ratios:
             self._prepare(beside(query, ratios))
         self._tuned = not ratios
@@ -95,7 +106,7 @@ class Search:
         radii = error_radii(query, until(self._deadline))
         self._net = net = compile_network(query.network, self._device, radii=radii)
         chosen = [query.property.cases[number] for number in self._numbers]
-        inputs = self._splits_inputs(chosen)
+        inputs = self._splits_inputs(chosen) if self._as_before is None else self._as_before
         table = build_table(chosen, net, query.property.output_size, apart=inputs)
         candidates = Candidates(net, table, self._on_candidate)
         self._tree = Tree({tensor: where.start for tensor, where in net.neurons.items()})
@@ -181,6 +192,27 @@ class Search:
         """
         for position in node_numbers:
             self._engine.reopen(self._tree.written(position), self._deadline)
+
+    def take_up(self, states: Sequence[State], roots: Mapping[int, State]) -> bool:
+        """Open leaves of the old proof.
+
+        Args:
+            states: the leaves, with what the kernel knows there.
+            roots: those of the cases' trees.
+
+        Returns:
+            Whether the search can go on from all of them.
+        """
+        done = True
+        for case, root in roots.items():
+            found = [
+                reuse.opened(self._tree, self._net, self._nodes[id(state.node)], state)
+                for state in states
+                if state.case == case
+            ]
+            start = reuse.domains(self._net, root.domains.batch)
+            done = self._engine.take_up(case, start, found) and done
+        return done
 
     def extend(self, deadline: float) -> None:
         """Set another deadline for the next ``run``."""

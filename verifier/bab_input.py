@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from proofs.draft import Node
 from verifier.bab_leaf import attempt
 from verifier.bab_pool import Pool
 from verifier.bab_root import Parts
-from verifier.bab_tree import Kind, LeafHint, Sweep
+from verifier.bab_tree import Kind, LeafHint, Open, Sweep
 from verifier.bounds import (
     Domains,
     TorchNetwork,
@@ -198,8 +199,8 @@ class InputSearch:
         self._pays = Pays()
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
-        self._roots_done = 0
-        self._root_nodes: list[int] = []
+        self._waiting: list[int] | None = None
+        self._old: list[tuple[int, Open]] = []
         self._deadline = float("inf")
         self._tick = until(self._deadline)
         self.evaluated = 0
@@ -207,7 +208,7 @@ class InputSearch:
     @property
     def open(self) -> int:
         """Open domains, without those that cannot be split."""
-        return len(self._pool)
+        return len(self._pool) + len(self._old)
 
     @property
     def worst(self) -> float:
@@ -219,6 +220,11 @@ class InputSearch:
         self._deadline, self._tick = deadline, until(deadline)
         if not self._roots(deadline):
             return "violated" if self._candidates.found else "timeout"
+        while self._old:
+            if time.monotonic() >= deadline:
+                return "timeout"
+            if not self._mend():
+                return "violated"
         while len(self._pool) and self._settings.split:
             if time.monotonic() >= deadline:
                 return "timeout"
@@ -254,10 +260,12 @@ class InputSearch:
             for done in tree.tightened.get(above, ()):
                 if isinstance(done, Sweep):
                     found = sweep(net, found.domains, tick)
-                else:
+                elif not isinstance(done, Node):  # an old proof's steps only tighten
                     found = relaxed(net, assessed().domains)
             if tree.kind[above] == Kind.DISJUNCT:
                 case = self._part(case, side)
+                continue
+            if tree.kind[above] != Kind.INPUT:
                 continue
             entry = torch.tensor([tree.arg[above]], device=net.device)
             state = halves(found.domains, entry).take(slice(side, side + 1))
@@ -268,6 +276,42 @@ class InputSearch:
             tree.clip(node, None)
         where = torch.tensor([case], device=net.device)
         self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
+
+    def take_up(self, number: int, root: Domains, leaves: Sequence[Open]) -> bool:
+        """Go on with a case of an old proof, of whose leaves some are open.
+
+        Args:
+            number: of the case; its ``root`` does not matter here.
+            leaves: are searched by the next ``run``.
+
+        Returns:
+            Whether that is possible: disjuncts have to be cases of their own.
+        """
+        found = []
+        for leaf in leaves:
+            case = self._numbers.index(number)
+            for above, side in self._tree.path(leaf.node):
+                if self._tree.kind[above] == Kind.DISJUNCT:
+                    case = self._part(case, side)
+            if case < 0:
+                return False
+            found.append((case, leaf))
+        self._old += found
+        return True
+
+    def _mend(self) -> bool:
+        """Look at open leaves of old proofs again; false on a confirmed violation."""
+        part = self._old[-self._limit() :]
+        states = [leaf.state for _, leaf in part]
+        sides = ("low", "high", "lower", "upper")
+        domains = Domains(*(torch.cat([getattr(s, side) for s in states]) for side in sides))
+        case = torch.tensor([case for case, _ in part], device=self._net.device)
+        swept = relaxed(self._net, domains)
+        found = assess(self._net, self._table, swept, case, self._settings.margin)
+        self.evaluated += len(part)
+        going = self._settle(found, case, torch.tensor([leaf.node for _, leaf in part]))
+        del self._old[-len(part) :]
+        return going
 
     def _part(self, case: int, disjunct: int) -> int:
         """The case that consists of one of a case's disjuncts; -1: there is none."""
@@ -284,20 +328,21 @@ class InputSearch:
 
         False when a violation was confirmed or time is up.
         """
-        size = self._limit()
-        if not self._root_nodes:
-            self._root_nodes = [self._tree.add_root(number) for number in self._numbers]
-        nodes = self._root_nodes
-        while self._roots_done < len(nodes):
+        size, known = self._limit(), self._tree.roots
+        if self._waiting is None:
+            self._waiting = [k for k, number in enumerate(self._numbers) if number not in known]
+            for place in self._waiting:
+                self._tree.add_root(self._numbers[place])
+        while self._waiting:
             if time.monotonic() >= deadline:
                 return False
-            part = range(self._roots_done, min(self._roots_done + size, len(nodes)))
+            part, rest = self._waiting[:size], self._waiting[size:]
             low, high = self._boxes(part)
-            case = torch.tensor(list(part), device=self._net.device)
+            case = torch.tensor(part, device=self._net.device)
             state = fresh(self._net, low, high)
             evaluation = self._evaluate(state, case)
-            node = torch.tensor(nodes[part.start : part.stop])
-            self._roots_done = part.stop
+            node = torch.tensor([known[self._numbers[place]] for place in part])
+            self._waiting = rest
             if not self._settle(evaluation, case, node):
                 return False
         return True

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from proofs.proof import Fact
+from proofs.tables import Substitution
 from verifier.alpha import Multipliers, Problem, initial
 from verifier.bab_root import Stated, leaf_hints
 from verifier.bab_tree import Feedback, Kind, LeafHint, Tree
@@ -97,8 +99,12 @@ class Root:
         return {number: index.cpu().numpy() for number, index in self.nets.entries.items()}
 
     def place(self, neuron: int) -> int:
-        """The number here of one of the whole network's neurons."""
-        return int(torch.searchsorted(self.nets.columns, neuron))
+        """The number here of one of the whole network's neurons; -1: it is stable here."""
+        return self._places.get(neuron, -1)
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {neuron: place for place, neuron in enumerate(self.nets.columns.tolist())}
 
     def unsplit(self) -> Leaves:
         """The disjuncts before any split."""
@@ -116,7 +122,9 @@ class Root:
             if tree.kind[above] == Kind.DISJUNCT:
                 leaves.disjunct[0] = side
                 continue
-            place = self.place(tree.arg[above])
+            place = self.place(tree.arg[above]) if tree.kind[above] == Kind.NEURON else -1
+            if place < 0:  # of an old proof: its bounds are what it leaves
+                continue
             if leaves.points is not None:
                 leaves = replace(leaves, state=cut(self.problem(leaves), leaves.state))
                 leaves.points[0, place] = tree.points.get(above, 0.0)
@@ -169,9 +177,9 @@ class Root:
         """
         splits = []
         for node in leaves.node.tolist():
-            path = [n for n, _ in tree.path(int(node))]
-            split = [tree.arg[n] for n in path if tree.kind[n] == Kind.NEURON]
-            splits.append([self.place(neuron) for neuron in split])
+            path = [n for n, _ in tree.path(int(node)) if tree.kind[n] != Kind.DISJUNCT]
+            neurons = [tree.arg[n] if tree.kind[n] == Kind.NEURON else -1 for n in path]
+            splits.append([self.place(neuron) for neuron in neurons])
         lengths = torch.tensor(self.lengths, device=problem.low.device)[leaves.disjunct]
         case = torch.full_like(leaves.disjunct, self.case)
         stated = Stated.of(self.table, case, lengths, self.exponents[leaves.disjunct])
@@ -201,6 +209,31 @@ def adopt(net: TorchNetwork, start: Multipliers, hint: LeafHint) -> None:
             values = torch.tensor(stored.values).to(start.alpha) * 2.0 ** (stored.exponent or 0)
             part = start.alpha[:, where].tensor_split(node.relaxation.free, -1)
             part[int(stored.side)].copy_(values)
+
+
+def adopt_old(root: Root, leaves: Leaves, path: Sequence[int], hints: Substitution) -> None:
+    """Take an old leaf's hints for a single leaf, as far as they are parameters here.
+
+    Args:
+        path: by split on the path the neuron's number here, -1 where it has none.
+    """
+    start, net = leaves.multipliers, root.nets.fast
+    for block in hints.blocks:
+        if block.tensor not in root.indices:
+            continue
+        node, where = net.function(block.tensor), net.parameters[block.tensor]
+        free = node.relaxation.free
+        if int(block.side) >= free or (free != 1 and len(node.sources) == 1):
+            continue
+        part = start.alpha[0, where].tensor_split(free)[int(block.side)]
+        count = block.slopes.shape[1]
+        entries = np.arange(count) if block.entries is None else block.entries
+        _, here, there = np.intersect1d(root.indices[block.tensor], entries, return_indices=True)
+        part[torch.from_numpy(here)] = torch.tensor(block.slopes[0, there]).to(part).clamp(0.0, 1.0)
+    for fact, index, value in hints.multipliers:
+        known = fact is Fact.SPLIT and index < len(path) and path[index] >= 0
+        if known and start.beta is not None:
+            start.beta[0, path[index]] = value
 
 
 def joined(one: Leaves, other: Leaves) -> Leaves:

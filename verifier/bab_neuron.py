@@ -8,8 +8,9 @@ disjunct, so many of them fit into a batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -17,15 +18,15 @@ from torch import Tensor
 
 from verifier.alpha import Effort, Multipliers, bounded, initial, optimise
 from verifier.bab_feed import Feeder, Optimised
-from verifier.bab_leaves import Leaves, Root, adopt, cut, moved
+from verifier.bab_leaves import Leaves, Root, adopt, adopt_old, cut, joined, moved
 from verifier.bab_pool import Pool
 from verifier.bab_refine import refine
 from verifier.bab_root import Parts, fast_problem
-from verifier.bab_tree import Kind
+from verifier.bab_tree import Kind, Open
 from verifier.bounds import Domains, Rows
 from verifier.bounds_focus import focused
 from verifier.bounds_spec import whole_goal
-from verifier.bounds_sweep import fresh, sweep, until
+from verifier.bounds_sweep import Swept, fresh, sweep, until
 from verifier.branching import neuron_scores, violations
 from verifier.clip import FirstLayers, clip, first_layers
 from verifier.feedback import late_tensor
@@ -52,6 +53,7 @@ class NeuronSearch:
         self._roots: dict[int, Root] = {}
         self._pools: dict[int, Pool] = {}
         self._stuck: list[int] = []
+        self._old: list[tuple[int, Open]] = []
         self._batch, self._most = parts.settings.neuron_batch, parts.settings.neuron_limit
         self._first: FirstLayers | None = None
         self._deadline = float("inf")
@@ -61,7 +63,8 @@ class NeuronSearch:
     @property
     def open(self) -> int:
         """Open domains of the cases begun."""
-        return sum(len(pool) for pool in self._pools.values()) + len(self._waiting)
+        pooled = sum(len(pool) for pool in self._pools.values())
+        return pooled + len(self._waiting) + len(self._old)
 
     @property
     def worst(self) -> float:
@@ -79,7 +82,9 @@ class NeuronSearch:
             active = next((c for c, pool in splittable if len(pool)), None)
             if time.monotonic() >= deadline:
                 return "timeout"
-            if active is not None:
+            if self._old:
+                self._mend(deadline)
+            elif active is not None:
                 if not self._round(self._roots[active], self._pools[active], deadline):
                     return "violated"
             elif self._waiting:
@@ -90,15 +95,63 @@ class NeuronSearch:
             if round_over():
                 return "violated"
 
+    def take_up(self, number: int, root: Domains, leaves: Sequence[Open]) -> bool:
+        """Go on with a case of an old proof, of whose leaves some are open.
+
+        Args:
+            number: of the case.
+            root: bounds of all neurons at its root.
+            leaves: are searched by the next ``run``.
+        """
+        case = self._numbers.index(number)
+        self._waiting.remove(case)
+        self._roots[case] = self._root(case, root)
+        self._pools[case] = self._pool()
+        self._old += [(case, leaf) for leaf in leaves]
+        return True
+
+    def _mend(self, deadline: float) -> None:
+        """Optimise open leaves of old proofs from their old hints, then treat them as any."""
+        case = self._old[-1][0]
+        root, size = self._roots[case], self._limit(self._roots[case])
+        part = [leaf for owner, leaf in self._old[-size:] if owner == case]
+        known = [leaves for leaf in part for leaves in self._again(root, leaf)]
+        tried = self._attempt(root, reduce(joined, known), self._settings.root_steps, deadline)
+        self._settle(root, self._pools[case], tried.leaves, tried.closed, deadline)
+        del self._old[-len(part) :]
+
+    def _again(self, root: Root, leaf: Open) -> Iterator[Leaves]:
+        """An open leaf of an old proof, by disjunct."""
+        tree, nodes = self._tree, [leaf.node]
+        path = tree.path(leaf.node)
+        parted = any(tree.kind[above] == Kind.DISJUNCT for above, _ in path)
+        count = len(root.lengths)
+        if not parted and count > 1:
+            first = tree.split(leaf.node, Kind.DISJUNCT, count, count)
+            nodes = list(range(first, first + count))
+        splits = [above for above, _ in path if tree.kind[above] != Kind.DISJUNCT]
+        chosen = [tree.arg[n] if tree.kind[n] == Kind.NEURON else -1 for n in splits]
+        for node in nodes:
+            leaves = root.below(tree, node)
+            if root.own:
+                leaves = replace(leaves, state=root.nets.domains(leaf.state))
+            leaves = replace(leaves, multipliers=initial(root.problem(leaves)))
+            if leaf.hints is not None:
+                adopt_old(root, leaves, [root.place(neuron) for neuron in chosen], leaf.hints)
+            yield leaves
+
     def reopen(self, node: int, deadline: float) -> None:
         """Search below a leaf that was closed in vain."""
         self._deadline = deadline
         hint = self._tree.hints.get(node)
         self._tree.open(node)
-        case = self._numbers.index(self._tree.case_of(node))
-        if case not in self._roots:
+        number = self._tree.case_of(node)
+        case = self._numbers.index(number)
+        if case not in self._roots and number not in self._tree.old_cases:
             self._waiting.append(case)
             return
+        if case not in self._roots:
+            self._roots[case] = self._root(case, self._swept(case, deadline).domains)
         root = self._roots[case]
         leaves = root.below(self._tree, node)
         start = initial(root.problem(leaves))
@@ -110,11 +163,7 @@ class NeuronSearch:
     def _begin(self, case: int, deadline: float) -> bool:
         """Bound a case's root; false on a confirmed violation."""
         net, number = self._nets.sure, self._numbers[case]
-        low, high = (
-            torch.tensor(np.array(side), device=net.device, dtype=net.dtype)[None]
-            for side in self._cases[case].box()
-        )
-        swept = sweep(net, fresh(net, low, high), until(deadline))
+        swept = self._swept(case, deadline)
         self.evaluated += 1
         node = self._tree.roots[number]
         root = self._root(case, swept.domains)
@@ -151,6 +200,14 @@ class NeuronSearch:
         self._pools[case] = self._pool()
         self._settle(root, self._pools[case], whole, tried.closed, deadline)
         return True
+
+    def _swept(self, case: int, deadline: float) -> Swept:
+        net = self._nets.sure
+        low, high = (
+            torch.tensor(np.array(side), device=net.device, dtype=net.dtype)[None]
+            for side in self._cases[case].box()
+        )
+        return sweep(net, fresh(net, low, high), until(deadline))
 
     def _root(self, case: int, whole: Domains) -> Root:
         """A case's root from the bounds of all neurons."""

@@ -111,7 +111,7 @@ def leaf_hints(
     Args:
         stored: rounded multipliers.
         places: the rows.
-        splits: by row, the neurons split on the path, from the root down.
+        splits: by row, the neurons split on the path, from the root down; -1: another split.
         indices: by nonlinear tensor the entries that the slopes belong to, where not all.
     """
     net = problem.net
@@ -131,9 +131,10 @@ def leaf_hints(
         if own:
             own[-1] += sum(weights[k][length:])
         path = [] if splits is None else splits[k]
-        held = np.array([] if beta is None else beta[k, path], dtype=np.float32)
-        last = {neuron: depth for depth, neuron in enumerate(path)}
-        held[[depth for depth, neuron in enumerate(path) if last[neuron] != depth]] = 0.0
+        held = np.zeros(0 if beta is None else len(path), dtype=np.float32)
+        last = {neuron: depth for depth, neuron in enumerate(path) if neuron >= 0}
+        if beta is not None and last:
+            held[list(last.values())] = beta[k, list(last)]
         slopes = [replace(block, values=block.values[k].copy()) for block in blocks]
         hints.append(LeafHint(slopes, held, own, region[k]))
     return hints

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.draft import CaseDraft, Node, Writer
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
+from proofs.tables import Substitution
 from specs.query import Query
+from verifier.bounds import Domains
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +28,7 @@ class Kind(IntEnum):
     INPUT = 2
     NEURON = 3
     DISJUNCT = 4
+    OTHER = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,21 @@ class Feedback:
     hint: LeafHint
 
 
+@dataclass(frozen=True, eq=False)
+class Open:
+    """A leaf of an old proof that has to be searched again.
+
+    Attributes:
+        node: its number in the tree.
+        state: a single domain with bounds of all neurons, as the kernel knows them there.
+        hints: those that were not enough.
+    """
+
+    node: int
+    state: Domains
+    hints: Substitution | None
+
+
 @dataclass(frozen=True)
 class Sweep:
     """All unstable neurons are bounded anew."""
@@ -92,9 +111,11 @@ class Tree:
         self.swept: list[bool] = []
         self.points: dict[int, float] = {}
         self.hints: dict[int, LeafHint] = {}
-        self.tightened: dict[int, list[LeafHint | Feedback | Sweep | None]] = {}
+        self.tightened: dict[int, list[LeafHint | Feedback | Sweep | Node | None]] = {}
         self.roots: dict[int, int] = {}
         self.preludes: dict[int, list[BoundStep]] = {}
+        self.old: dict[int, Node] = {}  # leaves and OTHER splits of an old proof, as they were
+        self.old_cases: dict[int, CaseDraft] = {}  # their preludes and lemmas
         self._written: dict[int, int] = {}
 
     def add_root(self, case: int) -> int:
@@ -148,6 +169,7 @@ class Tree:
         """Mark a closed leaf as open again."""
         self.kind[node] = Kind.OPEN
         self.hints.pop(node, None)
+        self.old.pop(node, None)
 
     def locate(self, neuron: int) -> tuple[int, int]:
         """Pre-activation tensor and entry of a neuron."""
@@ -182,25 +204,31 @@ class Tree:
 
         ``tick`` is called now and then and may raise to stop it.
         """
-        builder = ProofBuilder(query)
+        writer = Writer(query)
+        builder = writer.builder
         self._written = {}
         position = 0
         for case in sorted(self.roots):
             root = self.roots[case]
-            steps = self.preludes.get(case, [])
-            needs = root in self.hints or root in self.tightened or steps
+            steps, old = self.preludes.get(case, []), self.old_cases.get(case)
+            needs = root in self.hints or root in self.tightened or steps or old
             if self.kind[root] == Kind.CLOSED and not needs:
                 continue
-            prelude = [(NodeKind.SWEEP, 0)]
-            prelude += [(NodeKind.BOUND, _write_step(builder, step)) for step in steps]
-            builder.begin_case(case, prelude)
+            if old is not None:
+                writer.begin(old)
+                for lemma in old.trees:
+                    writer.tree(lemma)
+                    position += sum(1 for _ in lemma.root)
+            else:
+                prelude = [(NodeKind.SWEEP, 0)]
+                prelude += [(NodeKind.BOUND, _write_step(builder, step)) for step in steps]
+                builder.begin_case(case, prelude)
             builder.begin_tree()
-            position = self._write(builder, root, position, tick)
+            position = self._write(writer, root, position, tick)
         return builder.finish()
 
-    def _write(
-        self, builder: ProofBuilder, root: int, position: int, tick: Callable[[], None]
-    ) -> int:
+    def _write(self, writer: Writer, root: int, position: int, tick: Callable[[], None]) -> int:
+        builder = writer.builder
         stack = [root]
         while stack:
             tick()
@@ -215,11 +243,15 @@ class Tree:
                         builder.bound(self._write_feedback(builder, done))
                     elif isinstance(done, Sweep):
                         builder.sweep()
+                    elif isinstance(done, Node):
+                        writer.node(done)
                     else:
                         builder.clip(_write_leaf(builder, done))
                     position += 1
             if kind == Kind.OPEN:
                 builder.hole()
+            elif node in self.old:
+                writer.node(self.old[node])
             elif kind == Kind.CLOSED:
                 builder.close(_write_leaf(builder, self.hints.get(node)))
             elif kind == Kind.INPUT:

@@ -14,6 +14,7 @@ from proofs.targets import check_targets
 from specs.errors import InputError
 
 if TYPE_CHECKING:
+    from proofs.proof import Proof
     from specs.query import Query
     from verifier.overrides import Value
     from verifier.verdict import Verdict
@@ -117,7 +118,12 @@ def _verify_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)
     _add_effort(parser)
-    parser.add_argument("--reuse", type=Path, metavar="PROOF", help="not there yet")
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        metavar="PROOF",
+        help="try the hints of an old proof first, made before the network or property changed",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the attacks")
     _add_settings(parser)
     return parser
@@ -125,7 +131,6 @@ def _verify_parser() -> argparse.ArgumentParser:
 
 def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
-    _refuse_later(args)
     check_targets(args.proof, args.json)
     check_targets(args.witness, args.json)  # which is never written beside a proof
     from proofs.statement import semantics_in_words
@@ -135,7 +140,13 @@ def _verify(argv: Sequence[str], start: float) -> int:
     from verifier.verify import Options, verify
 
     options = Options(
-        args.timeout, args.method, args.device, args.seed, args.proof_effort, _settings(args)
+        args.timeout,
+        args.method,
+        args.device,
+        args.seed,
+        args.proof_effort,
+        _settings(args),
+        None if args.reuse is None else _old_proof(args.reuse),
     )
     progress = Progress()
     progress.stage("reading the question")
@@ -156,11 +167,23 @@ def _verify(argv: Sequence[str], start: float) -> int:
         print(f"note: {note}")
     if options.settings:
         print(f"settings: {in_words(options.settings)}")
+    if verdict.reused is not None:
+        print(f"old proof: {verdict.reused.in_words()}")
     for name, value in written.items():
         print(f"{name.replace('_', ' ')}: {value}")
     wall, cpu = verdict.seconds()
     print(f"{time.monotonic() - start:.2f} s ({wall:.2f} s in the stages, {cpu:.2f} CPU seconds)")
     return EXIT_CODES[verdict.answer]
+
+
+def _old_proof(path: Path) -> Proof:
+    from proofs.format import read_evidence
+    from proofs.proof import Proof
+
+    evidence = read_evidence(path)
+    if not isinstance(evidence, Proof):
+        raise InputError(f"--reuse {path}: it is a witness; a proof is wanted")
+    return evidence
 
 
 def _write(
@@ -185,12 +208,6 @@ def _write(
         with replacing(args.json) as stream:
             stream.write((json.dumps(data, indent=2) + "\n").encode())
     return written
-
-
-def _refuse_later(args: argparse.Namespace) -> None:
-    """Options of the design that have no effect yet are refused, not ignored."""
-    if args.reuse is not None:
-        raise InputError("--reuse is not there yet")
 
 
 def _bench_parser() -> argparse.ArgumentParser:

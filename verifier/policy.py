@@ -70,6 +70,8 @@ class Settings:
         small_multiplications: multiplications of one evaluation up to which numpy is used
             for attacks beside the search, and not torch.
         reopenings: checks of the proof before leaves that stay rejected are given up.
+        least_reused_share: share of an old proof's leaves that have to hold in the new question
+            for mending the others rather than searching anew.
         proof_share: of the processor time that a proof took to find, for making it smaller;
             a third of that or more comes back when it is checked.
         high_proof_share: of the time that is left, where that is asked for with all effort.
@@ -91,6 +93,7 @@ class Settings:
     overruns: float = 1.5
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
+    least_reused_share: Share = 0.25
     proof_share: Share = 0.3
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15

@@ -21,7 +21,7 @@ class Stage:
     """What one stage of the portfolio cost.
 
     Attributes:
-        name: ``"kernel"``, ``"attack"``, ``"search"`` or ``"check"``.
+        name: ``"reuse"``, ``"kernel"``, ``"attack"``, ``"search"`` or ``"check"``.
         wall, cpu: seconds; the CPU seconds are those of all threads.
         result: what came of it, in a word or two.
     """
@@ -30,6 +30,45 @@ class Stage:
     wall: float
     cpu: float
     result: str
+
+
+@dataclass(frozen=True)
+class Reused:
+    """What became of an old proof.
+
+    Attributes:
+        leaves: of the old proof; a case without a tree counts as one.
+        survived: how many close as they are in the new question.
+        seconds: that finding out took.
+        dropped: pieces without a place in the new question, by what they are.
+        added: leaves of the new proof, before it is made smaller, that are not old ones;
+            ``None``: there is no new one.
+        why_not: why it was not gone on with, in words; empty: it was.
+    """
+
+    leaves: int
+    survived: int
+    seconds: float
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    added: int | None = None
+    why_not: str = ""
+
+    @property
+    def share(self) -> float:
+        """Of the leaves that survived."""
+        return self.survived / self.leaves if self.leaves else 0.0
+
+    def in_words(self) -> str:
+        """For a person."""
+        words = f"{self.survived} of {self.leaves} leaves close as they are ({self.share:.1%})"
+        if self.dropped:
+            gone = ", ".join(f"{count} {name}" for name, count in self.dropped.items())
+            words += f"; without a place: {gone}"
+        if self.why_not:
+            words += f"; searched anew: {self.why_not}"
+        elif self.added:
+            words += f"; {self.added} new ones"
+        return f"{words}; {self.seconds:.2f} s"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +86,7 @@ class Verdict:
         uncertified_claim: an answer that the search gave and the evidence did not bear
             out; ``answer`` is then ``unknown`` or ``timeout``.
         settings: those that were given, see :class:`verifier.verify.Options`.
+        reused: what became of the old proof that was given.
     """
 
     answer: str
@@ -57,6 +97,7 @@ class Verdict:
     stages: tuple[Stage, ...] = ()
     uncertified_claim: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
+    reused: Reused | None = None
 
     @property
     def leaves(self) -> int:
@@ -95,6 +136,8 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
             "disjunct": verdict.evidence.disjunct,
             "point": [str(v) for v in verdict.evidence.point],
         }
+    if verdict.reused is not None:
+        data["reused"] = vars(verdict.reused) | {"share": verdict.reused.share}
     if verdict.replay is not None:
         data["replay"] = {
             "violated": verdict.replay.violated,

@@ -21,6 +21,7 @@ import numpy as np
 from proofs.check import Checked, check_proof
 from proofs.minimise import EFFORTS, minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
+from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
 from specs.errors import EvidenceError, InputError, MissingExtraError
 from specs.query import Query
@@ -32,10 +33,11 @@ from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
+from verifier.old_proof import Rest, Tried, tried
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
-from verifier.verdict import Stage, Verdict
+from verifier.verdict import Reused, Stage, Verdict
 
 if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
@@ -67,6 +69,8 @@ class Options:
         settings: by name, such as ``"search.batch"``, what replaces a setting of the
             policy, of every attack or of the search; ``farkas verify --list-settings``
             names them.  A text is read as on the command line.
+        reuse: a proof for an earlier state of the network or another property, whose hints
+            are tried first; leaves that fail are searched again.
 
     Raises:
         InputError: a value outside these, or a setting that there is not.
@@ -79,8 +83,11 @@ class Options:
     seed: int = 0
     proof_effort: str = "default"
     settings: Mapping[str, Value] = field(default_factory=dict)
+    reuse: Proof | None = None
 
     def __post_init__(self) -> None:
+        if self.reuse is not None and self.method == "attack":
+            raise InputError("attacks have no use for a proof to be reused")
         if self.method in LATER_METHODS:
             raise InputError(
                 f"method '{self.method}' is not there yet; use one of {', '.join(METHODS)}"
@@ -127,7 +134,8 @@ def verify(
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
     run = _Run(query, chosen, deadline, progress or Progress(enabled=False))
     try:
-        return replace(run.verdict(), settings=chosen.settings)
+        verdict = run.verdict()
+        return replace(verdict, settings=chosen.settings, reused=run.reused(verdict))
     finally:
         run.progress.clear()
 
@@ -152,6 +160,8 @@ class _Run:
         self.confirm = Confirm(query, self.deadline)
         self.seen: Seen | None = None
         self.claim: str | None = None
+        self._tried: Tried | None = None
+        self._mended: Proof | None = None
         self._found: Confirmed | None = None
         self._search_began = self._search_deadline = math.inf
         self._again = RepeatedAttack(
@@ -169,8 +179,12 @@ class _Run:
             "kernel": self._kernel,
             "attack": self._attack,
             "search": self._search,
+            "reuse": self._reuse,
         }
-        for name in self.policy.members(self._left()):
+        names: list[str] = list(self.policy.members(self._left()))
+        if self.options.reuse is not None:
+            names.insert(names[0] == "look", "reuse")
+        for name in names:
             try:
                 found = members[name]()
             except Exception as error:
@@ -220,8 +234,37 @@ class _Run:
             result.append("no violation" if found is None else "violation")
         return None if found is None else self._violated(found)
 
+    def _reuse(self) -> Verdict | None:
+        """The old proof as it is; if most of it holds, the search goes on with the rest."""
+        if self.options.reuse is None:
+            return None
+        with self._stage("reuse") as result:
+            until = _finite(self._until(self.policy.kernel()))
+            began = time.monotonic()
+            least = self.policy.settings.least_reused_share
+            self._tried = found = tried(self.query, self.options.reuse, until, least)
+            result.append(found.reused.in_words())
+        if found.proof is not None and found.checked is not None and found.checked.valid:
+            return self._proved(found.proof, found.checked)
+        if found.rest is not None:
+            self.seen = Seen(True, time.monotonic() - began, found.rest.cases)
+        return None
+
+    def reused(self, verdict: Verdict) -> Reused | None:
+        """What became of the old proof, in the end."""
+        if self._tried is None:
+            return None
+        found, proof = self._tried.reused, self._mended
+        if found.why_not or proof is None or verdict.answer != "unsat":
+            return found
+        listed = len(proof.arrays["case_number"])
+        leaves = proof.leaves + len(self.query.property.cases) - listed
+        return replace(found, added=max(0, leaves - found.survived))
+
     def _kernel(self) -> Verdict | None:
         """The empty proof; if it is not valid, also the cases it leaves open, if known."""
+        if self._rest is not None:  # a proof with more hints than none is being mended
+            return None
         with self._stage("kernel") as result:
             until = _finite(self._until(self.policy.kernel()))
             began = time.monotonic()
@@ -282,7 +325,10 @@ class _Run:
                     on_candidate=self._on_candidate,
                     on_round=self._round_over,
                     cases=None if self.seen is None else self.seen.open_cases,
+                    old=None if self._rest is None else self._rest.draft,
                 )
+                if self._rest is not None and not self._taken_up(search, self._rest):
+                    return self._undecided("timeout", "the old proof could not be gone on with")
             except OverflowPossibleError as error:
                 return self._undecided("unknown", str(error))
             except bab.OutOfTimeError:
@@ -315,7 +361,7 @@ class _Run:
                 if not self._reopened(search, holes):
                     return self._undecided("timeout", "branch and bound reached its time limit")
                 continue
-            self.claim = "unsat"
+            self.claim, self._mended = "unsat", proof
             if not self.policy.worth_checking(self.seen, self._left()):
                 return self._undecided("timeout", "too little time was left to check the proof")
             for candidate in (*self._smaller(proof), proof):
@@ -333,6 +379,17 @@ class _Run:
                 return self._undecided("timeout", "no time was left to search rejected leaves")
         checks = self.policy.settings.reopenings
         return self._undecided("unknown", f"leaves still rejected after {checks} checks")
+
+    @property
+    def _rest(self) -> Rest | None:
+        return None if self._tried is None else self._tried.rest
+
+    def _taken_up(self, search: Search, rest: Rest) -> bool:
+        """Give a search the leaves of an old proof that fail; whether it can go on."""
+        try:
+            return search.take_up(*rest.states(_finite(self.deadline)))
+        except DeadlineError:
+            return False
 
     def _smaller(self, proof: Proof) -> list[Proof]:
         """The proof made smaller, where that is wanted and does not take long."""
