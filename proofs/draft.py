@@ -289,8 +289,8 @@ class Writer:
         if id(hints) not in self._hints:
             self._hints[id(hints)] = self.builder.substitution(
                 [_slopes(block) for block in hints.blocks],
-                [(fact, index, min(value, LARGEST)) for fact, index, value in hints.multipliers],
-                np.clip(hints.weights, -LARGEST, LARGEST).tolist(),
+                hints.multipliers,
+                hints.weights,
                 None if hints.stop is None else hints.stop.tensor,
                 hints.stop.kept if hints.stop is not None and hints.stop.kept.size else None,
             )
@@ -308,10 +308,6 @@ class Writer:
 def _slopes(block: Block) -> SlopeHint:
     exponent, whole = coded(block.slopes)
     return SlopeHint(block.tensor, block.side, whole, block.entries, exponent)
-
-
-LARGEST = float(np.finfo(np.float32).max)
-"""Of multipliers and weights, as they are written."""
 
 
 def slope_block(hint: SlopeHint) -> Block:

@@ -69,9 +69,12 @@ def earlier(query: Query, proof: Proof) -> Query:
 
 
 def _network(proof: Proof) -> Remembered:
-    sizes, neurons = proof.manifest.get(SIZES), proof.manifest.get(NEURONS)
+    sizes = proof.manifest.get(SIZES)
     if not isinstance(sizes, list) or len(sizes) != len(proof.tensors):
         raise EvidenceError(f"the manifest's {SIZES} do not belong to its tensors")
+    # Without a note no neuron has a number, and any tensor may be one that steps speak of.
+    unnumbered = [list(pair) for pair in zip(proof.tensors, sizes, strict=True)]
+    neurons = proof.manifest.get(NEURONS, unnumbered)
     if not isinstance(neurons, list):
         raise EvidenceError(f"the manifest's {NEURONS} are not a list")
     layers = [_pair(entry) for entry in neurons]

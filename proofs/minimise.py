@@ -22,7 +22,7 @@ from proofs.passes import closing, cores, preludes, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.edits import Work
 from proofs.passes.rounding import LADDER
-from proofs.proof import NodeKind, Proof
+from proofs.proof import NEURONS, SIZES, NodeKind, Proof
 from proofs.tree import DeadlineError
 from specs.errors import InputError
 from specs.query import Query
@@ -182,7 +182,8 @@ class _Run:
     ) -> None:
         self.key, self._deadline, self._progress = key, deadline, progress
         self._draft = draft_of(query, proof)
-        self._manifest = {k: v for k, v in proof.manifest.items() if k != "signatures"}
+        kept = proof.manifest.keys() - {"signatures", SIZES, NEURONS}
+        self._manifest = {key: proof.manifest[key] for key in sorted(kept)}
         self._oracle = Oracle(self._draft.query, deadline=deadline)
         self.proof, self.size = proof, Size.of(proof)
         self.taken: list[Taken] = []
@@ -204,7 +205,8 @@ class _Run:
             work.give_up()
             over = error
         thin.remove_skipped(draft)
-        made = replace(written(draft)[0], manifest=self._manifest)
+        made, _ = written(draft)
+        made = replace(made, manifest={**self._manifest, **made.manifest})
         size = Size.of(made)
         if self.key(size) < self.key(before):
             self._draft, self.proof, self.size = draft, made, size

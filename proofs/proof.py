@@ -57,6 +57,9 @@ class Side(IntEnum):
 SIZES, NEURONS = "sizes", "neurons"
 """What manifests note of the network: see ``FORMAT.md``."""
 
+NUMBERED = {Fact.LOWER, Fact.UPPER}
+"""Facts that name neurons by number."""
+
 AS_STORED = 4
 """In ``step_sides``: intervals are not propagated before the step."""
 
@@ -405,6 +408,9 @@ class ProofBuilder:
         noted: dict[str, Any] = {}
         if columns["node_kind"]:
             noted[SIZES] = [sizes[t] for t in self._tensor_numbers]
+        if NodeKind.SPLIT_NEURON in columns["node_kind"] or not NUMBERED.isdisjoint(
+            columns["multiplier_kind"]
+        ):
             noted[NEURONS] = [[nodes[t].name, sizes[t]] for t in self._neuron_offset]
         return Proof(self._question, names, arrays, noted | dict(manifest or {}))
 
