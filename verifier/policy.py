@@ -298,10 +298,14 @@ class Policy:
         return expected <= self.settings.kernel_patience * left
 
     def minimising(self, effort: str, spent: float, left: float) -> float:
-        """Seconds for making a proof smaller, after ``spent`` CPU seconds on finding it."""
+        """Seconds for making a proof smaller, after ``spent`` CPU seconds on finding it.
+
+        A check hardly takes longer than the search did, and that time is kept.
+        """
+        share = self.settings.proof_share * spent
         if effort == "high":
-            return self.settings.high_proof_share * left
-        return min(self.settings.proof_share * spent, self.settings.high_proof_share * left)
+            share = self.settings.high_proof_share * left
+        return max(0.0, min(share, left - spent))
 
     def _check_seconds(self, seen: Seen | None) -> float:
         """The least time that the check of a proof may take, as far as it was measured."""

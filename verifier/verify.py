@@ -393,12 +393,11 @@ class _Run:
 
     def _smaller(self, proof: Proof) -> list[Proof]:
         """The proof made smaller, where that is wanted and does not take long."""
-        effort, now = self.options.proof_effort, time.monotonic()
-        if effort == "none":
-            return []
-        spent = cpu_seconds() - self._cpu_began
+        effort, spent = self.options.proof_effort, cpu_seconds() - self._cpu_began
         seconds = self.policy.minimising(effort, spent, self._left())
-        until = now + seconds
+        if effort == "none" or seconds <= 0:
+            return []
+        until = time.monotonic() + seconds
         with self._stage("minimise") as result:
             from verifier.reoptimise import Reoptimiser
 

@@ -177,3 +177,14 @@ def test_settings_given_for_attacks_hold_in_all_of_them() -> None:
         chosen = policy.attack_settings(kind)
         assert (chosen.steps, chosen.seed) == (3, 2)
         assert chosen.rows == Policy(TINY).attack_settings(kind).rows
+
+
+def test_making_proofs_smaller_leaves_time_for_the_check() -> None:
+    policy = Policy(TINY)
+    share, most = policy.settings.proof_share, policy.settings.high_proof_share
+    assert policy.minimising("default", 10.0, math.inf) == pytest.approx(share * 10.0)
+    assert policy.minimising("default", 10.0, 11.0) == pytest.approx(1.0)
+    assert policy.minimising("default", 10.0, 9.0) == 0.0
+    assert policy.minimising("high", 10.0, 100.0) == pytest.approx(most * 100.0)
+    assert policy.minimising("high", 10.0, 12.0) == pytest.approx(2.0)
+    assert policy.minimising("high", 10.0, math.inf) == math.inf
