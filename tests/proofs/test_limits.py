@@ -74,7 +74,7 @@ def test_nodes_that_words_spell(tmp_path, monkeypatch, beyond):
 
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_members_unpacked(tmp_path, beyond):
-    """The limit goes with the size of the file, which a comment brings to what was reckoned with."""
+    """The limit goes with the size of the file, which a comment makes what was reckoned with."""
     made = content(tmp_path)
     held = sum(map(len, made.values())) - len(made.get("slope.npy", b""))
     path = tmp_path / "f"
