@@ -237,7 +237,7 @@ class _Quick:
         left = math.inf if self.deadline is None else self.deadline - now
         if self.reoptimise is not None and left > WORTHWHILE:
             Merger(work, self.reoptimise, now + MERGING * left).merge(tops)
-        for part in list(work.parts(QUICK)):
+        for part in list(work.parts(_part(tops))):
             rounding.hints(work, part, LADDER[0])
             sharing.share(work, part)
             work.settle(part)
@@ -245,8 +245,17 @@ class _Quick:
             preludes.rounded(work)
 
 
-QUICK = 256
-"""Leaves of a part."""
+QUICK, FEWEST, PARTS = 256, 8, 8
+"""Leaves of a part where inputs are split; elsewhere, the fewest, and how many parts."""
+
+
+def _part(tops: Sequence[Node]) -> int:
+    """Leaves of a part: what leads to leaves of neuron splits takes long, and shares little."""
+    nodes = thin.below(tops)
+    if not any(node.kind is NodeKind.SPLIT_NEURON for node in nodes):
+        return QUICK
+    return max(FEWEST, sum(node.leaf for node in nodes) // PARTS)
+
 
 WORTHWHILE = 0.5
 """Seconds that there have to be for closing inner nodes: less would be spent in vain."""
