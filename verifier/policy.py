@@ -73,7 +73,7 @@ class Settings:
         least_reused_share: share of an old proof's leaves that have to hold in the new question
             for mending the others rather than searching anew.
         proof_share: of the processor time that a proof took to find, for making it smaller;
-            a third of that or more comes back when it is checked.
+            part of that comes back when it is checked.
         high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
@@ -94,7 +94,7 @@ class Settings:
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.3
+    proof_share: Share = 0.15
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 
