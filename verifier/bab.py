@@ -29,6 +29,7 @@ from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until
 from verifier.memory import ran_out
 from verifier.squares import adjusted, beside, moving_together
+from verifier.states import known
 
 __all__ = ["OutOfTimeError", "Progress", "Search", "Settings", "Status"]
 
@@ -210,7 +211,7 @@ class Search:
                 for state in states
                 if state.case == case
             ]
-            start = reuse.domains(self._net, root.domains.batch)
+            start = known([root], self._net)
             done = self._engine.take_up(case, start, found) and done
         return done
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from proofs.draft import slope_block
 from proofs.oracle import State
@@ -17,11 +15,11 @@ from verifier.bab_leaf import attempt
 from verifier.bab_root import Nets, leaf_hints
 from verifier.bab_settings import Settings
 from verifier.bab_tree import LeafHint
-from verifier.bounds import Domains
 from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import OutOfTimeError, until
+from verifier.states import known
 
 STEPS = 20
 
@@ -58,7 +56,7 @@ class Reoptimiser:
         if not chosen:
             return found
         case = torch.tensor([where[place] for place in chosen], device=self._nets.sure.device)
-        domains = self._domains([states[place] for place in chosen])
+        domains = known([states[place] for place in chosen], self._nets.sure)
         tried = attempt(self._nets, self._table, domains, case, self._settings, self._deadline)
         if tried is None:
             return found
@@ -92,26 +90,6 @@ class Reoptimiser:
             return None
         alone = int(self._table.alone[start + path.disjuncts[0]])
         return None if alone < 0 else alone
-
-    def _domains(self, states: Sequence[State]) -> Domains:
-        """The boxes and bounds of states, as the search has them."""
-        batches = [state.domains.batch for state in states]
-        net = self._nets.sure
-
-        def tensor(parts: Sequence[np.ndarray]) -> Tensor:
-            whole = np.concatenate(parts).astype(np.float64)
-            return torch.from_numpy(whole).to(net.device, net.dtype)
-
-        sides = [
-            torch.cat([tensor([b.bounds[t][side] for b in batches]) for t in net.neurons], 1)
-            for side in (0, 1)
-        ]
-        return Domains(
-            tensor([batch.lower for batch in batches]),
-            tensor([batch.upper for batch in batches]),
-            sides[0],
-            sides[1],
-        )
 
 
 def _substitution(hint: LeafHint) -> Substitution:

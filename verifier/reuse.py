@@ -6,17 +6,13 @@ as it is and written back; below such nodes it goes on from the bounds that the 
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from proofs.draft import CaseDraft, Draft, Node
-from proofs.frame import Batch
 from proofs.oracle import State
-from proofs.outward import Outward
 from proofs.proof import NodeKind
 from proofs.tables import Substitution
 from verifier.bab_tree import Kind, Open, Tree
-from verifier.bounds import Domains, TorchNetwork
+from verifier.bounds import TorchNetwork
+from verifier.states import known
 
 OPERATIONS = (NodeKind.SWEEP, NodeKind.BOUND, NodeKind.CLIP)
 
@@ -83,18 +79,4 @@ def opened(tree: Tree, net: TorchNetwork, place: int, state: State) -> Open:
     """Open a leaf again."""
     hints = state.node.arg if isinstance(state.node.arg, Substitution) else None
     tree.open(place)
-    return Open(place, domains(net, state.domains.batch), hints)
-
-
-def domains(net: TorchNetwork, batch: Batch) -> Domains:
-    """What the kernel knows of a single domain, for the search."""
-    numbers = Outward()
-    sides = []
-    for side, rounded in enumerate((numbers.floats_down, numbers.floats_up)):
-        parts = [rounded(batch.bounds[tensor][side]) for tensor in net.neurons]
-        sides.append(np.concatenate([np.zeros((1, 0)), *parts], axis=1))
-    low, high, lower, upper = (
-        torch.tensor(side, device=net.device, dtype=net.dtype)
-        for side in (batch.lower, batch.upper, *sides)
-    )
-    return Domains(low, high, lower, upper)
+    return Open(place, known([state], net), hints)
