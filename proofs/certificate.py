@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
-from proofs.check import Checked, check_proof, check_witness
+from proofs.check import Checked, check_evidence
 from proofs.format import VERSION, read_evidence
 from proofs.proof import Fact, NodeKind, Proof
 from proofs.signature import content_hash, signatures
@@ -71,17 +71,14 @@ def audit(
     except EvidenceError as error:
         unreadable = Checked("unreadable", str(error), query.digest, arithmetic)
         return Audit(query, Path(path), unreadable, None)
-    if isinstance(evidence, Witness):
-        checked = check_witness(query, evidence)
-    else:
-        checked = check_proof(
-            query,
-            evidence,
-            arithmetic=arithmetic,
-            deadline=deadline,
-            progress=progress,
-            processes=processes,
-        )
+    checked = check_evidence(
+        query,
+        evidence,
+        arithmetic=arithmetic,
+        deadline=deadline,
+        progress=progress,
+        processes=processes,
+    )
     return Audit(query, Path(path), checked, evidence)
 
 

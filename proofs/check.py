@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Checked:
         leaves: how many leaves were looked at.
         vacuous: cases whose region is empty, so that nothing was to be shown.
         cpu_seconds: processor time of the check.
+        ended: whether every leaf was looked at.
     """
 
     verdict: str
@@ -53,6 +55,7 @@ class Checked:
     leaves: int = 0
     vacuous: tuple[int, ...] = ()
     cpu_seconds: float = 0.0
+    ended: bool = False
 
     @property
     def valid(self) -> bool:
@@ -87,9 +90,7 @@ def check_file(
         evidence = read_evidence(path)
     except EvidenceError as error:
         return Checked("unreadable", str(error), query.digest, arithmetic)
-    if isinstance(evidence, Witness):
-        return check_witness(query, evidence)
-    return check_proof(
+    return check_evidence(
         query,
         evidence,
         arithmetic=arithmetic,
@@ -97,6 +98,13 @@ def check_file(
         progress=progress,
         processes=processes,
     )
+
+
+def check_evidence(query: Query, evidence: Proof | Witness, **how: Any) -> Checked:
+    """Check what was read from a file; see :func:`check_proof`."""
+    if isinstance(evidence, Witness):
+        return check_witness(query, evidence)
+    return check_proof(query, evidence, **how)
 
 
 def check_witness(query: Query, witness: Witness) -> Checked:
@@ -175,6 +183,7 @@ def check_proof(
         state.before,
         tuple(state.vacuous),
         cpu_seconds() - started,
+        trouble is None,
     )
 
 

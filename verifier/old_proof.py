@@ -77,8 +77,7 @@ def tried(query: Query, proof: Proof, deadline: float | None, least: float) -> T
     checked = check_proof(query, new, deadline=deadline)
     rejected = [None if r.node is None else nodes[r.node] for r in checked.rejected]
     failing = {id(node) for node in rejected if node is not None}
-    # A check that was stopped, or found an overflow, says nothing of single leaves.
-    known = checked.valid or checked.reason.startswith(f"{len(rejected)} leaves do not close")
+    known = checked.ended  # one that was stopped, or found an overflow, says nothing of leaves
     closed = sum(n.leaf and n.kind is not NodeKind.HOLE and id(n) not in failing for n in nodes)
     closed += len(query.property.cases) - len(found.draft.cases) - rejected.count(None)
     seconds = time.monotonic() - began

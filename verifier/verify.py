@@ -272,9 +272,8 @@ class _Run:
             result.append(checked.verdict)
         if checked.verdict == "valid unsat":
             return self._proved(ProofBuilder(self.query).finish(), checked)
-        ended = checked.verdict == "invalid" and bool(checked.rejected)
-        left = tuple(sorted({r.case for r in checked.rejected})) if ended else None
-        self.seen = Seen(ended, time.monotonic() - began, left)
+        left = tuple(sorted({r.case for r in checked.rejected})) if checked.ended else None
+        self.seen = Seen(checked.ended, time.monotonic() - began, left)
         return None
 
     def _attack(self) -> Verdict | None:
