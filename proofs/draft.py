@@ -5,7 +5,7 @@ Nothing here needs to be trusted: what a draft is written to, the kernel checks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +22,8 @@ from specs.errors import EvidenceError
 from specs.query import Query
 
 LEAVES = (NodeKind.CLOSE, NodeKind.HOLE, NodeKind.CITE)
+TWO_WAY = (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT)
+"""Splits that facts of the kind SPLIT count."""
 
 Argument: TypeAlias = "int | Place | Substitution | Step | Literal | TreeDraft | None"
 
@@ -144,6 +146,18 @@ class Draft:
             if isinstance(node.arg, TreeDraft):
                 node.arg = copies[id(node.arg)]
         return Draft(self.query, cases)
+
+
+def telling(hints: Substitution | None) -> Substitution | None:
+    """Hints of a leaf, if they say anything."""
+    if hints is None or hints.blocks or hints.multipliers or hints.weights or hints.stop:
+        return hints
+    return None
+
+
+def place_without(place: int, gone: Collection[int]) -> int | None:
+    """The place of a split on a path of which some are gone; ``None``: it is one of them."""
+    return None if place in gone else place - sum(other < place for other in gone)
 
 
 def draft_of(query: Query, proof: Proof) -> Draft:

@@ -15,13 +15,13 @@ from functools import partial
 
 import numpy as np
 
-from proofs.draft import Node, draft_of, written
+from proofs.draft import TWO_WAY, Node, draft_of, written
 from proofs.format import file_content
 from proofs.oracle import Oracle
 from proofs.passes import closing, cores, preludes, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
+from proofs.passes.coarse import BITS
 from proofs.passes.edits import Work
-from proofs.passes.rounding import LADDER
 from proofs.proof import NEURONS, SIZES, NodeKind, Proof
 from proofs.tree import DeadlineError
 from specs.errors import InputError
@@ -56,19 +56,12 @@ class Size:
         return Size(
             len(file_content(proof, pack=pack)),
             proof.leaves,
-            int(np.count_nonzero(np.isin(kinds, SPLITTING))),
+            int(np.count_nonzero(np.isin(kinds, (*TWO_WAY, NodeKind.SPLIT_DISJUNCT)))),
             sum(int(arrays[name].size) for name in hints),
             int(arrays["step_target"].size),
             1.0 + sweeps + 0.1 * (kinds.size - sweeps),
         )
 
-
-SPLITTING = (
-    NodeKind.SPLIT_INPUT,
-    NodeKind.SPLIT_NEURON,
-    NodeKind.SPLIT_AT,
-    NodeKind.SPLIT_DISJUNCT,
-)
 
 ORDERS: dict[str, Callable[[Size], tuple[float, ...]]] = {
     "both": lambda size: (size.bytes * size.work,),
@@ -125,6 +118,7 @@ def minimise(
     deadline: float | None = None,
     reoptimise: Reoptimise | None = None,
     progress: Callable[[str, Size], None] = lambda name, size: None,
+    interruptible: bool = False,
 ) -> Minimised:
     """A smaller proof of the same question.
 
@@ -139,6 +133,7 @@ def minimise(
         deadline: ``time.monotonic()`` at which the best proof so far is returned.
         reoptimise: finds multipliers that close inner nodes; without, none are tried.
         progress: called with the name and outcome of every pass.
+        interruptible: whether ``KeyboardInterrupt`` ends it as a deadline does.
 
     Raises:
         EvidenceError: the proof is malformed, or made for another question.
@@ -148,11 +143,11 @@ def minimise(
         raise InputError(f"effort '{effort}': say {', '.join(EFFORTS)}")
     if order not in ORDERS:
         raise InputError(f"order '{order}': say one of {', '.join(ORDERS)}")
-    run = _Run(query, proof, ORDERS[order], deadline, reoptimise, progress)
+    run = _Run(query, proof, ORDERS[order], deadline, progress)
     finished = effort == "none"
     try:
         if effort == "default":
-            run.take("quick", _Quick(reoptimise, deadline), whole=True)
+            run.take("quick", _Quick(reoptimise, deadline))
             finished = True
         idle: dict[str, Proof] = {}  # passes that gained nothing, and where
         while effort == "high" and not finished:
@@ -160,10 +155,14 @@ def minimise(
             for name, each in passes(reoptimise):
                 if idle.get(name) is run.proof:
                     continue
-                run.take(name, each, whole="preludes" in name)
+                run.take(name, each)
                 idle[name] = run.proof
             finished = run.proof is before
     except DeadlineError:
+        finished = False
+    except KeyboardInterrupt:
+        if not interruptible:
+            raise
         finished = False
     return Minimised(run.proof, tuple(run.taken), finished)
 
@@ -177,10 +176,9 @@ class _Run:
         proof: Proof,
         key: Callable[[Size], tuple[float, ...]],
         deadline: float | None,
-        reoptimise: Reoptimise | None,
         progress: Callable[[str, Size], None],
     ) -> None:
-        self.key, self._deadline, self._progress = key, deadline, progress
+        self.key, self._progress = key, progress
         self._draft = draft_of(query, proof)
         kept = proof.manifest.keys() - {"signatures", SIZES, NEURONS}
         self._manifest = {key: proof.manifest[key] for key in sorted(kept)}
@@ -188,8 +186,8 @@ class _Run:
         self.proof, self.size = proof, Size.of(proof)
         self.taken: list[Taken] = []
 
-    def take(self, name: str, each: Pass, *, whole: bool = False) -> None:
-        """Take a pass on all parts, or on the whole at once; keep what came of it if it is smaller.
+    def take(self, name: str, each: Pass) -> None:
+        """Take a pass; keep what came of it if the proof is smaller.
 
         Raises:
             DeadlineError: the time is over; what was done in time is kept.
@@ -199,8 +197,7 @@ class _Run:
         work = Work(draft, self._oracle)
         over: DeadlineError | None = None
         try:
-            for tops in list(work.parts(WHOLE if whole else PART)):
-                each(work, tops)
+            each(work, [tree.root for tree in draft.trees()])
         except DeadlineError as error:
             work.give_up()
             over = error
@@ -216,7 +213,7 @@ class _Run:
             raise over
 
 
-WHOLE, PART = 1 << 30, 256
+PART = 256
 """Leaves of a part that a pass works on at a time: what is done is kept if time runs out."""
 
 
@@ -238,22 +235,22 @@ class _Quick:
         if self.reoptimise is not None and left > WORTHWHILE:
             Merger(work, self.reoptimise, now + MERGING * left).merge(tops)
         for part in list(work.parts(_part(tops))):
-            rounding.hints(work, part, LADDER[0])
+            rounding.hints(work, part, 0)
             sharing.share(work, part)
             work.settle(part)
         if not work.oracle.hurried:
             preludes.rounded(work)
 
 
-QUICK, FEWEST, PARTS = 256, 8, 8
-"""Leaves of a part where inputs are split; elsewhere, the fewest, and how many parts."""
+FEWEST, PARTS = 8, 8
+"""Leaves of a part where neurons are split, at least, and how many parts."""
 
 
 def _part(tops: Sequence[Node]) -> int:
     """Leaves of a part: what leads to leaves of neuron splits takes long, and shares little."""
     nodes = thin.below(tops)
     if not any(node.kind is NodeKind.SPLIT_NEURON for node in nodes):
-        return QUICK
+        return PART
     return max(FEWEST, sum(node.leaf for node in nodes) // PARTS)
 
 
@@ -267,11 +264,7 @@ MERGING = 0.5
 def _merged(reoptimise: Reoptimise) -> Pass:
     """Close inner nodes with what is found for them."""
 
-    def run(work: Work, tops: Sequence[Node]) -> None:
-        Merger(work, reoptimise).merge(tops)
-        work.settle(tops)
-
-    return run
+    return _settled(lambda work, tops: Merger(work, reoptimise).merge(tops))
 
 
 def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
@@ -280,7 +273,7 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
         yield "close inner nodes anew", _merged(reoptimise)
     yield "close inner nodes without hints", _merged(closing.with_defaults)
     yield "close inner nodes with hints below", _merged(closing.with_hints_below)
-    yield "leave out splits", cores.collapse
+    yield "leave out splits", _by_parts(cores.collapse)
     yield "leave out sweeps", _settled(thin.sweeps)
     yield "leave out clips", _settled(thin.clips)
     yield "leave out bound steps", _settled(thin.steps)
@@ -288,13 +281,23 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     yield "share hints", _settled(sharing.share)
     yield "round preludes", lambda work, _: preludes.rounded(work)
     yield "thin preludes", lambda work, _: preludes.thinned(work)
-    for coarse in LADDER:
-        yield f"round to {coarse.slopes} bits", _settled(partial(rounding.hints, coarse=coarse))
+    for rung, (bits, *_) in enumerate(BITS):
+        yield f"round to {bits} bits", _settled(partial(rounding.hints, rung=rung))
 
 
 def _settled(change: Pass) -> Pass:
+    """A change part by part, each taken back where leaves no longer close."""
+
     def run(work: Work, tops: Sequence[Node]) -> None:
         change(work, tops)
         work.settle(tops)
+
+    return _by_parts(run)
+
+
+def _by_parts(change: Pass) -> Pass:
+    def run(work: Work, _: Sequence[Node]) -> None:
+        for part in list(work.parts(PART)):
+            change(work, part)
 
     return run

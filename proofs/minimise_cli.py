@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="farkas minimize",
+        allow_abbrev=False,  # what asks for the search's help is looked for by its whole name
         description="A smaller proof of the same question, checked.  The first line printed is "
         "smaller, or unchanged; what is written is always valid.",
     )
@@ -41,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
         "--timeout",
         type=positive,
         metavar="S",
-        help="seconds, after which the smallest proof so far is checked and written",
+        help="seconds, after which the smallest proof so far is checked and written, as it is "
+        "after an interruption",
     )
     made.add_argument(
         "--effort",
@@ -78,6 +80,8 @@ def main(argv: Sequence[str], reoptimise: Reoptimise | None = None) -> int:
     args = parser().parse_args(argv[1:])
     if len(args.files) not in (2, 3):
         raise InputError("minimize takes a question and one proof; see farkas minimize --help")
+    if args.reoptimise and reoptimise is None:
+        raise InputError("--reoptimise needs the search; run it as farkas minimize")
     check_targets(args.out, args.json)
     deadline = None if args.timeout is None else time.monotonic() + args.timeout
     *question, file = args.files
@@ -93,6 +97,7 @@ def main(argv: Sequence[str], reoptimise: Reoptimise | None = None) -> int:
         deadline=deadline,
         reoptimise=reoptimise,
         progress=_show if sys.stderr.isatty() else lambda name, size: None,
+        interruptible=True,
     )
     checked = check_proof(query, made.proof)
     if not checked.valid and made.proof is not proof:
@@ -102,8 +107,8 @@ def main(argv: Sequence[str], reoptimise: Reoptimise | None = None) -> int:
         print(checked.verdict)
         print(f"{file}: {checked.reason}; nothing is written")
         return 2
+    before = Path(file).stat().st_size  # it may be replaced
     size = write_proof(args.out, made.proof, pack=True)
-    before = Path(file).stat().st_size
     if args.json is not None:
         _write_json(args.json, made, before, size)
     print("smaller" if size < before else "unchanged")
@@ -118,7 +123,7 @@ def main(argv: Sequence[str], reoptimise: Reoptimise | None = None) -> int:
             f"{taken.before.leaves} -> {taken.after.leaves} leaves, {taken.seconds:.1f} s"
         )
     if not made.finished:
-        print("the time was over; more of it may make the proof smaller still")
+        print("stopped early; more time may make the proof smaller still")
     print(f"valid unsat: {checked.leaves} leaves, {checked.cpu_seconds:.2f} CPU seconds")
     return 0
 

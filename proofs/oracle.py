@@ -18,7 +18,7 @@ from proofs.check import ARITHMETICS, case_root, tree_roots
 from proofs.domain import Domains
 from proofs.draft import CaseDraft, Draft, Node, written
 from proofs.frame import Frame, IndexArray
-from proofs.passes.needed import needed
+from proofs.needed import needed
 from proofs.proof import NodeKind
 from proofs.tables import Substitution, Tables
 from proofs.tree import Found, Walker

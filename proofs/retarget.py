@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from proofs.domain import Literal
-from proofs.draft import CaseDraft, Draft, Node, TreeDraft, draft_of, written
+from proofs.draft import CaseDraft, Draft, Node, TreeDraft, draft_of, place_without, written
 from proofs.earlier import earlier
 from proofs.forms import Place
 from proofs.frame import Stop
@@ -250,9 +250,8 @@ class _Mover:
     def _fact(self, fact: tuple[Fact, int, float], gone: Gone) -> tuple[Fact, int, float] | None:
         kind, index, value = fact
         if kind is Fact.SPLIT:
-            if index in gone:
-                return None
-            return kind, index - sum(depth < index for depth in gone), value
+            place = place_without(index, gone)
+            return None if place is None else (kind, place, value)
         if kind in (Fact.LOWER, Fact.UPPER):
             number = self._neuron(index)
             return None if number is None else (kind, number, value)

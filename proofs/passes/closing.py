@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from proofs.domain import Domains
-from proofs.draft import Node
+from proofs.draft import TWO_WAY, Node
 from proofs.oracle import State
+from proofs.passes.coarse import Coarse
 from proofs.passes.edits import Work
-from proofs.passes.rounding import LADDER, Coarse
 from proofs.passes.thin import below, levels
 from proofs.proof import Fact, NodeKind
 from proofs.tables import EMPTY, Substitution
@@ -20,8 +20,6 @@ from specs.query import Query
 Reoptimise = Callable[[Query, Sequence[State]], Sequence[Sequence[Substitution] | None]]
 """Better multipliers, asked of the search: for each state, which stands before a split, hints
 for all disjuncts that remain, in their order; ``None`` where it finds none that close."""
-
-TWO_WAY = (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT)
 
 SAMPLE = 8
 """Nodes of a level that are tried to learn how many of it may close."""
@@ -134,7 +132,7 @@ class Merger:
         hints = self._reoptimise(self._work.draft.query, states) if states else []
         open_ = [(state, own) for state, own in zip(states, hints, strict=True) if own is not None]
         closed: list[tuple[Node, Sequence[Substitution]]] = []
-        for coarse in (*LADDER, Coarse(7, 12, 12)):
+        for coarse in (*self._work.ladder, Coarse(7, 12, 12)):
             tried = [(state, self._short(coarse, own, state)) for state, own in open_]
             good = self._close(tried)
             closed += [(s.node, own) for (s, own), done in zip(tried, good, strict=True) if done]

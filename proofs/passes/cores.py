@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proofs.draft import Node
-from proofs.passes.closing import TWO_WAY
+from proofs.draft import TWO_WAY, Node, place_without
 from proofs.passes.edits import Work
 from proofs.passes.thin import below, levels
 from proofs.proof import Fact, NodeKind
@@ -61,10 +60,10 @@ def _renumbered(hints: Substitution, split: int, made: dict[int, Substitution]) 
     if all(kind is not Fact.SPLIT or index < split for kind, index, _ in hints.multipliers):
         return hints
     if id(hints) not in made:
-        listed = tuple(
-            (kind, index - (kind is Fact.SPLIT and index > split), value)
-            for kind, index, value in hints.multipliers
-            if kind is not Fact.SPLIT or index != split
-        )
-        made[id(hints)] = replace(hints, multipliers=listed)
+        listed = []
+        for kind, index, value in hints.multipliers:
+            place = place_without(index, {split}) if kind is Fact.SPLIT else index
+            if place is not None:
+                listed.append((kind, place, value))
+        made[id(hints)] = replace(hints, multipliers=tuple(listed))
     return made[id(hints)]

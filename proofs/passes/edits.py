@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from proofs.draft import Argument, Draft, Node
+from proofs.draft import Argument, Draft, Node, telling
 from proofs.oracle import Oracle
+from proofs.passes.coarse import ladder
 from proofs.proof import NodeKind
 from proofs.tables import Substitution
 
@@ -33,10 +34,14 @@ class Work:
     Args:
         draft: is changed.
         oracle: says what closes.
+
+    Attributes:
+        ladder: roundings of hints, the coarsest first.
     """
 
     def __init__(self, draft: Draft, oracle: Oracle) -> None:
         self.draft, self.oracle = draft, oracle
+        self.ladder = ladder()
         self._above = {id(child): node for node in draft.nodes() for child in node.children}
         self._made: list[Node] = []  # kept, so that nothing else takes their identity
         self._pending: dict[int, _Edit] = {}
@@ -87,9 +92,9 @@ class Work:
         """Close a node with hints for each of the disjuncts that remain there."""
         self.edit(node)
         if all(own is hints[0] for own in hints):
-            node.become(Node(NodeKind.CLOSE, hints[0]))
+            node.become(Node(NodeKind.CLOSE, telling(hints[0])))
             return
-        leaves = [Node(NodeKind.CLOSE, own) for own in hints]
+        leaves = [Node(NodeKind.CLOSE, telling(own)) for own in hints]
         self.replace(node, Node(NodeKind.SPLIT_DISJUNCT, 0, leaves))
 
     def replace(self, node: Node, other: Node) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from proofs.draft import CaseDraft
 from proofs.passes.edits import Work
-from proofs.passes.rounding import LADDER
 from proofs.proof import NodeKind
 from proofs.tables import Step
 
@@ -14,7 +13,7 @@ Operation = tuple[NodeKind, int | Step]
 def rounded(work: Work) -> None:
     """Round the hints of all steps alike, as far as everything closes."""
     for case in work.draft.cases:
-        for coarse in LADDER:
+        for coarse in work.ladder:
             made = [
                 (kind, coarse.step(a) if isinstance(a, Step) else a) for kind, a in case.prelude
             ]
@@ -30,7 +29,7 @@ def thinned(work: Work) -> None:
             rest = [part for part in case.prelude if part[1] is not step]
             if _tried(work, case, rest):
                 continue
-            for coarse in LADDER:
+            for coarse in work.ladder:
                 short = coarse.step(step)
                 made = [(kind, short if arg is step else arg) for kind, arg in case.prelude]
                 if short is step or _tried(work, case, made):

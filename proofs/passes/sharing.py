@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proofs.draft import Node
+from proofs.draft import Node, telling
 from proofs.oracle import State
 from proofs.passes.edits import Work
-from proofs.passes.rounding import LADDER
 from proofs.passes.thin import below
 from proofs.proof import Fact, NodeKind
 from proofs.tables import EMPTY, Substitution
@@ -52,13 +51,13 @@ def _share(work: Work, states: Sequence[State], own: list[Substitution]) -> None
     for state, hints in zip(states, own, strict=True):
         if hints is not state.node.arg:
             work.edit(state.node)
-            state.node.arg = hints
+            state.node.arg = telling(hints)
 
 
 def _shorten(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
     """Round hints as far as their leaves close."""
     open_ = list(range(len(states)))
-    for coarse in LADDER:
+    for coarse in work.ladder:
         if work.oracle.hurried:
             return
         tried = [work.oracle.needed(coarse.hints(own[k]), states[k]) for k in open_]

@@ -15,13 +15,21 @@ from hypothesis import strategies as st
 from proofs import minimise as module
 from proofs.check import check_proof
 from proofs.domain import Literal
-from proofs.draft import Node, coded, draft_of, slope_block, written
+from proofs.draft import (
+    Node,
+    coded,
+    draft_of,
+    place_without,
+    slope_block,
+    telling,
+    written,
+)
 from proofs.minimise import ORDERS, Size, minimise
 from proofs.oracle import Oracle
 from proofs.passes import closing, cores, preludes, rounding, sharing, thin
 from proofs.passes.closing import Merger
+from proofs.passes.coarse import Coarse, significant
 from proofs.passes.edits import Work
-from proofs.passes.rounding import LADDER, Coarse, significant
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
 from proofs.tables import EMPTY, Block, Step
 from proofs.tree import DeadlineError
@@ -231,7 +239,7 @@ PASSES = {
     "below": lambda w, t: Merger(w, closing.with_hints_below).merge(t),
     "cores": cores.collapse,
     "share": sharing.share,
-    "round": lambda w, t: rounding.hints(w, t, LADDER[0]),
+    "round": lambda w, t: rounding.hints(w, t, 0),
     "preludes": lambda w, _: preludes.thinned(w),
     "rounded preludes": lambda w, _: preludes.rounded(w),
 }
@@ -410,3 +418,34 @@ def test_bad_requests_are_refused():
     with pytest.raises(EvidenceError, match="another question"):
         minimise(stated(2), proof)
     assert minimise(question, proof, effort="none").proof is proof
+
+
+def test_an_interruption_keeps_the_proof_or_goes_on_up(monkeypatch):
+    question = stated(9)
+    proof = searched(question, 9)
+    walk, count = Oracle._walk, [0]
+
+    def interrupted(self, *args):
+        count[0] += 1
+        if count[0] > 6:
+            raise KeyboardInterrupt
+        return walk(self, *args)
+
+    monkeypatch.setattr(Oracle, "_walk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        minimise(question, proof, effort="high")
+    count[0] = 0
+    made = minimise(question, proof, effort="high", interruptible=True)
+    assert not made.finished
+    assert check_proof(question, made.proof).verdict == "valid unsat"
+
+
+def test_places_of_splits_on_a_path_of_which_some_are_gone():
+    assert [place_without(place, {1, 3}) for place in range(5)] == [0, None, 1, None, 2]
+
+
+def test_hints_that_say_nothing_are_none():
+    assert telling(None) is None
+    assert telling(EMPTY) is None
+    said = replace(EMPTY, weights=(1.0,))
+    assert telling(said) is said

@@ -83,6 +83,14 @@ def test_what_is_small_stays(question, proof, tmp_path, capsys):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_proof_may_take_its_own_place(question, proof, tmp_path, capsys):
+    before = proof.stat().st_size
+    code, lines, _ = run(capsys, "minimize", *question, proof, "-o", proof)
+    assert (code, lines[0]) == (0, "smaller")
+    assert proof.stat().st_size < before
+    assert lines[1].startswith(f"{before} -> {proof.stat().st_size} bytes")
+
+
 def test_no_effort_packs(question, proof, tmp_path, capsys):
     out = tmp_path / "packed.farkas"
     code, lines, _ = run(capsys, "minimize", *question, proof, "-o", out, "--effort", "none")
@@ -122,6 +130,7 @@ def test_what_is_not_valid_is_not_written(question, proof, tmp_path, capsys):
         ("files", "takes a question and one proof"),
         ("effort", "invalid choice"),
         ("timeout", "must be a positive"),
+        ("abbreviated", "unrecognized arguments"),
     ],
 )
 def test_bad_input(change, says, question, proof, tmp_path, capsys):
@@ -140,6 +149,8 @@ def test_bad_input(change, says, question, proof, tmp_path, capsys):
         question = [*question, question[1]]
     elif change == "effort":
         options = ["--effort", "much"]
+    elif change == "abbreviated":
+        options = ["--reopt"]
     else:
         options = ["--timeout", "0"]
     code, lines, err = run(capsys, "minimize", *question, proof, "-o", out, *options)
