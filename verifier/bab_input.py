@@ -16,6 +16,7 @@ from torch import Tensor
 
 from proofs.draft import Node
 from verifier.bab_leaf import attempt
+from verifier.bab_pays import Pays
 from verifier.bab_pool import Pool
 from verifier.bab_root import Parts
 from verifier.bab_tree import Kind, LeafHint, Open, Sweep
@@ -39,9 +40,6 @@ SMALL_BATCH, PATIENCE = 1024, 6.0
 
 WORTHWHILE = 0.95
 """Share of a box's widths that may be left where it is clipped."""
-
-LEAST_CLOSED, TRY_AGAIN = 0.05, 16
-"""See :class:`Pays`."""
 
 AGAIN, MOST_AGAIN = 0.8, 3
 """Share of a box's volume that may be left where it is swept again, and how often at most."""
@@ -146,45 +144,6 @@ def assess(
     none = torch.zeros_like(case)
     sole = goal.sole(per_slot, margin)
     return Evaluation(found, value, scores, worst, clipped, none, sole, weights)
-
-
-class Pays:
-    """Whether optimised slopes are worth their time, by what they closed so far.
-
-    If a box costs ``t`` and a share ``f`` of boxes is closed, all of its tree costs
-    ``t / (1 - 2 (1 - f))``, as long as that goes on: the way whose trees are cheaper is taken,
-    and the dearer one tried again every so many rounds.
-    """
-
-    def __init__(self) -> None:
-        self._boxes, self._seconds = 0.0, 0.0
-        self._ratio = 1.0
-        self._skipped = 0
-
-    def evaluated(self, boxes: int, seconds: float) -> None:
-        """Boxes were bounded with default slopes."""
-        self._boxes = 0.9 * self._boxes + boxes
-        self._seconds = 0.9 * self._seconds + seconds
-
-    def note(self, boxes: int, before: int, after: int, seconds: float) -> None:
-        """Of ``boxes`` some were open before slopes were optimised, and after."""
-        self._skipped = 0
-        plain = self._seconds / max(1.0, self._boxes)
-        if plain <= 0.0:  # the clock has not moved: there is nothing to compare with
-            return
-        with_slopes = plain + seconds / boxes
-        cost = [
-            each / max(1.0 - 2.0 * left / boxes, LEAST_CLOSED)
-            for each, left in ((plain, before), (with_slopes, after))
-        ]
-        self._ratio = 0.7 * self._ratio + 0.3 * cost[1] / cost[0]
-
-    def worthwhile(self) -> bool:
-        """Whether to optimise in this round."""
-        if self._ratio <= 1.0 or self._skipped >= TRY_AGAIN:
-            return True
-        self._skipped += 1
-        return False
 
 
 class InputSearch:
@@ -353,12 +312,6 @@ class InputSearch:
 
     def _evaluate(self, domains: Domains, case: Tensor) -> Evaluation:
         """Evaluate boxes, those that are clipped a good deal several times."""
-        begun = time.monotonic()
-        found = self._evaluated(domains, case)
-        self._pays.evaluated(len(case), time.monotonic() - begun)
-        return found
-
-    def _evaluated(self, domains: Domains, case: Tensor) -> Evaluation:
         self.evaluated += len(case)
         margin = self._settings.margin
         found = evaluate_boxes(self._net, self._table, domains, case, margin, self._tick)
@@ -388,6 +341,7 @@ class InputSearch:
                 raise
             self._most = self._batch = len(value) // 2
             return True
+        self._pays.evaluated(2 * len(value), time.monotonic() - begun)
         first = [
             self._tree.split(node, Kind.INPUT, arg, swept=True)
             for node, arg in zip(taken["node"].tolist(), entry.tolist(), strict=True)
@@ -428,7 +382,7 @@ class InputSearch:
         if bool(open_.any()) and self._settings.leaf_steps and pays:
             begun, before = time.monotonic(), int(open_.sum())
             self._optimise(evaluation, open_, case, node)
-            self._pays.note(len(open_), before, int(open_.sum()), time.monotonic() - begun)
+            self._pays.tried(before - int(open_.sum()), time.monotonic() - begun)
         if not bool(open_.any()):
             return True
         self._keep(evaluation, open_, case, node)

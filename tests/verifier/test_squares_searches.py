@@ -17,7 +17,7 @@ from tests.proofs.helpers import BOTH, at_least, at_most, box_case, query
 from tests.verifier.test_search_squares import network
 from verifier import bab
 from verifier.bab import Search, Settings
-from verifier.bab_input import LEAST_CLOSED, TRY_AGAIN, InputSearch, Pays
+from verifier.bab_input import InputSearch
 from verifier.bab_tree import Kind, Sweep
 from verifier.bounds import evaluate
 from verifier.bounds_compile import compile_network
@@ -219,49 +219,3 @@ def test_a_disjunct_without_a_case_of_its_own_is_taken_back_with_the_others(monk
     assert search._tree.kind[split] != Kind.DISJUNCT
     assert search.run() == "closed"
     check(stated, search)
-
-
-def noted(before: int, after: int, seconds: float) -> Pays:
-    pays = Pays()
-    pays.evaluated(100, 1.0)
-    pays.note(100, before, after, seconds)
-    return pays
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "seconds", "worthwhile"),
-    [
-        (60, 10, 0.1, True),
-        (45, 5, 0.5, True),
-        (90, 40, 2.0, True),  # without, trees would hardly end
-        (90, 85, 2.0, False),
-        (10, 9, 2.0, False),
-        (0, 0, 0.1, False),
-        (45, 5, 50.0, False),
-    ],
-)
-def test_what_is_cheaper_pays(before: int, after: int, seconds: float, worthwhile: bool) -> None:
-    assert noted(before, after, seconds).worthwhile() == worthwhile
-
-
-def test_a_clock_that_has_not_moved_says_nothing() -> None:
-    pays = Pays()
-    pays.evaluated(100, 0.0)
-    pays.note(100, 90, 90, 50.0)
-    assert pays.worthwhile()
-    pays.evaluated(100, 1.0)
-    pays.note(100, 90, 90, 50.0)
-    assert not pays.worthwhile()
-
-
-def test_at_first_and_now_and_then_it_is_tried() -> None:
-    assert Pays().worthwhile()
-    pays = noted(90, 90, 50.0)
-    for _ in range(2):
-        assert [pays.worthwhile() for _ in range(TRY_AGAIN)] == [False] * TRY_AGAIN
-        assert pays.worthwhile()
-        pays.note(100, 90, 90, 50.0)
-    for _ in range(20):  # it has become cheap
-        pays.note(100, 90, 0, 1e-3)
-    assert pays.worthwhile()
-    assert 0 < LEAST_CLOSED < 1
