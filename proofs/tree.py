@@ -408,6 +408,13 @@ _Key = tuple[NodeKind, int] | None
 batch; ``None``: a split, or a leaf that is no CLOSE."""
 
 
+def _turn(key: _Key) -> int:
+    """Which kind of step is taken rather than others."""
+    if key is None:
+        return 2
+    return 1 if key[0] is NodeKind.BOUND else -1 if key[0] is NodeKind.CLOSE else 0
+
+
 class _Waiting:
     """Domains by what comes next."""
 
@@ -426,14 +433,14 @@ class _Waiting:
     def taken(self, most: int, *, newest: bool = False) -> tuple[_Key, Domains]:
         """Take the newest ones, at most so many, of those of which there are most.
 
-        With ``newest`` of those that came last.
+        Splits come first and leaves last, so that there are more of the others.  With
+        ``newest`` of those that came last.
         """
+        there = [key for key, queue in self._queues.items() if queue]
         if newest:
-            key = max(
-                (k for k, q in self._queues.items() if q), key=lambda k: self._queues[k][-1][0]
-            )
+            key = max(there, key=lambda key: self._queues[key][-1][0])
         else:
-            key = max(self._length, key=self._length.__getitem__)
+            key = max(there, key=lambda key: (_turn(key), self._length[key]))
         queue, parts, room = self._queues[key], [], most
         while queue and room:
             number, last = queue.pop()
