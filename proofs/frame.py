@@ -352,9 +352,10 @@ class Relaxations:
         lower, upper = self.batch.bounds[node.source]
         slopes = rule.default_slopes(arithmetic.floats_down(lower), arithmetic.floats_up(upper))
         used = []
+        fixed = ~np.asarray(rule.unstable(arithmetic, lower, upper), dtype=bool)
         for side, default in zip(Side, slopes, strict=True):
             hint = self.hints.get((tensor, side))
-            chosen = default if hint is None else np.where(np.isnan(hint), default, hint)
+            chosen = default if hint is None else np.where(np.isnan(hint) | fixed, default, hint)
             used.append(arithmetic.lift_down(rule.usable_slopes(chosen)))
         floor, ceiling = rule.intercepts(arithmetic, used[0], used[1], lower, upper)
         return Lines((used[0],), floor, (used[1],), ceiling)

@@ -230,7 +230,7 @@ class Backward:
     def _own(self, values: Numbers) -> Numbers:
         if self._shared or self._aligned:
             return values
-        return values[self._rows.owner]
+        return np.take(values, self._rows.owner, axis=0)
 
     def _gain(self, amount: Numbers) -> None:
         self._constant = self._arithmetic.add_down(self._constant, amount)

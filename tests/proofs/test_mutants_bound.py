@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from proofs import frame, substitution
-from proofs.check import check_proof
+from proofs.check import ARITHMETICS, check_proof
 from proofs.exact import Exact
 from proofs.frame import Frame, Relaxations
 from proofs.functions.relu import Relu
@@ -49,6 +49,22 @@ def bounds_hold(arithmetic: str) -> None:
             check_proof(stated, RandomProof(rng, stated).proof(depth=3), arithmetic=arithmetic)
 
 
+def lines_enclose_relu(arithmetic: str) -> None:
+    """Lines of any slopes against the corners of the graph, in fractions."""
+    numbers, rng = ARITHMETICS[arithmetic](), np.random.default_rng(3)
+    small = 2.0 ** -rng.integers(0, 60, (2, 200))  # their products are no exact numbers
+    lower, upper = (rng.random((2, 200)) * small * [[-1.0], [1.0]])[:, None]
+    slopes = Relu().usable_slopes(rng.normal(0.0, 2.0, (1, 200)))
+    ends = numbers.lift_down(lower), numbers.lift_up(upper)
+    lines = [numbers.lift_down(slopes)] * 2
+    floor, ceiling = Relu().intercepts(numbers, *lines, *ends)
+    for k in range(200):
+        slope, corners = F(slopes[0, k]), (F(lower[0, k]), F(0), F(upper[0, k]))
+        gaps = [max(x, F(0)) - slope * x for x in corners]
+        assert numbers.fraction(floor[0, k]) <= min(gaps)
+        assert numbers.fraction(ceiling[0, k]) >= max(gaps)
+
+
 def bounds_stay_on_their_path(arithmetic: str) -> None:
     """Sibling leaves in one batch keep their own bounds, whichever stands first."""
     for network, unsafe in (
@@ -80,6 +96,7 @@ def rows_keep_their_entries(arithmetic: str) -> None:
 
 PROBES = (
     bounds_hold,
+    lines_enclose_relu,
     rounding_is_paid,
     bounds_stay_on_their_path,
     rows_keep_their_entries,
@@ -253,7 +270,7 @@ MUTANTS = (
     Mutant("radii unpaid (exact)", bounds_hold, Exact, "linear_interval", narrower, EXACT),
     Mutant("offset's radius (out)", bounds_hold, Outward, "offset", no_radius_of_offsets, OUTWARD),
     Mutant("offset's radius (exact)", bounds_hold, Exact, "offset", no_radius_of_offsets, EXACT),
-    Mutant("intercepts inverted", bounds_hold, Relu, "intercepts", rounding_down_up),
+    Mutant("intercepts inverted", lines_enclose_relu, Relu, "intercepts", rounding_down_up),
     Mutant(
         "sums rounded up",
         bounds_hold,

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from proofs.check import check_proof
+from proofs.proof import Side, SlopeHint
 from specs.enclosure import Enclosure
 from specs.linear import Scale
 from specs.property import constraint
-from tests.proofs.helpers import BOTH, Net, box_case, query
+from tests.proofs.helpers import BOTH, Net, at_most, box_case, builder, query
 
 F = Fraction
 
@@ -25,6 +26,31 @@ def test_a_row_with_two_entries_is_not_taken_for_two_rows_with_one(arithmetic):
     inputs = constraint({0: F(1)}, {}, F(-10))
     stated = query(net.done(), [box_case([5], [6], (both, inputs))])
     assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize(
+    ("low", "high", "slope", "verdict"),
+    [
+        (1, 2, 0.0, "valid unsat"),  # stable: hints have no say
+        (-2, -1, -3.0, "valid unsat"),
+        (1, 3, 1024.0, "valid unsat"),
+        (-1, 2, 1.0, "valid unsat"),
+        (-1, 2, 0.0, "invalid"),
+    ],
+)
+def test_slopes_are_taken_for_what_bends_only(arithmetic, low, high, slope, verdict):
+    """relu(x) - x > -1/4 everywhere, which the slope 1 proves, and the node itself."""
+    net = Net(1)
+    before = net.dense(0, [[1.0]])
+    after = net.relu(before)
+    net.subtract(after, before)
+    stated = query(net.done(), [box_case([low], [high], at_most(0, F(-1, 4)))])
+    made = builder(stated)
+    made.begin_tree()
+    made.sweep()
+    made.close(made.substitution([SlopeHint(after, Side.LOWER, np.array([slope]))]))
+    assert check_proof(stated, made.finish(), arithmetic=arithmetic).verdict == verdict
 
 
 @pytest.mark.parametrize("arithmetic", BOTH)
