@@ -18,6 +18,7 @@ from proofs.draft import Node
 from verifier.bab_leaf import attempt
 from verifier.bab_pays import Pays
 from verifier.bab_pool import Pool
+from verifier.bab_proven import Proven
 from verifier.bab_root import Parts
 from verifier.bab_tree import Kind, LeafHint, Open, Sweep
 from verifier.bounds import (
@@ -155,7 +156,7 @@ class InputSearch:
         self._cases, self._numbers = parts.cases, parts.numbers
         self._settings, self._candidates = parts.settings, parts.candidates
         self._pool = Pool(parts.settings.pool_bytes, parts.settings.device_bytes)
-        self._pays = Pays()
+        self._pays, self._proven = Pays(), Proven()
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._waiting: list[int] | None = None
@@ -394,7 +395,13 @@ class InputSearch:
         try:
             domains = evaluation.domains.take(index)
             tried = attempt(
-                self._nets, self._table, domains, case[index], self._settings, self._deadline
+                self._nets,
+                self._table,
+                domains,
+                case[index],
+                self._settings,
+                self._deadline,
+                self._proven,
             )
         except Exception as error:
             if not ran_out(error) or len(index) == 1:

@@ -12,7 +12,7 @@ from proofs.proof import Fact
 from proofs.tables import Substitution
 from specs.query import Query
 from verifier.bab_leaf import attempt
-from verifier.bab_root import Nets, leaf_hints
+from verifier.bab_root import Nets
 from verifier.bab_settings import Settings
 from verifier.bab_tree import LeafHint
 from verifier.bounds_compile import compile_network
@@ -61,10 +61,7 @@ class Reoptimiser:
         if tried is None:
             return found
         for box in tried.closed.nonzero()[:, 0].tolist():
-            first, count = int(tried.first[box]), int(tried.count[box])
-            slots = range(first, first + count)
-            hints = leaf_hints(tried.problem, tried.stored, tried.stated, slots)
-            found[chosen[box]] = [_substitution(hint) for hint in hints]
+            found[chosen[box]] = [_substitution(hint) for hint in tried.of(box)]
         return found
 
     def _prepare(self, query: Query, cases: Sequence[int]) -> None:
