@@ -7,7 +7,6 @@ whatever comes out is checked again by whoever uses it.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from proofs.passes import closing, cores, preludes, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.coarse import BITS
 from proofs.passes.edits import Work
+from proofs.passes.quick import Quick
 from proofs.proof import NEURONS, SIZES, NodeKind, Proof
 from proofs.tree import DeadlineError
 from specs.errors import InputError
@@ -105,7 +105,7 @@ class Minimised:
     finished: bool
 
 
-Pass = Callable[[Work, Sequence[Node]], None]
+Pass = Callable[[Work, Sequence[Node]], object]
 """Changes what is below some nodes so that it still closes."""
 
 
@@ -147,7 +147,9 @@ def minimise(
     finished = effort == "none"
     try:
         if effort == "default":
-            run.take("quick", _Quick(reoptimise, deadline))
+            if reoptimise is not None:
+                run.take(*_anew(reoptimise))
+            run.take("quick", Quick(deadline))
             finished = True
         idle: dict[str, Proof] = {}  # passes that gained nothing, and where
         while effort == "high" and not finished:
@@ -217,48 +219,8 @@ PART = 256
 """Leaves of a part that a pass works on at a time: what is done is kept if time runs out."""
 
 
-@dataclass(frozen=True)
-class _Quick:
-    """Close inner nodes; then, part by part, round hints and share them.
-
-    Attributes:
-        deadline: of the run; closing inner nodes takes a part of the time.
-    """
-
-    reoptimise: Reoptimise | None
-    deadline: float | None
-
-    def __call__(self, work: Work, tops: Sequence[Node]) -> None:
-        thin.sweeps(work, tops)
-        now = time.monotonic()
-        left = math.inf if self.deadline is None else self.deadline - now
-        if self.reoptimise is not None and left > WORTHWHILE:
-            Merger(work, self.reoptimise, now + MERGING * left).merge(tops)
-        for part in list(work.parts(_part(tops))):
-            rounding.hints(work, part, 0)
-            sharing.share(work, part)
-            work.settle(part)
-        if not work.oracle.hurried:
-            preludes.rounded(work)
-
-
-FEWEST, PARTS = 8, 8
-"""Leaves of a part where neurons are split, at least, and how many parts."""
-
-
-def _part(tops: Sequence[Node]) -> int:
-    """Leaves of a part: what leads to leaves of neuron splits takes long, and shares little."""
-    nodes = thin.below(tops)
-    if not any(node.kind is NodeKind.SPLIT_NEURON for node in nodes):
-        return PART
-    return max(FEWEST, sum(node.leaf for node in nodes) // PARTS)
-
-
-WORTHWHILE = 0.5
-"""Seconds that there have to be for closing inner nodes: less would be spent in vain."""
-
-MERGING = 0.5
-"""Share of the time for closing inner nodes."""
+def _anew(reoptimise: Reoptimise) -> tuple[str, Pass]:
+    return "close inner nodes anew", _merged(reoptimise)
 
 
 def _merged(reoptimise: Reoptimise) -> Pass:
@@ -270,7 +232,7 @@ def _merged(reoptimise: Reoptimise) -> Pass:
 def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     """All passes, one after the other."""
     if reoptimise is not None:
-        yield "close inner nodes anew", _merged(reoptimise)
+        yield _anew(reoptimise)
     yield "close inner nodes without hints", _merged(closing.with_defaults)
     yield "close inner nodes with hints below", _merged(closing.with_hints_below)
     yield "leave out splits", _by_parts(cores.collapse)
@@ -278,7 +240,7 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     yield "leave out clips", _settled(thin.clips)
     yield "leave out bound steps", _settled(thin.steps)
     yield "leave out hints", _settled(closing.without_hints)
-    yield "share hints", _settled(sharing.share)
+    yield "share hints", _by_parts(lambda work, tops: work.settle(tops, sharing.share(work, tops)))
     yield "round preludes", lambda work, _: preludes.rounded(work)
     yield "thin preludes", lambda work, _: preludes.thinned(work)
     for rung, (bits, *_) in enumerate(BITS):

@@ -94,7 +94,7 @@ class Settings:
     small_multiplications: int = 2_000_000
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.15
+    proof_share: Share = 0.2
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 

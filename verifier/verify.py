@@ -396,7 +396,7 @@ class _Run:
         seconds = self.policy.minimising(effort, spent, self._left())
         if effort == "none" or seconds <= 0:
             return []
-        until = time.monotonic() + seconds
+        until, thorough = time.monotonic() + seconds, effort == "high"
         with self._stage("minimise") as result:
             from verifier.reoptimise import Reoptimiser
 
@@ -406,7 +406,7 @@ class _Run:
                     proof,
                     effort=effort,
                     deadline=_finite(until),
-                    reoptimise=Reoptimiser(until, self.options.device),
+                    reoptimise=Reoptimiser(until, self.options.device) if thorough else None,
                 )
             except Exception as error:  # the proof stands as it is, and the check will say
                 if not isinstance(error, EvidenceError) and not ran_out(error):

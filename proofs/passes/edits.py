@@ -28,6 +28,10 @@ class _Edit:
         node.children = list(self.children)
 
 
+NEAR, FURTHER = 2, 4
+"""Edits that are taken back above a failing leaf at first, and how many times as many next."""
+
+
 class Work:
     """A draft that is being edited, part by part.
 
@@ -45,6 +49,11 @@ class Work:
         self._above = {id(child): node for node in draft.nodes() for child in node.children}
         self._made: list[Node] = []  # kept, so that nothing else takes their identity
         self._pending: dict[int, _Edit] = {}
+
+    @property
+    def pending(self) -> frozenset[int]:
+        """The nodes, by identity, whose edits are not settled."""
+        return frozenset(self._pending)
 
     def parts(self, leaves: int) -> Iterator[list[Node]]:
         """Subtrees that have about so many leaves together, in order; they cover all leaves."""
@@ -105,17 +114,26 @@ class Work:
         self._above.update((id(child), above) for above in made for child in above.children)
         self._made += made
 
-    def settle(self, tops: Sequence[Node]) -> None:
+    def settle(self, tops: Sequence[Node], failing: Sequence[Node] | None = None) -> frozenset[int]:
         """Take edits back until everything below some nodes closes again; what is left stays.
 
-        Those next to failing leaves are taken back first, twice as many every time.  Leaves
-        that fail with all edits above them taken back fail without them, too: they stay as
-        they are.
+        Those next to failing leaves are taken back first, then more and more.  Leaves that
+        fail with all edits above them taken back fail without them, too: they stay as they are.
+
+        Args:
+            tops: the nodes.
+            failing: the leaves below them that do not close, if that is known.
+
+        Returns:
+            The nodes, by identity, whose edits were taken back.
 
         Raises:
             DeadlineError: the time is over.
         """
-        failing, most = self.failing(tops) if self._pending else [], 1
+        if failing is None:
+            failing = self.failing(tops) if self._pending else []
+        gone: set[int] = set()
+        most = NEAR
         while failing:
             undone, again = [], []
             for leaf in failing:
@@ -127,10 +145,12 @@ class Work:
                     again.append(leaf)
             if not undone:
                 break
-            most *= 2
+            gone.update(map(id, undone))
+            most *= FURTHER
             failing = self.failing([*again, *undone])
         for node in (node for top in tops for node in top):
             self._pending.pop(id(node), None)
+        return frozenset(gone)
 
     def give_up(self) -> None:
         """Take back all edits that are not settled."""

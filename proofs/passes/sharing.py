@@ -19,23 +19,38 @@ AT_ONCE = 1024
 """Leaves whose states are held in memory."""
 
 
-def share(work: Work, tops: Sequence[Node]) -> None:
+def share(work: Work, tops: Sequence[Node]) -> list[Node]:
     """Give leaves hints in fewer bits, and those of others where these close them, too.
 
     What a hint says of splits belongs to its path, and is not shared.
+
+    Returns:
+        Those that do not close, as everything is now.
     """
-    leaves = [n for n in below(tops) if n.kind is NodeKind.CLOSE and n.hints is not None]
+    leaves = [n for n in below(tops) if n.kind is NodeKind.CLOSE]
+    failing: list[Node] = []
     for start in range(0, len(leaves), AT_ONCE):
         states = work.oracle.states(work.draft, leaves[start : start + AT_ONCE])
         if states:
-            _share(work, states, [_own(state) for state in states])
+            failing += _share(work, states)
+    return failing
 
 
 def _own(state: State) -> Substitution:
     return state.node.hints or EMPTY
 
 
-def _share(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
+def _share(work: Work, states: Sequence[State]) -> list[Node]:
+    own = [_own(state) for state in states]
+    good = work.oracle.closed(states, own)
+    closing = [state for state, closes in zip(states, good, strict=True) if closes]
+    _share_among(work, [state for state in closing if state.node.hints is not None])
+    return [state.node for state, closes in zip(states, good, strict=True) if not closes]
+
+
+def _share_among(work: Work, states: Sequence[State]) -> None:
+    """The same with states that close with their own hints."""
+    own = [_own(state) for state in states]
     _shorten(work, states, own)
     open_ = list(range(len(states)))
     for _ in range(CANDIDATES):

@@ -28,9 +28,21 @@ def clips(work: Work, tops: Sequence[Node]) -> None:
     """Clips, with the sweeps that follow them."""
     for node in below(tops):
         if node.kind is NodeKind.CLIP and not node.skipped:
-            work.skip(node)
-            if node.children[0].kind is NodeKind.SWEEP:
-                work.skip(node.children[0])
+            _skip_clip(work, node)
+
+
+def inner_clips(work: Work, tops: Sequence[Node]) -> None:
+    """Clips above splits, with the sweeps that follow them."""
+    level = levels(tops)
+    for node in below(tops):
+        if node.kind is NodeKind.CLIP and not node.skipped and level[id(node)]:
+            _skip_clip(work, node)
+
+
+def _skip_clip(work: Work, node: Node) -> None:
+    work.skip(node)
+    if node.children[0].kind is NodeKind.SWEEP:
+        work.skip(node.children[0])
 
 
 def steps(work: Work, tops: Sequence[Node]) -> None:

@@ -26,10 +26,11 @@ from proofs.draft import (
 )
 from proofs.minimise import ORDERS, Size, minimise
 from proofs.oracle import Oracle
-from proofs.passes import closing, cores, preludes, rounding, sharing, thin
+from proofs.passes import closing, cores, preludes, quick, rounding, sharing, thin
 from proofs.passes.closing import Merger
 from proofs.passes.coarse import Coarse, significant
 from proofs.passes.edits import Work
+from proofs.passes.quick import Quick
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
 from proofs.tables import EMPTY, Block, Step
 from proofs.tree import DeadlineError
@@ -233,6 +234,7 @@ def test_orders(order):
 PASSES = {
     "sweeps": thin.sweeps,
     "clips": thin.clips,
+    "inner clips": thin.inner_clips,
     "steps": thin.steps,
     "hints": closing.without_hints,
     "defaults": lambda w, t: Merger(w, closing.with_defaults).merge(t),
@@ -406,6 +408,60 @@ def test_rounding():
     facts = ((Fact.SPLIT, 0, 1.0), (Fact.SPLIT, 1, 0.3), (Fact.SPLIT, 2, 0.001))
     short = Coarse(0, 2, 2).hints(replace(EMPTY, multipliers=facts))
     assert short.multipliers == ((Fact.SPLIT, 0, 1.0), (Fact.SPLIT, 1, 0.25))
+
+
+@pytest.mark.parametrize("seed", [5, 7])
+def test_what_is_gained_quickly_is_gained_part_by_part(monkeypatch, seed):
+    question = stated(seed)
+    proof = hinted(question, seed)
+    draft = draft_of(question, proof)
+    work, parts = Work(draft, Oracle(draft.query)), []
+    monkeypatch.setattr(quick, "SAMPLE", 1)
+    monkeypatch.setattr(quick, "FEWEST", 1)
+    change = Quick._change
+    monkeypatch.setattr(
+        Quick, "_change", lambda self, w, part, kinds: parts.append(change(self, w, part, kinds))
+    )
+    Quick(None)(work, [tree.root for tree in draft.trees()])
+    thin.remove_skipped(draft)
+    assert not work.pending
+    assert len(parts) > 1
+    small = written(draft)[0]
+    assert Size.of(small).bytes < Size.of(proof).bytes
+    for checked in verdicts(question, small).values():
+        assert checked.verdict == "valid unsat"
+
+
+def test_edits_that_do_not_last_are_not_tried_again(monkeypatch):
+    question = stated(5)
+    draft = draft_of(question, hinted(question, 5))
+    work = Work(draft, Oracle(draft.query))
+    kinds = {"void": lambda w, t: [n.become(Node(NodeKind.HOLE, 0)) for n in _leaves(w, t)]}
+    monkeypatch.setattr(quick, "EDITS", kinds)
+    left = list(kinds)
+    tops = [tree.root for tree in draft.trees()]
+    monkeypatch.setattr(sharing, "share", lambda w, t: _leaves(None, t))
+    Quick(None)._change(work, tops, left)
+    assert left == []
+    assert all(node.kind is not NodeKind.HOLE for node in draft.nodes())
+
+
+def _leaves(work, tops):
+    leaves = [node for top in tops for node in top if node.leaf]
+    for node in leaves if work is not None else ():
+        work.edit(node)
+    return leaves
+
+
+def test_with_little_time_nothing_is_begun_that_cannot_be_done(monkeypatch):
+    question = stated(7)
+    draft = draft_of(question, hinted(question, 7))
+    work, parts = Work(draft, Oracle(draft.query)), []
+    monkeypatch.setattr(quick, "FEWEST", 1)
+    monkeypatch.setattr(quick, "SAMPLE", 1)
+    monkeypatch.setattr(Quick, "_change", lambda *args: parts.append(time.sleep(0.2)))
+    Quick(time.monotonic() + 0.25)(work, [tree.root for tree in draft.trees()])
+    assert len(parts) == 1
 
 
 def test_bad_requests_are_refused():

@@ -1,0 +1,80 @@
+"""What is gained by looking at every leaf about once: default effort."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from proofs.draft import Node
+from proofs.passes import preludes, rounding, sharing, thin
+from proofs.passes.edits import Work
+
+UNITS, FEWEST = 16, 8
+"""Into how many units leaves are put, and of how many they are at least.  Of as many units
+as there is time for a part is made, the first one of ``SAMPLE``."""
+
+SAMPLE = 3
+"""Units that are looked at first, to learn how long it takes and what lasts."""
+
+READY = 0.7
+"""Share of the time that is left that a part may take, judging by the one before it."""
+
+LARGEST = 1024
+"""Leaves of a part."""
+
+ENOUGH = 0.5
+"""Share of the leaves for which there has to be time, judging by the first part: looking at
+less of them would gain less than it costs."""
+
+LASTING = 0.5
+"""Share of a kind of edits that has to last in a part for the next part to try them, too."""
+
+EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
+    "sweeps": thin.sweeps,
+    "clips": thin.inner_clips,
+    "rounding": lambda work, tops: rounding.hints(work, tops, 0),
+}
+"""Made all at once, and taken back near leaves that do not close."""
+
+
+class Quick:
+    """Part by part, do less on the way to the leaves, round their hints and share them.
+
+    What a part teaches of which edits last, the next ones use.
+
+    Args:
+        deadline: ``time.monotonic()`` at which the time is over.
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        self._deadline = math.inf if deadline is None else deadline
+
+    def __call__(self, work: Work, tops: Sequence[Node]) -> None:
+        """Change what is below some nodes; see :data:`proofs.minimise.Pass`."""
+        kinds = list(EDITS)
+        size = max(FEWEST, sum(node.leaf for node in thin.below(tops)) // UNITS)
+        units, count = list(work.parts(size)), SAMPLE
+        least = ENOUGH * (len(units) - count)
+        while units and count:
+            part, units = [node for unit in units[:count] for node in unit], units[count:]
+            began = time.monotonic()
+            self._change(work, part, kinds)
+            spent, left = time.monotonic() - began, self._deadline - time.monotonic()
+            affordable = READY * left / max(spent, 1e-9) * count
+            if affordable < least:
+                break
+            count, least = int(min(affordable, len(units), max(1, LARGEST // size))), 0.0
+        if not units and self._deadline == math.inf:
+            preludes.rounded(work)
+
+    def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:
+        made = {}
+        for kind in kinds:
+            before = work.pending
+            EDITS[kind](work, part)
+            made[kind] = work.pending - before
+        taken_back = work.settle(part, sharing.share(work, part))
+        for kind, edits in made.items():
+            if len(edits - taken_back) < LASTING * len(edits):
+                kinds.remove(kind)
