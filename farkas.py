@@ -125,7 +125,7 @@ def verify(
     Raises:
         InputError: the question cannot be read, or an option makes no sense.
     """
-    from verifier.verify import Options
+    from verifier.options import Options
     from verifier.verify import verify as run
 
     return run(_query(question, semantics), Options(**options))

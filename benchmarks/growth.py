@@ -47,7 +47,8 @@ from proofs.check import check_proof
 from specs.query import Query
 from verifier.bab import Search
 from verifier.bounds_compile import compile_network
-from verifier.verify import Options, verify
+from verifier.options import Options
+from verifier.verify import verify
 
 LOOSE, ASKED = 2.0, 0.7
 LIMIT = 60.0

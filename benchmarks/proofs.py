@@ -38,9 +38,10 @@ from specs.errors import FarkasError
 from specs.query import Query
 from specs.question import load_question
 from verifier.bench import Instance, read_list
+from verifier.options import Options
 from verifier.policy import Features, Policy
 from verifier.reoptimise import Reoptimiser
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 LEAVES = 10
 """Proofs of at least so many leaves count for the medians."""

@@ -34,7 +34,8 @@ from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
 from verifier.bounds_spec import build_table
 from verifier.bounds_sweep import fresh, sweep, until
-from verifier.verify import Options, verify
+from verifier.options import Options
+from verifier.verify import verify
 
 DECIDED = ("sat", "unsat")
 

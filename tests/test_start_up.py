@@ -11,7 +11,8 @@ from specs.question import load_question
 from tests.networks import evaluate
 from verifier.bench import read_list
 from verifier.bench_table import Row
-from verifier.verify import Options, verify
+from verifier.options import Options
+from verifier.verify import verify
 
 
 def test_answers_agree_with_sampling(tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     from proofs.proof import Proof
     from proofs.witness import Witness
     from specs.question import load_question
-    from verifier.verify import Options, verify
+    from verifier.options import Options
+    from verifier.verify import verify
 
     query = load_question(job.onnx, job.vnnlib, semantics=job.semantics)
     options = Options(

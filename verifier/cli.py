@@ -135,9 +135,10 @@ def _verify(argv: Sequence[str], start: float) -> int:
     check_targets(args.witness, args.json)  # which is never written beside a proof
     from proofs.statement import semantics_in_words
     from specs.question import load_question
+    from verifier.options import Options
     from verifier.overrides import in_words
     from verifier.progress import Progress
-    from verifier.verify import Options, verify
+    from verifier.verify import verify
 
     options = Options(
         args.timeout,

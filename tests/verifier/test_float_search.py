@@ -26,8 +26,9 @@ from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import OverflowPossibleError, error_radii
 from verifier.bounds_sweep import fresh, sweep
 from verifier.cli import main
+from verifier.options import Options
 from verifier.verdict import as_json
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 BIG = 2.0**24
 

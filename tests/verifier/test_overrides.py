@@ -15,6 +15,7 @@ from specs.errors import InputError, MissingExtraError
 from tests.verifier.test_verify import hard
 from verifier import attack, overrides, policy
 from verifier import verify as module
+from verifier.options import Options
 from verifier.overrides import (
     Count,
     Setting,
@@ -27,7 +28,7 @@ from verifier.overrides import (
     validated,
 )
 from verifier.verdict import as_json
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,8 @@ from specs.network import Univariate
 from specs.property import Case, Property, constraint
 from specs.query import Query
 from tests.verifier.small import box_query, random_mlp
+from verifier.options import METHODS
 from verifier.policy import ATTACKS, ORDER, Budget, Features, Policy, Seen, Settings, unstable
-from verifier.verify import METHODS
 
 F = Fraction
 TINY = Features(inputs=2, neurons=10, unstable=5, multiplications=100, cases=1, disjuncts=1)

@@ -14,8 +14,9 @@ from proofs.proof import NodeKind, Proof, ProofBuilder
 from specs.errors import EvidenceError
 from specs.query import Query
 from tests.proofs.helpers import Net, at_least, box_case, query
+from verifier.options import Options
 from verifier.reoptimise import Reoptimiser
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 
 def needs_a_slope(disjuncts: int = 1) -> Query:

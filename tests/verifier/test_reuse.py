@@ -22,8 +22,9 @@ from tests.verifier.small import mlp, random_mlp
 from verifier.bab_input import InputSearch
 from verifier.bab_neuron import NeuronSearch
 from verifier.old_proof import tried
+from verifier.options import Options
 from verifier.verdict import as_json
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 SIZES = (4, 10, 10, 2)
 

@@ -23,8 +23,9 @@ from specs.property import Case, Property, constraint
 from specs.query import Query
 from tests.verifier.small import box_query, identity, mlp, random_mlp
 from verifier import verify as module
+from verifier.options import Options
 from verifier.verdict import as_json
-from verifier.verify import Options, verify
+from verifier.verify import verify
 
 F = Fraction
 ROOT = Path(__file__).resolve().parents[2]
