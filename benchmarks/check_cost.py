@@ -44,7 +44,7 @@ from proofs.check import ARITHMETICS, check_proof
 from proofs.proof import Proof, ProofBuilder
 from specs.query import Query
 from specs.question import load_question
-from verifier.bab_input import evaluate_boxes, halves
+from verifier.bab_boxes import evaluate_boxes, halves
 from verifier.bench import read_list, read_results
 from verifier.bounds import Domains, TorchNetwork
 from verifier.bounds_compile import compile_network

@@ -28,7 +28,7 @@ from specs.errors import FarkasError
 from specs.perturbation import FORMATS, REAL
 from specs.query import Query
 from specs.question import load_question
-from verifier.bab_input import assess
+from verifier.bab_boxes import assess
 from verifier.bench import Instance, read_list
 from verifier.bounds_compile import compile_network
 from verifier.bounds_errors import error_radii
