@@ -81,15 +81,12 @@ class Program:
 
     Args:
         lower, upper: ``(p,)`` finite bounds of the first columns.
-        seconds: of one solve at most.
 
     Attributes:
-        solves: how many programs were solved.
+        seconds: of one solve at most.
     """
 
-    def __init__(
-        self, lower: FloatArray, upper: FloatArray, seconds: float = math.inf
-    ) -> None:
+    def __init__(self, lower: FloatArray, upper: FloatArray) -> None:
         self._solver = highspy.Highs()
         options: dict[str, object] = {
             "output_flag": False,
@@ -100,8 +97,7 @@ class Program:
         }
         for name, option in options.items():
             self._solver.setOptionValue(name, option)
-        self.solves = 0
-        self._seconds = seconds
+        self.seconds = math.inf
         self._lower = np.zeros(0)
         self._upper = np.zeros(0)
         self._rows = np.zeros((0, 0))
@@ -187,7 +183,6 @@ class Program:
             raise ValueError(f"an objective of {costs.size} entries: {self.columns} columns")
         solver = self._solver
         solver.changeColsCost(costs.size, np.arange(costs.size, dtype=np.int32), costs)
-        self.solves += 1
         if not self._run():
             solver.clearSolver()  # a stale basis is the usual reason
             self._run()
@@ -211,8 +206,8 @@ class Program:
         return float(ends.sum() - multipliers @ self._limits), reduced
 
     def _run(self) -> bool:
-        if math.isfinite(self._seconds):  # which the solver counts from its first run on
-            limit = self._solver.getRunTime() + self._seconds
+        if math.isfinite(self.seconds):  # which the solver counts from its first run on
+            limit = self._solver.getRunTime() + max(self.seconds, 0.0)
             self._solver.setOptionValue("time_limit", limit)
         status = self._solver.run()
         decided = (

@@ -13,7 +13,7 @@ decide everything.
 
 from __future__ import annotations
 
-import math
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -23,7 +23,7 @@ import numpy as np
 from specs.enclosure import Enclosure
 from specs.linear import LinearMap
 from verifier.stars.corners import Corners, FloatArray, box_corners, divide
-from verifier.stars.lp import Infeasible, Mark, Optimum, Program
+from verifier.stars.lp import Infeasible, Mark, Optimum, Program, SolverTimeoutError
 
 CORNERED = 6
 """Predicates up to which all corners are kept."""
@@ -322,14 +322,14 @@ class Solver:
     and adds the rest.
 
     Args:
-        seconds: of one solve at most.
+        deadline: when to stop, by the monotonic clock.
 
     Attributes:
         solves: how many programs were solved.
     """
 
-    def __init__(self, seconds: float = math.inf) -> None:
-        self._seconds = seconds
+    def __init__(self, deadline: float | None = None) -> None:
+        self._deadline = deadline
         self._program: Program | None = None
         self._loaded: list[tuple[Predicates, Mark]] = []
         self.solves = 0
@@ -338,9 +338,14 @@ class Solver:
         """The least value of ``objective``, ``(q,)`` with ``q <= p``, over a polytope.
 
         Raises:
+            SolverTimeoutError: the deadline has passed.
             SolverError: see :meth:`verifier.stars.lp.Program.minimise`.
         """
         program = self._load(predicates)
+        if self._deadline is not None:
+            program.seconds = self._deadline - time.monotonic()
+            if program.seconds <= 0:
+                raise SolverTimeoutError("no time is left for a linear program")
         costs = np.zeros(predicates.size)
         costs[: objective.size] = objective
         self.solves += 1
@@ -377,7 +382,7 @@ class Solver:
         program = self._program
         if keep == 0 or program is None:
             root = wanted.pop()
-            program = Program(root.lower, root.upper, self._seconds)
+            program = Program(root.lower, root.upper)
             program.add_rows(root.rows, root.limits)
             self._program = program
             self._loaded = [(root, program.mark())]

@@ -14,7 +14,7 @@ from specs.property import Case
 from verifier.stars import exact, relax
 from verifier.stars.corners import FloatArray
 from verifier.stars.exact import PIECEWISE, Pending
-from verifier.stars.lp import Infeasible
+from verifier.stars.lp import Infeasible, SolverError, SolverTimeoutError
 from verifier.stars.sets import Origin, Solver, Star, Why, box, zonotope
 
 OUTPUT = -1
@@ -62,6 +62,7 @@ class Walker:
         budget: what is split.
         solver: for linear programs.
         splits, relaxed: neurons split and relaxed so far.
+        troubled: stars that ended as a box since a linear program had no answer.
     """
 
     network: Network
@@ -69,6 +70,7 @@ class Walker:
     solver: Solver = field(default_factory=Solver)
     splits: int = 0
     relaxed: int = 0
+    troubled: int = 0
 
     def __post_init__(self) -> None:
         last = {number: number for number in range(len(self.network.nodes))}
@@ -100,7 +102,6 @@ class Walker:
 
         Raises:
             QuestionError: a function has no bounds over the region.
-            SolverError: a linear program has no answer.
             KeyboardInterrupt: with nothing lost: what is open is its only argument.
         """
         waiting = list(start)
@@ -112,7 +113,15 @@ class Walker:
                 if most is not None and len(waiting) >= most:
                     break
                 current = waiting.pop() if most is None else waiting.pop(0)
-                found = self.step(current)
+                found: Star | list[Open]
+                try:
+                    found = self.step(current)
+                except SolverTimeoutError:
+                    waiting.append(current)
+                    break
+                except SolverError:
+                    self.troubled += 1
+                    found = hull(self.network, current)
                 if isinstance(found, Star):
                     finished(found)
                 else:
@@ -127,6 +136,10 @@ class Walker:
 
         Returns:
             The finished star, or the parts that it falls into.
+
+        Raises:
+            QuestionError: a function has no bounds over the region.
+            SolverError: a linear program has no answer.
         """
         star, pending, splits = item.star, item.pending, item.splits
         if pending is not None:

@@ -1,0 +1,168 @@
+"""Projections of stars to one or two outputs: intervals and polygons."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verifier.stars.corners import FloatArray
+from verifier.stars.lp import Infeasible
+from verifier.stars.sets import Solver, Star, at_points
+
+DIRECTIONS = 400
+"""Linear programs that one polygon may cost."""
+FINE = 1e-7
+"""Of a polygon's size: corners that stick out less are left out."""
+
+
+def projected(star: Star, tensor: int, axes: tuple[int, ...], solver: Solver) -> FloatArray:
+    """The corners of a star's projection.
+
+    Args:
+        star: whose tensor.
+        tensor: the tensor.
+        axes: one or two of its entries.
+        solver: where the star's corners are not known.
+
+    Returns:
+        ``(k, 1)`` the two ends of an interval, or ``(k, 2)`` the corners of a polygon
+        against the clock; of fewer dimensions than two, one or two points.  Each lies in
+        the projection, and their hull is all of it up to ``FINE``, unless it has so many
+        corners that ``DIRECTIONS`` do not find them.
+
+    Raises:
+        SolverError: a linear program has no answer.
+    """
+    image = star.image(tensor)[:, list(axes)]
+    if star.predicates.cornered:
+        points = at_points(image, star.predicates.points)
+    else:
+        points = _extreme(star, image, solver)
+    if len(axes) == 1:
+        return np.array([[points.min()], [points.max()]])
+    return hull(points)
+
+
+def _extreme(star: Star, image: FloatArray, solver: Solver) -> FloatArray:
+    """Extreme points of an image in one or two dimensions, by directions."""
+
+    def furthest(direction: FloatArray) -> FloatArray | None:
+        found = solver.minimise(star.predicates, -(image[1:] @ direction))
+        if isinstance(found, Infeasible):
+            return None
+        return at_points(image, found.point[None])[0]
+
+    size = image.shape[1]
+    ends = [furthest(sign * axis) for axis in np.eye(size) for sign in (1.0, -1.0)]
+    known = [end for end in ends if end is not None]
+    if not known:
+        return at_points(image, star.predicates.points)
+    if size == 1:
+        return np.array(known)
+    points = hull(np.array(known))
+    asked = len(known)
+    settled: set[bytes] = set()
+    while asked < DIRECTIONS:
+        fresh = []
+        spread = float(np.ptp(points, axis=0).max(initial=0.0))
+        for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
+            key = a.tobytes() + b.tobytes()
+            length = float(np.hypot(*(b - a)))
+            if key in settled or length == 0.0 or asked >= DIRECTIONS:
+                continue
+            settled.add(key)
+            outward = np.array([b[1] - a[1], a[0] - b[0]]) / length
+            found = furthest(outward)
+            asked += 1
+            if found is not None and outward @ (found - a) > FINE * spread:
+                fresh.append(found)
+        if not fresh:
+            break
+        points = hull(np.concatenate([points, fresh]))
+    return points
+
+
+def hull(points: FloatArray) -> FloatArray:
+    """The corners ``(k, 2)`` of the convex hull of points, against the clock.
+
+    Andrew 1979, "Another efficient algorithm for convex hulls in two dimensions".
+    """
+    order = np.unique(points, axis=0)
+    if len(order) < 3:
+        return order
+    listed = [(float(x), float(y)) for x, y in order]
+    chains = []
+    for given in (listed, listed[::-1]):
+        chain: list[tuple[float, float]] = []
+        for x, y in given:
+            while len(chain) > 1 and _turn(chain[-2], chain[-1], (x, y)) <= 0:
+                chain.pop()
+            chain.append((x, y))
+        chains.append(chain[:-1])
+    return np.array(chains[0] + chains[1])
+
+
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def area(corners: FloatArray) -> float:
+    """The area of a polygon, or the length of an interval."""
+    if corners.shape[1] == 1:
+        return float(np.ptp(corners))
+    x, y = (corners - corners.mean(axis=0)).T
+    return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def half_spaces(corners: FloatArray) -> FloatArray:
+    """Rows ``(g, h)``, ``(k, 1 + dimensions)``: the projection is where every ``g y <= h``.
+
+    A polygon of no area is given by its edge's two sides and its bounding box.
+    """
+    if corners.shape[1] == 1:
+        return np.array([[-1.0, -corners.min()], [1.0, corners.max()]])
+    box = np.array(
+        [
+            [-1.0, 0.0, -corners[:, 0].min()],
+            [1.0, 0.0, corners[:, 0].max()],
+            [0.0, -1.0, -corners[:, 1].min()],
+            [0.0, 1.0, corners[:, 1].max()],
+        ]
+    )
+    if len(corners) == 1:
+        return box
+    edge = np.roll(corners, -1, axis=0) - corners
+    normal = np.stack([edge[:, 1], -edge[:, 0]], axis=1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    rows = np.concatenate([normal, (normal * corners).sum(axis=1, keepdims=True)], axis=1)
+    return rows if len(corners) > 2 else np.concatenate([rows, box])
+
+
+def covered(polygons: list[FloatArray], cells: int = 256) -> tuple[float, float]:
+    """The area of a union of polygons, counted on a grid.
+
+    Args:
+        polygons: ``(k, 2)`` each, or ``(2, 1)`` intervals.
+        cells: of the grid along an axis, over the bounding box.
+
+    Returns:
+        The area of the cells whose centre lies in some polygon, and the area of the box.
+    """
+    if not polygons:
+        return 0.0, 0.0
+    low = np.min([p.min(axis=0) for p in polygons], axis=0)
+    high = np.max([p.max(axis=0) for p in polygons], axis=0)
+    whole = float(np.prod(high - low))
+    if not whole > 0:
+        return 0.0, whole
+    step = (high - low) / cells
+    seen = np.zeros((cells,) * low.size, dtype=bool)
+    for polygon in polygons:
+        first = np.floor((polygon.min(axis=0) - low) / step).astype(int).clip(0, cells - 1)
+        last = np.floor((polygon.max(axis=0) - low) / step).astype(int).clip(0, cells - 1)
+        axes = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
+        middles = [low[k] + (axis + 0.5) * step[k] for k, axis in enumerate(axes)]
+        grid = np.stack(np.meshgrid(*middles, indexing="ij"), axis=-1)
+        rows = half_spaces(polygon)
+        inside = np.all(grid @ rows[:, :-1].T <= rows[:, -1] + 1e-12, axis=-1)
+        seen[np.ix_(*axes)] |= inside
+    return float(np.count_nonzero(seen)) / seen.size * whole, whole
