@@ -18,6 +18,7 @@ from specs.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from specs.query import Query
     from verifier.stars.corners import FloatArray
+    from verifier.stars.planes import Projection
     from verifier.stars.reach import Part, Reached
 
 SPLITS = 6
@@ -52,26 +53,27 @@ def main(argv: Sequence[str]) -> int:
         query = load_question(*args.question)
         axes = _axes(args, query)
         splits = None if args.exact else 0 if args.over else SPLITS
+        deadline = None if args.timeout is None else start + args.timeout
         found = reach(
             query,
             Budget(splits),
-            deadline=None if args.timeout is None else start + args.timeout,
+            deadline=deadline,
             processes=args.processes,
             progress=lambda done, waiting: progress.leaves("stars", waiting, done),
         )
         progress.stage("ranges and projections")
         ends = ranges(found.parts, query.network.output_size)
-        solver = Solver()
-        polygons = [projected(part.star, OUTPUT, axes, solver) for part in found.parts]
+        solver = Solver(deadline)
+        shown = [projected(part.star, OUTPUT, axes, solver) for part in found.parts]
     except SolverError as error:
         print(f"unknown\n{error}")
         return 2
     finally:
         progress.clear()
-    about = report(found, ends, axes, polygons)
+    about = report(found, ends, axes, shown)
     about["seconds"] = time.monotonic() - start
     try:
-        _write(args, found, ends, axes, polygons, about)
+        _write(args, found, ends, axes, shown, about)
     except OSError as error:
         raise InputError(f"cannot write {error.filename}: {error.strerror or error}") from error
     print("\n".join(_lines(found, about)))
@@ -152,12 +154,13 @@ def _axes(args: argparse.Namespace, query: Query) -> tuple[int, ...]:
 
 
 def report(
-    found: Reached, ends: FloatArray, axes: tuple[int, ...], polygons: Sequence[FloatArray]
+    found: Reached, ends: FloatArray, axes: tuple[int, ...], shown: Sequence[Projection]
 ) -> dict[str, Any]:
     """Everything about a reachable set but its stars, for JSON."""
     from verifier.stars.planes import area, covered
 
-    union, _ = covered(list(polygons))
+    polygons = [projection.corners for projection in shown]
+    union = covered(polygons)
     return {
         "question": found.query.digest,
         "answer": answer(found),
@@ -222,7 +225,7 @@ def _write(
     found: Reached,
     ends: FloatArray,
     axes: tuple[int, ...],
-    polygons: Sequence[FloatArray],
+    shown: Sequence[Projection],
     about: dict[str, Any],
 ) -> None:
     from proofs.format import replacing
@@ -231,7 +234,7 @@ def _write(
         from verifier.stars.files import write_stars
 
         with replacing(args.out) as stream:
-            write_stars(stream, found.query, found.parts, ends, axes, polygons, about)
+            write_stars(stream, found.query, found.parts, ends, axes, shown, about)
     if args.json is not None:
         with replacing(args.json) as stream:
             stream.write((json.dumps(about, indent=2) + "\n").encode())
@@ -242,6 +245,7 @@ def _write(
         exact = [part.star.exact for part in found.parts]
         title = f"{found.query.title}: {answer(found)}"
         with replacing(args.picture) as stream:
+            polygons = [projection.corners for projection in shown]
             draw(polygons, exact, samples, axes, title, stream, args.picture.suffix[1:])
 
 

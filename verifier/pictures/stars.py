@@ -52,7 +52,7 @@ def draw(
         panel.set_title(title, fontsize=9)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
-        _legend(panel, exact, len(samples) > 0)
+        _legend(picture, exact, len(samples) > 0)
         picture.savefig(stream, format=format, dpi=110, metadata=metadata)
 
 
@@ -88,13 +88,15 @@ def _intervals(
     for row, k in enumerate(order):
         low, high = float(polygons[k].min()), float(polygons[k].max())
         colour = EXACT if exact[k] else RELAXED
-        panel.plot([low, high], [row + 1, row + 1], color=colour, linewidth=2, solid_capstyle="butt")
+        panel.plot(
+            [low, high], [row + 1, row + 1], color=colour, linewidth=2, solid_capstyle="butt"
+        )
     panel.scatter(samples[:, 0], np.zeros(len(samples)), marker="|", color=SAMPLE, linewidths=0.5)
     panel.set_ylabel("star")
     panel.set_ylim(-0.5 - 0.02 * len(order), len(order) + 0.5)
 
 
-def _legend(panel: Axes, exact: Sequence[bool], sampled: bool) -> None:
+def _legend(picture: Figure, exact: Sequence[bool], sampled: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -107,4 +109,5 @@ def _legend(panel: Axes, exact: Sequence[bool], sampled: bool) -> None:
         handles.append(
             Line2D([], [], marker=".", linestyle="", color=SAMPLE, label="sampled outputs")
         )
-    panel.legend(handles=handles, fontsize=8, frameon=False, loc="best")
+    place = "outside lower center"
+    picture.legend(handles=handles, fontsize=8, frameon=False, loc=place, ncols=len(handles))

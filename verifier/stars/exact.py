@@ -108,9 +108,7 @@ def begin(
     return _decided(start, source, pieces, solver, fresh=pieces.jumps)
 
 
-def split(
-    pending: Pending, source: int, pieces: Pieces, solver: Solver
-) -> list[Pending]:
+def split(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list[Pending]:
     """Split at the first neuron that is left, and decide what that decides.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from specs.errors import InputError
 from specs.query import Query
 from verifier.stars.corners import FloatArray
-from verifier.stars.planes import half_spaces
+from verifier.stars.planes import Projection
 from verifier.stars.reach import Part
 from verifier.stars.sets import Why
 from verifier.stars.walk import OUTPUT
@@ -54,7 +54,7 @@ def write_stars(
     parts: Sequence[Part],
     ranges: FloatArray,
     axes: tuple[int, ...] = (),
-    polygons: Sequence[FloatArray] = (),
+    projections: Sequence[Projection] = (),
     about: dict[str, Any] | None = None,
 ) -> None:
     """Write a union of stars.
@@ -65,7 +65,7 @@ def write_stars(
         parts: the stars.
         ranges: ``(q, 2)`` the ends of every output.
         axes: the outputs projected to.
-        polygons: by star the corners of its projection; none without ``axes``.
+        projections: by star; none without ``axes``.
         about: what else is to be said, as JSON.
     """
     size = query.network.output_size
@@ -96,10 +96,11 @@ def write_stars(
         "axes": np.array(axes, dtype=np.int64),
     }
     if axes:
-        rows = [half_spaces(polygon) for polygon in polygons]
+        corners = [projection.corners for projection in projections]
+        rows = [projection.rows for projection in projections]
         arrays |= {
-            "corners": _joined(list(polygons), (0, len(axes))),
-            "corner_count": _counts([len(polygon) for polygon in polygons]),
+            "corners": _joined(corners, (0, len(axes))),
+            "corner_count": _counts([len(points) for points in corners]),
             "half_spaces": _joined(rows, (0, len(axes) + 1)),
             "half_space_count": _counts([len(row) for row in rows]),
         }

@@ -2,83 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from verifier.stars.corners import FloatArray
-from verifier.stars.lp import Infeasible
-from verifier.stars.sets import Solver, Star, at_points
+from verifier.stars.lp import Infeasible, SolverTimeoutError
+from verifier.stars.sets import Solver, Star, at_points, zonotope
 
-DIRECTIONS = 400
+DIRECTIONS = 200
 """Linear programs that one polygon may cost."""
-FINE = 1e-7
+FINE = 1e-4
 """Of a polygon's size: corners that stick out less are left out."""
 
 
-def projected(star: Star, tensor: int, axes: tuple[int, ...], solver: Solver) -> FloatArray:
-    """The corners of a star's projection.
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A star's projection to ``d`` outputs, one or two.
 
-    Args:
-        star: whose tensor.
-        tensor: the tensor.
-        axes: one or two of its entries.
-        solver: where the star's corners are not known.
+    Where the star's corners are known both descriptions are of the same set.
 
-    Returns:
-        ``(k, 1)`` the two ends of an interval, or ``(k, 2)`` the corners of a polygon
-        against the clock; of fewer dimensions than two, one or two points.  Each lies in
-        the projection, and their hull is all of it up to ``FINE``, unless it has so many
-        corners that ``DIRECTIONS`` do not find them.
+    Attributes:
+        corners: ``(k, d)`` points of the projection: the ends of an interval, or the corners
+            of a polygon against the clock; fewer where it has no area.
+        rows: ``(m, d + 1)`` half-spaces ``(g, h)`` that contain it, ``g y <= h``.
+    """
+
+    corners: FloatArray
+    rows: FloatArray
+
+
+def projected(star: Star, tensor: int, axes: tuple[int, ...], solver: Solver) -> Projection:
+    """A star's projection to one or two entries of a tensor.
+
+    Where its corners are not known, linear programs find those that stick out furthest,
+    until no other sticks out by more than ``FINE`` or so many have been asked.  Where no
+    time is left for that, the corners are members that are known anyway, and the rows those
+    of a box.
 
     Raises:
         SolverError: a linear program has no answer.
     """
     image = star.image(tensor)[:, list(axes)]
+    known = at_points(image, star.predicates.points)
     if star.predicates.cornered:
-        points = at_points(image, star.predicates.points)
-    else:
-        points = _extreme(star, image, solver)
-    if len(axes) == 1:
+        corners = _outline(known)
+        return Projection(corners, half_spaces(corners))
+    try:
+        return _extreme(star, image, solver)
+    except SolverTimeoutError:
+        least, most = zonotope(image, star.predicates)
+        unit = np.eye(len(axes))
+        sides = np.concatenate([-unit, unit])
+        rows = np.concatenate([sides, np.concatenate([-least, most])[:, None]], axis=1)
+        return Projection(_outline(known), rows)
+
+
+def _outline(points: FloatArray) -> FloatArray:
+    if points.shape[1] == 1 and len(points):
         return np.array([[points.min()], [points.max()]])
-    return hull(points)
+    return hull(points) if len(points) else points
 
 
-def _extreme(star: Star, image: FloatArray, solver: Solver) -> FloatArray:
-    """Extreme points of an image in one or two dimensions, by directions."""
+def _extreme(star: Star, image: FloatArray, solver: Solver) -> Projection:
+    """A projection in one or two dimensions, by directions."""
+    rows: list[FloatArray] = []
 
     def furthest(direction: FloatArray) -> FloatArray | None:
         found = solver.minimise(star.predicates, -(image[1:] @ direction))
         if isinstance(found, Infeasible):
             return None
+        most = float(image[0] @ direction) - found.bound
+        rows.append(np.append(direction, most))
         return at_points(image, found.point[None])[0]
 
     size = image.shape[1]
     ends = [furthest(sign * axis) for axis in np.eye(size) for sign in (1.0, -1.0)]
     known = [end for end in ends if end is not None]
-    if not known:
-        return at_points(image, star.predicates.points)
-    if size == 1:
-        return np.array(known)
-    points = hull(np.array(known))
-    asked = len(known)
+    points = _outline(np.array([*known, *at_points(image, star.predicates.points)]))
     settled: set[bytes] = set()
-    while asked < DIRECTIONS:
+    while size == 2 and len(points) > 1 and len(rows) < DIRECTIONS:
         fresh = []
-        spread = float(np.ptp(points, axis=0).max(initial=0.0))
+        spread = float(np.ptp(points, axis=0).max())
         for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
             key = a.tobytes() + b.tobytes()
-            length = float(np.hypot(*(b - a)))
-            if key in settled or length == 0.0 or asked >= DIRECTIONS:
+            if key in settled or len(rows) >= DIRECTIONS:
                 continue
             settled.add(key)
-            outward = np.array([b[1] - a[1], a[0] - b[0]]) / length
+            outward = np.array([b[1] - a[1], a[0] - b[0]]) / float(np.hypot(*(b - a)))
             found = furthest(outward)
-            asked += 1
             if found is not None and outward @ (found - a) > FINE * spread:
                 fresh.append(found)
         if not fresh:
             break
         points = hull(np.concatenate([points, fresh]))
-    return points
+    return Projection(points, np.array(rows).reshape(-1, size + 1))
 
 
 def hull(points: FloatArray) -> FloatArray:
@@ -137,7 +156,7 @@ def half_spaces(corners: FloatArray) -> FloatArray:
     return rows if len(corners) > 2 else np.concatenate([rows, box])
 
 
-def covered(polygons: list[FloatArray], cells: int = 256) -> tuple[float, float]:
+def covered(polygons: Sequence[FloatArray], cells: int = 256) -> float:
     """The area of a union of polygons, counted on a grid.
 
     Args:
@@ -145,15 +164,16 @@ def covered(polygons: list[FloatArray], cells: int = 256) -> tuple[float, float]
         cells: of the grid along an axis, over the bounding box.
 
     Returns:
-        The area of the cells whose centre lies in some polygon, and the area of the box.
+        The area of the cells whose centre lies in some polygon.
     """
+    polygons = [polygon for polygon in polygons if len(polygon)]
     if not polygons:
-        return 0.0, 0.0
+        return 0.0
     low = np.min([p.min(axis=0) for p in polygons], axis=0)
     high = np.max([p.max(axis=0) for p in polygons], axis=0)
     whole = float(np.prod(high - low))
     if not whole > 0:
-        return 0.0, whole
+        return 0.0
     step = (high - low) / cells
     seen = np.zeros((cells,) * low.size, dtype=bool)
     for polygon in polygons:
@@ -165,4 +185,4 @@ def covered(polygons: list[FloatArray], cells: int = 256) -> tuple[float, float]
         rows = half_spaces(polygon)
         inside = np.all(grid @ rows[:, :-1].T <= rows[:, -1] + 1e-12, axis=-1)
         seen[np.ix_(*axes)] |= inside
-    return float(np.count_nonzero(seen)) / seen.size * whole, whole
+    return float(np.count_nonzero(seen)) / seen.size * whole

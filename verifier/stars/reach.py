@@ -23,6 +23,8 @@ from verifier.stars.walk import OUTPUT, Budget, Open, Walker, first_star, hull, 
 
 SHARE = 24
 """Parcels of open stars per process."""
+SPLITTING, CLOSING = 0.7, 0.9
+"""Of the time given: until then stars are split, and until then what is left is relaxed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +48,8 @@ class Reached:
         query: the question; only its regions count.
         parts: stars whose union contains the set.
         empty: cases whose region is empty.
-        stopped: ``"timeout"`` or ``"interrupted"`` where not all was done; what was then
-            open is covered by boxes.
-        boxes: how many parts are such boxes.
+        stopped: ``"timeout"`` or ``"interrupted"`` where not all was done as asked.
+        boxes: how many parts are boxes of outputs that cover what was not done.
         troubled: how many parts are boxes since a linear program had no answer.
         splits, relaxed, programs: neurons split, neurons relaxed and linear programs solved.
         seconds: wall time.
@@ -84,8 +85,9 @@ def reach(
     Args:
         query: the question.
         budget: what is split and what is relaxed.
-        deadline: when to stop, by the monotonic clock; what is open then, is covered by
-            boxes of outputs, and so is what is open when the user interrupts.
+        deadline: by the monotonic clock.  When little time is left, what is open is relaxed
+            without further splits; and when hardly any is left, or the user interrupts,
+            covered by boxes of outputs.
         processes: that share the work.
         progress: told how many stars are finished and open.
 
@@ -95,6 +97,10 @@ def reach(
     refuse(query.network, budget)
     began = time.monotonic()
     found = Reached(query)
+    split_until, close_until = (
+        None if deadline is None else began + share * (deadline - began)
+        for share in (SPLITTING, CLOSING)
+    )
     for number, case in enumerate(query.property.cases):
         solver = Solver()
         start = first_star(query.network, case, solver)
@@ -104,7 +110,12 @@ def reach(
             continue
         todo = [Open(start, 0)]
         if found.stopped is None:
-            todo = _run(query.network, budget, todo, number, found, deadline, processes, progress)
+            todo = _run(
+                query.network, budget, todo, number, found, split_until, processes, progress
+            )
+        if found.stopped == "timeout":
+            coarse = replace(budget, splits=0)
+            todo = _run(query.network, coarse, todo, number, found, close_until, 1, progress)
         for item in todo:
             found.parts.append(Part(number, hull(query.network, item)))
         found.boxes += len(todo)

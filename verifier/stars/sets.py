@@ -226,9 +226,7 @@ def box(lower: FloatArray, upper: FloatArray, columns: tuple[Origin, ...] = ()) 
     corners = box_corners(lower, upper) if size <= CORNERED else None
     points = 0.5 * (lower + upper)[None] if corners is None else corners.points
     none = np.zeros((0, size))
-    return Predicates(
-        lower, upper, none, np.zeros(0), lower, upper, points, corners, (), columns
-    )
+    return Predicates(lower, upper, none, np.zeros(0), lower, upper, points, corners, (), columns)
 
 
 def _contracted(
@@ -269,9 +267,7 @@ class Star:
             images.pop(gone, None)
         return replace(self, images=images)
 
-    def affine(
-        self, terms: Iterable[tuple[int, LinearMap]], offset: Enclosure
-    ) -> FloatArray:
+    def affine(self, terms: Iterable[tuple[int, LinearMap]], offset: Enclosure) -> FloatArray:
         """The image of a linear node: the sum of maps of tensors, and an offset.
 
         Constants that are enclosures count as their midpoints.
@@ -392,9 +388,7 @@ class Solver:
         for node in reversed(wanted):
             first = program.rows
             if node.size > program.columns:
-                program.add_columns(
-                    node.lower[program.columns :], node.upper[program.columns :]
-                )
+                program.add_columns(node.lower[program.columns :], node.upper[program.columns :])
             if node.limits.size > first:
                 program.add_rows(node.rows[first:], node.limits[first:])
             self._loaded.append((node, program.mark()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,7 @@ class Walker:
     troubled: int = 0
 
     def __post_init__(self) -> None:
+        self._most = math.inf if self.budget.splits is None else self.budget.splits
         last = {number: number for number in range(len(self.network.nodes))}
         for number, node in enumerate(self.network.nodes):
             for source in node.sources:
@@ -142,6 +144,8 @@ class Walker:
             SolverError: a linear program has no answer.
         """
         star, pending, splits = item.star, item.pending, item.splits
+        if pending is not None and splits >= self._most:
+            return [self.settle(item)]
         if pending is not None:
             node = self.network.nodes[item.number]
             if not isinstance(node, Univariate):
@@ -173,22 +177,23 @@ class Walker:
             star = self._relaxed(star, number)
         return self._finish(star)
 
+    def settle(self, item: Open) -> Open:
+        """A star in the middle of a layer, with what is left of the layer relaxed."""
+        if item.pending is None:
+            return item
+        star = self._relaxed(item.pending.star, item.number, item.pending)
+        return Open(star, item.number + 1, None, item.splits)
+
     def _splits(self, node: Univariate) -> bool:
-        return node.function in PIECEWISE and (
-            self.budget.splits is None or self.budget.splits > 0
-        )
+        return node.function in PIECEWISE and self._most > 0
 
     def _settled(self, number: int, pending: Pending, splits: int) -> Open:
         """A star after a decision: at the next node if its layer is done."""
         if not pending.entries.size:
             star = self._with(pending.star, number, pending.image)
             return Open(star, number + 1, None, splits)
-        if self.budget.splits is not None and splits >= self.budget.splits:
-            node = self.network.nodes[number]
-            if not isinstance(node, Univariate):
-                raise TypeError("only univariate nodes are split")
-            star = self._relaxed(pending.star, number, pending)
-            return Open(star, number + 1, None, splits)
+        if splits >= self._most:
+            return self.settle(Open(pending.star, number, pending, splits))
         return Open(pending.star, number, pending, splits)
 
     def _relaxed(self, star: Star, number: int, pending: Pending | None = None) -> Star:
@@ -265,10 +270,7 @@ def hull(network: Network, item: Open) -> Star:
         QuestionError: a function has no bounds over the region.
     """
     walker = Walker(network, Budget(splits=0, programs=0))
-    if item.pending is not None:
-        star = walker._relaxed(item.star, item.number, item.pending)
-        item = Open(star, item.number + 1)
-    found = walker.step(item)
+    found = walker.step(walker.settle(item))
     if not isinstance(found, Star):
         raise TypeError("nothing is split where everything is relaxed")
     image = found.images[OUTPUT]
