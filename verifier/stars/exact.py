@@ -87,14 +87,12 @@ class Pending:
     high: FloatArray
 
 
-def begin(
-    star: Star, source: int, pieces: Pieces, solver: Solver
-) -> tuple[Pending, list[tuple[int, float]]]:
+def begin(star: Star, source: int, pieces: Pieces, solver: Solver) -> list[Pending]:
     """Decide what can be decided of a layer.
 
     Returns:
-        The star, and the neurons with values at which their input ends while the function
-        takes another value there: faces that closed pieces do not cover.
+        The star; and, of functions that jump, faces of it where a neuron's input is just a
+        value at which the function takes another value than beside it.
 
     Raises:
         SolverError: a linear program has no answer.
@@ -105,7 +103,7 @@ def begin(
     start = Pending(
         star, np.zeros_like(image), np.arange(size), np.full(size, np.nan), -infinite, infinite
     )
-    return _decided(start, source, pieces, solver, fresh=pieces.jumps)
+    return _decided(start, source, pieces, solver)
 
 
 def split(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list[Pending]:
@@ -129,30 +127,24 @@ def split(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list
         low, high = pending.low.copy(), pending.high.copy()
         (high if k == 0 else low)[0] = at
         star = replace(pending.star, predicates=part)
-        left = replace(pending, star=star, image=pending.image, low=low, high=high)
-        made.append(_decided(left, source, pieces, solver)[0])
+        left = replace(pending, star=star, low=low, high=high)
+        made += _decided(left, source, pieces, solver)
     if pieces.jumps and _uncovered(pieces, at):
-        found = face(pending, source, pieces, entry, at, solver)
-        if found is not None:
-            made.append(found)
+        made += _face(pending, source, pieces, entry, at, solver)
     return made
 
 
-def face(
+def _face(
     pending: Pending, source: int, pieces: Pieces, entry: int, at: float, solver: Solver
-) -> Pending | None:
-    """The part where a neuron's input is just a value; ``None`` where that cannot be.
-
-    Raises:
-        SolverError: a linear program has no answer.
-    """
+) -> list[Pending]:
+    """The part where a neuron's input is just a value; nothing where that cannot be."""
     image = pending.star.images[source]
     row = np.zeros(pending.star.predicates.size)
     row[: len(image) - 1] = image[1:, entry]
     why = Origin(Why.BELOW, source, entry, (), at)
     part = pending.star.predicates.on(row, at - float(image[0, entry]), why)
     if not _inhabited(part, solver):
-        return None
+        return []
     output = pending.image.copy()
     output[:, entry] = 0.0
     output[0, entry] = pieces.value(np.array([at]))[0]
@@ -166,7 +158,7 @@ def face(
         low=pending.low[others],
         high=pending.high[others],
     )
-    return _decided(left, source, pieces, solver)[0]
+    return _decided(left, source, pieces, solver)
 
 
 def _uncovered(pieces: Pieces, at: float) -> bool:
@@ -182,10 +174,11 @@ def _inhabited(predicates: Predicates, solver: Solver) -> bool:
     return not isinstance(solver.feasible(predicates), Infeasible)
 
 
-def _decided(
-    pending: Pending, source: int, pieces: Pieces, solver: Solver, fresh: bool = False
-) -> tuple[Pending, list[tuple[int, float]]]:
-    """Write the outputs of neurons whose input has no break inside; order the others."""
+def _decided(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list[Pending]:
+    """Write the outputs of neurons whose input has no break inside; order the others.
+
+    With the faces of the part; see :func:`begin`.
+    """
     star = pending.star
     predicates = star.predicates
     image = star.images[source][:, pending.entries]
@@ -217,7 +210,6 @@ def _decided(
             np.abs(middle - nearest) <= 2 * margin[done]
         )
         output[0, entries] = pieces.value(np.where(equal, nearest, middle))
-    faces = _faces(pieces, entries, low[done], high[done], margin[done]) if fresh else []
     left = np.flatnonzero(~done)
     order = np.argsort(-np.minimum(breaks[left] - low[left], high[left] - breaks[left]))
     left = left[order]
@@ -229,7 +221,14 @@ def _decided(
         pending.low[left],
         pending.high[left],
     )
-    return made, faces
+    parts = [made]
+    if pieces.jumps:
+        ends = low[done], high[done]
+        # Where a split has put an end, the other side has the face.
+        free = pending.low[done] < ends[0], pending.high[done] > ends[1]
+        for entry, at in _faces(pieces, entries, ends, free, margin[done]):
+            parts += _face(made, source, pieces, entry, at, solver)
+    return parts
 
 
 def _margin(image: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
@@ -238,14 +237,20 @@ def _margin(image: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
 
 
 def _faces(
-    pieces: Pieces, entries: IndexArray, low: FloatArray, high: FloatArray, margin: FloatArray
+    pieces: Pieces,
+    entries: IndexArray,
+    ends: tuple[FloatArray, FloatArray],
+    free: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
+    margin: FloatArray,
 ) -> list[tuple[int, float]]:
+    """Neurons whose input ends at a value where the function takes another than beside it."""
+    low, high = ends
     found = []
-    middle = pieces.value(0.5 * (low + high))
-    for end in (low, high):
+    beside = pieces.value(0.5 * (low + high))
+    for end, counts in zip(ends, free, strict=True):
         nearest = np.rint(2 * end) / 2
-        touching = (np.abs(end - nearest) <= margin) & (high - low > 2 * margin)
-        other = touching & (pieces.value(nearest) != middle)
+        touching = counts & (np.abs(end - nearest) <= margin) & (high - low > 2 * margin)
+        other = touching & (pieces.value(nearest) != beside)
         found += [(int(entries[k]), float(nearest[k])) for k in np.flatnonzero(other)]
     return found
 
@@ -264,8 +269,9 @@ def _by_programs(
     Returns:
         The ends of each range as far as they were needed, breaks, and points found.
     """
-    low, high = inner[0].copy(), inner[1].copy()
     least, most = outer[0].copy(), outer[1].copy()
+    # Without a point the inner range is empty.
+    low, high = np.minimum(inner[0], most), np.maximum(inner[1], least)
     breaks = pieces.inside(low + margin, high - margin)
     possible = pieces.inside(least + margin, most - margin)
     points = []
@@ -273,9 +279,14 @@ def _by_programs(
         for sign in (-1.0, 1.0):  # the upper end first
             if not np.isnan(breaks[k]):
                 break
-            ends = (low[k], most[k]) if sign < 0 else (least[k], high[k])
-            there = pieces.inside(ends[0] + margin[k : k + 1], ends[1] - margin[k : k + 1])
-            if np.isnan(there[0]):
+            # Of use where a break lies between what is known to be reached and what may be.
+            part = slice(k, k + 1)
+            ends = (
+                (high - 2 * margin, most - margin)
+                if sign < 0
+                else (least + margin, low + 2 * margin)
+            )
+            if np.isnan(pieces.inside(ends[0][part], ends[1][part])[0]):
                 continue
             found = solver.minimise(predicates, sign * image[1:, k])
             if isinstance(found, Infeasible):

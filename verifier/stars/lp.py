@@ -226,18 +226,31 @@ class Program:
         return Optimum(float(costs @ point), bound, point, multipliers, reduced)
 
     def _infeasible(self) -> Infeasible:
-        zero = np.zeros(self.columns)
-        for _ in range(2):
-            _, found, ray = self._solver.getDualRay()
-            if found:
-                multipliers = np.maximum(-np.asarray(ray), 0.0)
-                multipliers /= multipliers.max(initial=0.0) or 1.0
-                margin, reduced = self.bound(zero, multipliers)
-                if margin > 0:
-                    return Infeasible(margin, multipliers, reduced)
-            self._solver.clearSolver()
-            self._solver.run()
-        raise SolverError("a linear program is called infeasible, and its ray does not show it")
+        _, found, ray = self._solver.getDualRay()
+        answer = self._shown(np.maximum(-np.asarray(ray), 0.0)) if found else None
+        if answer is None:
+            answer = self._shown(self._elastic())
+        if answer is None:
+            raise SolverError("a linear program is called infeasible, and no ray shows it")
+        return answer
+
+    def _shown(self, multipliers: FloatArray) -> Infeasible | None:
+        """What multipliers show, if they do."""
+        scaled = multipliers / (multipliers.max(initial=0.0) or 1.0)
+        margin, reduced = self.bound(np.zeros(self.columns), scaled)
+        return Infeasible(margin, scaled, reduced) if margin > 0 else None
+
+    def _elastic(self) -> FloatArray:
+        """Multipliers of the rows where all are loosened by the same, as little as may be."""
+        least = np.minimum(self._rows * self._lower, self._rows * self._upper).sum(axis=1)
+        most = float(np.abs(least - self._limits).max(initial=0.0)) + float(
+            np.abs(self._rows * (self._upper - self._lower)).sum(axis=1).max(initial=0.0)
+        )
+        elastic = Program(np.append(self._lower, 0.0), np.append(self._upper, most))
+        slack = np.full((self.rows, 1), -1.0)
+        elastic.add_rows(np.concatenate([self._rows, slack], axis=1), self._limits)
+        found = elastic.minimise(np.append(np.zeros(self.columns), 1.0))
+        return found.multipliers
 
 
 def _floats(given: npt.ArrayLike, axes: int) -> FloatArray:

@@ -164,11 +164,7 @@ class Walker:
                 continue
             if isinstance(node, Univariate) and self._splits(node):
                 pieces = PIECEWISE[node.function]
-                begun, faces = exact.begin(star, node.source, pieces, self.solver)
-                parts = [begun]
-                for entry, at in faces:
-                    found = exact.face(begun, node.source, pieces, entry, at, self.solver)
-                    parts += [] if found is None else [found]
+                parts = exact.begin(star, node.source, pieces, self.solver)
                 opened = [self._settled(number, part, splits) for part in parts]
                 if len(opened) == 1 and opened[0].pending is None:
                     star = opened[0].star
