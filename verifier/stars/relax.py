@@ -8,7 +8,7 @@ smooth function (Tran et al. 2019), or to the planes of a product (McCormick 197
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -317,16 +317,17 @@ def relaxed(
         found.append((low, high))
     points = star.predicates.points
     values = [at_points(star.images[s][:, chosen], points) for s in sources]
-    if isinstance(node, Product):
-        enclosed = product(found[0], found[-1], len(sources) == 1)
-        value = values[0] * values[-1]
-    else:
-        enclosed = univariate(node, *found[0])
-        value = _function(node)(values[0])
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        if isinstance(node, Product):
+            enclosed = product(found[0], found[-1], len(sources) == 1)
+            value = values[0] * values[-1]
+        else:
+            enclosed = univariate(node, *found[0])
+            value = _function(node)(values[0])
     return apply(star, number, sources, chosen, written, enclosed, value)
 
 
-def _function(node: Univariate):  # type: ignore[no-untyped-def]
+def _function(node: Univariate) -> Callable[[FloatArray], FloatArray]:
     if node.function in PIECEWISE:
         return PIECEWISE[node.function].value
     from proofs.functions import function
