@@ -58,22 +58,21 @@ def divide(corners: Corners, heights: FloatArray) -> tuple[Corners | None, Corne
         return (corners if below.any() else None), None
     if not below.any():
         return None, corners
-    high, low = np.flatnonzero(above), np.flatnonzero(below)
+    (high,), (low,), (flat,) = np.nonzero(above), np.nonzero(below), np.nonzero(~(above | below))
     first, second, shared = _edges(corners, low, high)
     share = heights[first] / (heights[first] - heights[second])
     start = corners.points[first]
     fresh = start + share[:, None] * (corners.points[second] - start)
-    flat = ~(above | below)
     parts = []
     for side in (low, high):
-        old = np.concatenate([side, np.flatnonzero(flat)])
+        old = np.concatenate([side, flat])
         points = np.concatenate([corners.points[old], fresh])
         plane = np.ones(len(points), dtype=bool)
         plane[: side.size] = False
         facets = np.concatenate([corners.facets[old], shared])
         facets = np.concatenate([facets, plane[:, None]], axis=1)
         # A facet of a polytope in p dimensions has at least p corners.
-        kept = np.count_nonzero(facets, axis=0) >= points.shape[1]
+        kept = facets.sum(axis=0) >= points.shape[1]
         parts.append(Corners(points, facets[:, kept]))
     return parts[0], parts[1]
 
@@ -91,5 +90,5 @@ def _edges(
     # Two corners are neighbours if nobody else lies on all the facets that they share.
     asked = shared.astype(np.float32)
     present = asked @ counted.T == asked.sum(axis=1)[:, None]
-    edge = np.count_nonzero(present, axis=1) == 2
+    edge = present.sum(axis=1) == 2
     return first[edge], second[edge], shared[edge]

@@ -126,8 +126,8 @@ def split(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list
             continue
         low, high = pending.low.copy(), pending.high.copy()
         (high if k == 0 else low)[0] = at
-        star = replace(pending.star, predicates=part)
-        left = replace(pending, star=star, low=low, high=high)
+        star = Star(part, pending.star.images, pending.star.exact)
+        left = Pending(star, pending.image, pending.entries, pending.breaks, low, high)
         made += _decided(left, source, pieces, solver)
     if pieces.jumps and _uncovered(pieces, at):
         made += _face(pending, source, pieces, entry, at, solver)
@@ -210,7 +210,7 @@ def _decided(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> l
             np.abs(middle - nearest) <= 2 * margin[done]
         )
         output[0, entries] = pieces.value(np.where(equal, nearest, middle))
-    left = np.flatnonzero(~done)
+    (left,) = np.nonzero(~done)
     order = np.argsort(-np.minimum(breaks[left] - low[left], high[left] - breaks[left]))
     left = left[order]
     made = Pending(

@@ -156,16 +156,19 @@ class Predicates:
             low, high = _contracted(row, limit, self.low, self.high)
         else:
             low, high = points.min(axis=0), points.max(axis=0)
-        return replace(
+        # Not by replace(), which takes as long as all the rest.
+        return Predicates(
+            self.lower,
+            self.upper,
+            np.concatenate([self.rows, row[None]]),
+            np.concatenate([self.limits, [limit]]),
+            low,
+            high,
+            points,
+            corners,
+            (*self.origins, why),
+            self.columns,
             self,
-            rows=np.concatenate([self.rows, row[None]]),
-            limits=np.append(self.limits, limit),
-            low=low,
-            high=high,
-            points=points,
-            corners=corners,
-            origins=(*self.origins, why),
-            parent=self,
         )
 
     def extended(
@@ -265,7 +268,7 @@ class Star:
         images = {**self.images, tensor: image}
         for gone in dead:
             images.pop(gone, None)
-        return replace(self, images=images)
+        return Star(self.predicates, images, self.exact)
 
     def affine(self, terms: Iterable[tuple[int, LinearMap]], offset: Enclosure) -> FloatArray:
         """The image of a linear node: the sum of maps of tensors, and an offset.
