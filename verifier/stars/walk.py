@@ -251,6 +251,8 @@ def first_star(network: Network, case: Case, solver: Solver) -> Star | None:
         if isinstance(found, Infeasible):
             return None
         predicates = predicates.with_points(found.point[None])
+    if case.constraints and not predicates.cornered:
+        predicates = solver.contracted(predicates)
     images, start = {}, 0
     for tensor in network.inputs:
         size = network.sizes[tensor]
