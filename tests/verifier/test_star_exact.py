@@ -143,6 +143,17 @@ def test_outputs_of_jumps_lie_in_some_star(function: str, way: str) -> None:
     check()
 
 
+def test_jumps_of_two_neurons_at_one_corner(way: str) -> None:
+    """Each takes a value of its own just there, and neither beside it."""
+    net = Net(2)
+    first = net.dense(0, [[1.0, -0.5], [-1.0, 0.5]])
+    net.nodes.append(Univariate("jump", (2,), first, "round"))
+    stars = stars_of(net.done(), box_case([-1, -1], [1, 1]))
+    outputs = {tuple(star.images[OUTPUT][0]) for star in stars}
+    assert {(2.0, -2.0), (-2.0, 2.0)} <= outputs
+    assert (2.0, 2.0) not in outputs
+
+
 def test_signs_are_few() -> None:
     """Stars of a sign are points: -1 and 1, and 0 where the input is just 0."""
     net = Net(1)

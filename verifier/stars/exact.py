@@ -135,9 +135,18 @@ def split(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> list
 
 
 def _face(
-    pending: Pending, source: int, pieces: Pieces, entry: int, at: float, solver: Solver
+    pending: Pending,
+    source: int,
+    pieces: Pieces,
+    entry: int,
+    at: float,
+    solver: Solver,
+    again: tuple[int, ...] = (),
 ) -> list[Pending]:
-    """The part where a neuron's input is just a value; nothing where that cannot be."""
+    """The part where a neuron's input is just a value; nothing where that cannot be.
+
+    ``again`` are neurons that are to be decided anew.
+    """
     image = pending.star.images[source]
     row = np.zeros(pending.star.predicates.size)
     row[: len(image) - 1] = image[1:, entry]
@@ -149,14 +158,15 @@ def _face(
     output[:, entry] = 0.0
     output[0, entry] = pieces.value(np.array([at]))[0]
     others = pending.entries != entry
-    left = replace(
-        pending,
-        star=replace(pending.star, predicates=part),
-        image=output,
-        entries=pending.entries[others],
-        breaks=pending.breaks[others],
-        low=pending.low[others],
-        high=pending.high[others],
+    fresh = np.array([k for k in again if k != entry], dtype=np.int64)
+    infinite = np.full(fresh.size, np.inf)
+    left = Pending(
+        Star(part, pending.star.images, pending.star.exact),
+        output,
+        np.concatenate([pending.entries[others], fresh]),
+        np.concatenate([pending.breaks[others], infinite]),
+        np.concatenate([pending.low[others], -infinite]),
+        np.concatenate([pending.high[others], infinite]),
     )
     return _decided(left, source, pieces, solver)
 
@@ -226,8 +236,11 @@ def _decided(pending: Pending, source: int, pieces: Pieces, solver: Solver) -> l
         ends = low[done], high[done]
         # Where a split has put an end, the other side has the face.
         free = pending.low[done] < ends[0], pending.high[done] > ends[1]
-        for entry, at in _faces(pieces, entries, ends, free, margin[done]):
-            parts += _face(made, source, pieces, entry, at, solver)
+        faces = _faces(pieces, entries, ends, free, margin[done])
+        for k, (entry, at) in enumerate(faces):
+            # Where two faces meet both neurons have values of their own.
+            others = tuple(dict.fromkeys(other for other, _ in faces[k + 1 :]))
+            parts += _face(made, source, pieces, entry, at, solver, others)
     return parts
 
 
