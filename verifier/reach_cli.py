@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
             progress=lambda done, waiting: progress.leaves("stars", waiting, done),
         )
         progress.stage("ranges and projections")
-        ends = ranges(found.parts, query.network.output_size)
+        ends = ranges(found.parts, query.network.output_size, deadline)
         solver = Solver(deadline)
         shown = [projected(part.star, OUTPUT, axes, solver) for part in found.parts]
     except SolverError as error:

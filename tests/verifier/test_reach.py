@@ -16,6 +16,7 @@ from specs.errors import InputError, QuestionError
 from specs.network import Univariate
 from specs.property import constraint
 from specs.query import Query
+from specs.question import load_question
 from specs.vnnlib_writer import vnnlib
 from tests.networks import evaluate
 from tests.proofs.helpers import Net, at_least, box_case, query
@@ -139,8 +140,14 @@ def test_trouble_of_the_solver_costs_a_box(stated: Query, monkeypatch: pytest.Mo
     found = reach(stated, Budget())
     assert found.troubled > 0
     assert not found.exact
+    whole = reach(stated, Budget(0))
+    rough, box = ranges(whole.parts, 2), projected(whole.parts[0].star, OUTPUT, (0, 1), Solver())
     monkeypatch.undo()
     assert held(found, samples(stated)).all()
+    fine = ranges(reach(stated, Budget(0)).parts, 2)
+    assert np.all(rough[:, 0] <= fine[:, 0] + 1e-9)
+    assert np.all(fine[:, 1] <= rough[:, 1] + 1e-9)
+    assert len(box.rows) == 4
 
 
 def test_what_is_not_piecewise_linear_has_no_exact_set() -> None:
@@ -154,6 +161,12 @@ def test_what_is_not_piecewise_linear_has_no_exact_set() -> None:
     with pytest.raises(QuestionError, match="a product"):
         reach(query(square.done(), [box_case([0], [1])]), Budget())
     assert not reach(smooth, Budget(0)).exact
+
+
+def test_rounding_errors_are_refused(stated: Query, tmp_path: Path) -> None:
+    question = load_question(*map(Path, write_question(tmp_path, stated)), semantics="float32")
+    with pytest.raises(QuestionError, match="rounding errors"):
+        reach(question, Budget(0))
 
 
 def test_stars_are_read_as_written(stated: Query, tmp_path: Path) -> None:

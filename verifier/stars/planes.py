@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from verifier.stars.corners import FloatArray
-from verifier.stars.lp import Infeasible, SolverTimeoutError
+from verifier.stars.lp import Infeasible, SolverError
 from verifier.stars.sets import Solver, Star, at_points, zonotope
 
 DIRECTIONS = 200
@@ -37,12 +37,9 @@ def projected(star: Star, tensor: int, axes: tuple[int, ...], solver: Solver) ->
     """A star's projection to one or two entries of a tensor.
 
     Where its corners are not known, linear programs find those that stick out furthest,
-    until no other sticks out by more than ``FINE`` or so many have been asked.  Where no
-    time is left for that, the corners are members that are known anyway, and the rows those
-    of a box.
-
-    Raises:
-        SolverError: a linear program has no answer.
+    until no other sticks out by more than ``FINE`` or so many have been asked.  Where the
+    solver has no answer, or no time, the corners are members that are known anyway, and the
+    rows those of a box.
     """
     image = star.image(tensor)[:, list(axes)]
     known = at_points(image, star.predicates.points)
@@ -51,7 +48,7 @@ def projected(star: Star, tensor: int, axes: tuple[int, ...], solver: Solver) ->
         return Projection(corners, half_spaces(corners))
     try:
         return _extreme(star, image, solver)
-    except SolverTimeoutError:
+    except SolverError:
         least, most = zonotope(image, star.predicates)
         unit = np.eye(len(axes))
         sides = np.concatenate([-unit, unit])

@@ -17,7 +17,7 @@ import numpy as np
 from specs.network import Network
 from specs.query import Query
 from verifier.stars.corners import FloatArray
-from verifier.stars.lp import Infeasible
+from verifier.stars.lp import Infeasible, SolverError
 from verifier.stars.sets import Solver, Star, at_points, zonotope
 from verifier.stars.walk import OUTPUT, Budget, Open, Walker, first_star, hull, refuse
 
@@ -237,22 +237,20 @@ def _shared(
                     found.programs += done.programs
                 progress(len(found.parts), len(waiting))
         except KeyboardInterrupt:
+            for process in (pool._processes or {}).values():
+                process.kill()  # a parcel may take long, and the pool has no way to end one
             raise KeyboardInterrupt([*left, *waiting.values()]) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in (pool._processes or {}).values():
-            process.kill()
     return left
 
 
-def ranges(parts: Iterable[Part], size: int) -> FloatArray:
+def ranges(parts: Iterable[Part], size: int, deadline: float | None = None) -> FloatArray:
     """``(size, 2)`` the least and the greatest value of every output over a union.
 
     Each end is that of the star that goes furthest, found from its corners or by a linear
-    program; a star whose zonotope does not go as far is passed over.
-
-    Raises:
-        SolverError: a linear program has no answer.
+    program; a star whose zonotope does not go as far is passed over.  Where the solver has no
+    answer, or from the deadline on, the end is the zonotope's.
     """
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     listed = list(parts)
@@ -260,7 +258,7 @@ def ranges(parts: Iterable[Part], size: int) -> FloatArray:
         if part.star.predicates.cornered:
             values = at_points(part.star.images[OUTPUT], part.star.predicates.points)
             low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-    solver = Solver()
+    solver = Solver(deadline)
     for part in listed:
         predicates = part.star.predicates
         if predicates.cornered:
@@ -271,8 +269,13 @@ def ranges(parts: Iterable[Part], size: int) -> FloatArray:
             for sign, ends, reach_of in ((1.0, low, least[k]), (-1.0, high, most[k])):
                 if sign * reach_of >= sign * ends[k]:
                     continue
-                found = solver.minimise(predicates, sign * image[1:, k])
-                if not isinstance(found, Infeasible):
+                end = reach_of
+                try:
+                    found = solver.minimise(predicates, sign * image[1:, k])
+                    if isinstance(found, Infeasible):
+                        continue
                     end = image[0, k] + sign * found.bound
-                    ends[k] = sign * min(sign * ends[k], sign * end)
+                except SolverError:
+                    pass
+                ends[k] = sign * min(sign * ends[k], sign * end)
     return np.stack([low, high], axis=1)
