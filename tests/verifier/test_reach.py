@@ -244,6 +244,10 @@ def test_areas_of_unions_are_counted() -> None:
     assert covered([np.array([[0.0], [1.0]]), np.array([[3.0], [4.0]])]) == pytest.approx(
         2, rel=0.02
     )
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        polygon = hull(rng.normal(size=(12, 2)))
+        assert covered([polygon]) == pytest.approx(area(polygon), rel=0.02)
     assert covered([]) == 0.0
     assert covered([square[:1]]) == 0.0
 

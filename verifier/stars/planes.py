@@ -102,23 +102,23 @@ def hull(points: FloatArray) -> FloatArray:
 
     Andrew 1979, "Another efficient algorithm for convex hulls in two dimensions".
     """
-    order = np.unique(points, axis=0)
-    if len(order) < 3:
-        return order
-    listed = [(float(x), float(y)) for x, y in order]
+    order = points[np.lexsort((points[:, 1], points[:, 0]))]
+    listed: list[list[float]] = order.tolist()  # floats: faster than arrays of two
     chains = []
     for given in (listed, listed[::-1]):
-        chain: list[tuple[float, float]] = []
-        for x, y in given:
-            while len(chain) > 1 and _turn(chain[-2], chain[-1], (x, y)) <= 0:
+        chain: list[list[float]] = []
+        for point in given:
+            x, y = point
+            while len(chain) > 1:
+                (a, b), (c, d) = chain[-2], chain[-1]
+                if (c - a) * (y - b) > (d - b) * (x - a):
+                    break
                 chain.pop()
-            chain.append((x, y))
-        chains.append(chain[:-1])
-    return np.array(chains[0] + chains[1])
-
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+            if not chain or chain[-1] != point:
+                chain.append(point)
+        chains.append(chain[:-1] if len(chain) > 1 else chain)
+    corners = chains[0] + chains[1]
+    return np.array(corners if len(corners) > 2 or corners[0] != corners[-1] else corners[:1])
 
 
 def area(corners: FloatArray) -> float:
@@ -154,7 +154,7 @@ def half_spaces(corners: FloatArray) -> FloatArray:
 
 
 def covered(polygons: Sequence[FloatArray], cells: int = 256) -> float:
-    """The area of a union of polygons, counted on a grid.
+    """The area of a union of polygons, counted on a grid; of intervals its length.
 
     Args:
         polygons: ``(k, 2)`` each, or ``(2, 1)`` intervals.
@@ -166,20 +166,46 @@ def covered(polygons: Sequence[FloatArray], cells: int = 256) -> float:
     polygons = [polygon for polygon in polygons if len(polygon)]
     if not polygons:
         return 0.0
+    if polygons[0].shape[1] == 1:
+        return _length(polygons)
     low = np.min([p.min(axis=0) for p in polygons], axis=0)
     high = np.max([p.max(axis=0) for p in polygons], axis=0)
-    whole = float(np.prod(high - low))
-    if not whole > 0:
-        return 0.0
     step = (high - low) / cells
-    seen = np.zeros((cells,) * low.size, dtype=bool)
+    if not np.all(step > 0):
+        return 0.0
+    # By column of the grid how many polygons begin, less those that end, before a cell.
+    turns = np.zeros((cells, cells + 1), dtype=np.int64)
     for polygon in polygons:
-        first = np.floor((polygon.min(axis=0) - low) / step).astype(int).clip(0, cells - 1)
-        last = np.floor((polygon.max(axis=0) - low) / step).astype(int).clip(0, cells - 1)
-        axes = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
-        middles = [low[k] + (axis + 0.5) * step[k] for k, axis in enumerate(axes)]
-        grid = np.stack(np.meshgrid(*middles, indexing="ij"), axis=-1)
-        rows = half_spaces(polygon)
-        inside = np.all(grid @ rows[:, :-1].T <= rows[:, -1] + 1e-12, axis=-1)
-        seen[np.ix_(*axes)] |= inside
-    return float(np.count_nonzero(seen)) / seen.size * whole
+        first, last = (
+            int(np.ceil((end - low[0]) / step[0] - 0.5))
+            for end in (polygon[:, 0].min(), polygon[:, 0].max())
+        )
+        columns = np.arange(max(first, 0), min(last, cells))
+        bottom, top = _heights(polygon, low[0] + (columns + 0.5) * step[0])
+        begin, end = (
+            np.ceil((y - low[1]) / step[1] - 0.5).clip(0, cells).astype(np.int64)
+            for y in (bottom, top)
+        )
+        turns[columns, begin] += 1
+        turns[columns, np.maximum(begin, end)] -= 1
+    seen = np.cumsum(turns, axis=1)[:, :cells] > 0
+    return float(np.count_nonzero(seen)) * float(np.prod(step))
+
+
+def _heights(polygon: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The least and the greatest second coordinate of a polygon at first coordinates."""
+    start, edge = polygon, np.roll(polygon, -1, axis=0) - polygon
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = start[:, 1] + (x[:, None] - start[:, 0]) * (edge[:, 1] / edge[:, 0])
+    # Against the clock the edges below go right.
+    below = np.where(edge[:, 0] > 0, y, -np.inf).max(axis=1, initial=-np.inf)
+    above = np.where(edge[:, 0] < 0, y, np.inf).min(axis=1, initial=np.inf)
+    return below, above
+
+
+def _length(intervals: Sequence[FloatArray]) -> float:
+    total, reached = 0.0, -np.inf
+    for low, high in sorted((float(p.min()), float(p.max())) for p in intervals):
+        total += max(0.0, high - max(low, reached))
+        reached = max(reached, high)
+    return total
