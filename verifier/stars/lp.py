@@ -88,7 +88,7 @@ class Program:
 
     def __init__(self, lower: FloatArray, upper: FloatArray) -> None:
         self._solver = highspy.Highs()
-        options: dict[str, object] = {
+        options: dict[str, bool | int | float | str] = {
             "output_flag": False,
             "presolve": "off",  # it would throw the basis away
             "threads": 1,
