@@ -63,9 +63,10 @@ class Encoding:
         found = {}
         for source in self.program.inputs:
             node = self.program.nodes[by[source]] if source in by else None
-            if uses[source] == 1 and isinstance(node, Steps) and node.exact:
-                if np.all(np.diff(node.below.at) > 0):
-                    found[source] = by[source]
+            if uses[source] != 1 or not isinstance(node, Steps) or not node.exact:
+                continue
+            if np.all(np.diff(node.below.at) > 0):
+                found[source] = by[source]
         return found
 
     def _term(self, number: int) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from specs.errors import QuestionError
 from specs.perturbation import INTEGER
-from specs.query import Query
-from specs.question import load_integer_question
+from specs.property import Property
+from specs.query import ModelFile, Query
+from specs.question import load_integer_question, load_question, stated_semantics
 
 NOT_MODELLED = (
     "integer products that saturate inside (uint8 times int8 on processors without VNNI)",
@@ -52,6 +53,31 @@ class IntegerQuestion:
         """How to call the question in messages."""
         return self.query.title
 
+    @property
+    def property_digest(self) -> str:
+        """As :class:`specs.query.Query`."""
+        return self.query.property_digest
+
+    @property
+    def models(self) -> tuple[ModelFile, ...]:
+        """The one model."""
+        return self.query.models
+
+    @property
+    def semantics(self) -> str:
+        """``"integer"``."""
+        return INTEGER
+
+    @property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What the semantics leaves out, in words."""
+        return NOT_MODELLED
+
+    def semantics_in_words(self) -> list[str]:
+        """For a person, as of other semantics."""
+        covered = "float32 inputs; the stored operators as ONNX defines them, bit by bit"
+        return [f"semantics: {INTEGER}: {covered}", *(f"not modelled: {w}" for w in NOT_MODELLED)]
+
     @cached_property
     def digest(self) -> str:
         """Canonical hash of the whole question."""
@@ -59,11 +85,26 @@ class IntegerQuestion:
         parts += [model.digest for model in self.query.models]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @property
+    def property(self) -> Property:
+        """What must never happen."""
+        return self.query.property
 
-def load(*paths: str | Path) -> IntegerQuestion:
+
+Question = Query | IntegerQuestion
+
+
+def load(*paths: str | Path, semantics: str | None = None) -> Question:
     """The question that ``NET.onnx PROPERTY.vnnlib`` or ``QUESTION.toml`` states.
 
+    Args:
+        paths: the files.
+        semantics: as for :func:`specs.question.load_question`, or ``"integer"``.
+
     Raises:
-        InputError: as :func:`specs.question.load_question`, or it has no integer semantics.
+        InputError: as :func:`specs.question.load_question`, or the question has no integer
+            semantics.
     """
-    return IntegerQuestion(load_integer_question(*paths))
+    if semantics == INTEGER or (semantics is None and stated_semantics(*paths) == INTEGER):
+        return IntegerQuestion(load_integer_question(*paths))
+    return load_question(*paths, semantics=semantics)

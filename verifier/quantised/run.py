@@ -69,7 +69,8 @@ def verify_integers(
     for module, extra in (("z3", "z3-solver"), ("onnxruntime", "onnxruntime")):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(
-                f'integer semantics needs {extra}, which is not installed: pip install ".[verifier]"'
+                f"integer semantics needs {extra}, which is not installed: "
+                'pip install ".[verifier]"'
             )
     began = time.monotonic() if start is None else start
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
@@ -78,20 +79,6 @@ def verify_integers(
         return replace(run.verdict(), stages=tuple(run.stages), settings=chosen.settings)
     finally:
         run.progress.clear()
-
-
-def as_json(question: IntegerQuestion, verdict: Verdict) -> dict[str, Any]:
-    """The verdict as plain data, for ``--json``."""
-    from specs.perturbation import INTEGER
-    from verifier import verdict as verdicts
-    from verifier.quantised.question import NOT_MODELLED
-
-    data = verdicts.as_json(question.query, verdict)
-    data |= {"question": question.digest, "semantics": INTEGER, "not_modelled": [*NOT_MODELLED]}
-    if verdict.checked is not None:
-        data["rests_on_replay"] = True
-        data["check"] = {"semantics": "real", "verdict": verdict.checked.verdict}
-    return data
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,309 @@
+"""Integer programs of quantised networks compute what onnxruntime computes, bit by bit."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+pytest.importorskip("onnxruntime")
+z3 = pytest.importorskip("z3")
+
+from specs.property import constraint  # noqa: E402
+from specs.query import ModelFile  # noqa: E402
+from tests.verifier.quantised_models import Array, Layers, runtime  # noqa: E402
+from verifier.quantised.encode import Encoding  # noqa: E402
+from verifier.quantised.lines import chord, ramp  # noqa: E402
+from verifier.quantised.program import ProgramBuilder, Staircase  # noqa: E402
+from verifier.quantised.reader import Compiled, Stored  # noqa: E402
+from verifier.quantised.reals import (  # noqa: E402
+    Reals,
+    from_ordinal,
+    ordinal,
+    ordinals_between,
+    quantised,
+)
+from verifier.quantised.run import _outputs  # noqa: E402
+from verifier.quantised.settings import Settings  # noqa: E402
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+SEEDS = st.integers(0, 2**32 - 1)
+QUICK = settings(max_examples=15, deadline=None)
+ALIKE = [("uint8", "uint8"), ("int8", "int8")]
+"""Types of activations and weights whose products no processor's instructions saturate."""
+
+
+def compiled(content: bytes, shape: tuple[int, ...], radius: float = 1.0) -> Compiled:
+    size = int(np.prod(shape))
+    low, high = ([int(ordinal(end))] * size for end in (-radius, radius))
+    return Stored(ModelFile(None, content, "")).compiled([shape], low, high, Settings())
+
+
+def points(size: int, count: int = 64, seed: int = 1, radius: float = 1.0) -> Array:
+    drawn = np.random.default_rng(seed).uniform(-radius, radius, (count, size))
+    return drawn.astype(np.float32)
+
+
+def agrees(content: bytes, shape: tuple[int, ...], radius: float = 1.0) -> Compiled:
+    """With a graph of integer operators: exactly; otherwise within what is allowed."""
+    found = compiled(content, shape, radius)
+    x = points(int(np.prod(shape)), radius=radius)
+    theirs = runtime(content, x)
+    assert len(np.unique(theirs)) > 3, "the example is trivial"
+    if found.exact:
+        np.testing.assert_array_equal(_outputs(found, ordinal(x)), theirs)
+    return found
+
+
+# --- float32 numbers and their places -------------------------------------------------
+
+
+@given(FLOATS, FLOATS)
+def test_places_are_in_the_order_of_the_numbers(a: float, b: float) -> None:
+    assert (int(ordinal(a)) < int(ordinal(b))) == (a < b)
+    assert float(from_ordinal(ordinal(a))) == a
+
+
+@given(FLOATS, st.booleans())
+def test_intervals_of_float32_numbers_have_the_right_ends(end: float, strict: bool) -> None:
+    exact = Fraction(end)
+    low, high = ordinals_between(exact, exact, strict, False)
+    assert low == int(ordinal(end)) + strict
+    assert high == int(ordinal(end))
+    off = exact + Fraction(1, 2**160)
+    assert ordinals_between(off, off, False, False) == (low + (not strict), high)
+
+
+def test_an_interval_between_two_float32_numbers_is_empty() -> None:
+    low, high = ordinals_between(Fraction(1, 10), Fraction(1, 10), False, False)
+    assert low > high
+
+
+# --- staircases -----------------------------------------------------------------------
+
+
+@QUICK
+@given(
+    SEEDS,
+    st.floats(2.0**-13, 0.5, width=32),
+    st.floats(2.0**-7, 4.0, width=32),
+    st.integers(-128, 127),
+    st.booleans(),
+)
+def test_thresholds_are_those_of_the_float_operations(
+    seed: int, factor: float, step: float, zero: int, falls: bool
+) -> None:
+    builder = ProgramBuilder(Settings())
+    key = builder.input(-3000, 3000)
+    x = Reals(np.array([key]), np.zeros(1, np.int64)).then(
+        "multiply", np.float32([-factor if falls else factor])
+    )
+    x = x.then("add", np.random.default_rng(seed).normal(size=1).astype(np.float32))
+    (node,) = quantised(builder, x, np.float32([step]), np.array([zero]), -128, 127)
+    keys = np.arange(-3000, 3001)[:, None]
+    values = x.ends(keys)[0] / np.float32(step)
+    cut = np.clip(values, np.float32(-128 - zero), np.float32(127 - zero))
+    wanted = np.rint(cut).astype(np.int64)[:, 0] + zero
+    program = builder.finish()
+    np.testing.assert_array_equal(program.evaluate(keys)[:, node], wanted)
+    assert program.low[node] == wanted.min()
+    assert program.high[node] == wanted.max()
+
+
+@QUICK
+@given(SEEDS, st.floats(0.002, 0.9), st.floats(0, 1))
+def test_even_staircases_are_quotients(seed: int, slope: float, offset: float) -> None:
+    keys = np.arange(-2000, 2000)
+    values = np.clip(np.floor(slope * keys + offset), -100, 100).astype(np.int64)
+    at = keys[1:][np.diff(values) > 0]
+    stairs = Staircase(int(values[0]), at)
+    np.testing.assert_array_equal(stairs(keys), values)
+    found = ramp(stairs)
+    assert found is not None or len(at) < 2
+    if found is not None:
+        cut = np.clip(
+            (found.slope * keys + found.offset) // found.divisor, stairs.start, stairs.end
+        )
+        np.testing.assert_array_equal(cut, values)
+    for above in (False, True):
+        line = chord(stairs, -2000, 1999, above)
+        gap = line.slope * keys + line.offset - line.divisor * values
+        assert np.all(gap >= 0) if above else np.all(gap <= 0)
+        assert np.min(np.abs(gap)) == 0
+
+
+def test_uneven_staircases_are_no_quotients() -> None:
+    assert ramp(Staircase(0, np.array([0, 1, 50, 51, 100]))) is None
+    assert ramp(Staircase(0, np.array([3]))) is None
+
+
+# --- networks against the runtime ------------------------------------------------------
+
+
+@QUICK
+@given(SEEDS, st.sampled_from(ALIKE), st.booleans())
+def test_quantised_matrix_products_are_exact(
+    seed: int, kinds: tuple[str, str], columns: bool
+) -> None:
+    kind, weight = kinds
+    layers = Layers((1, 3), seed).quantize(0.01, 100 if kind == "uint8" else -3, kind)
+    layers.qlinear_matmul((3, 5), 0.03, 7, kind=kind, weight=weight, columns=False)
+    layers.qlinear_matmul((5, 2), 0.03, 9, kind=kind, weight=weight, columns=columns)
+    assert agrees(layers.dequantize().content(), (1, 3)).exact
+
+
+@pytest.mark.parametrize(("kind", "weight"), ALIKE)
+@pytest.mark.parametrize("group", [1, 2])
+def test_quantised_convolutions_and_pools_are_exact(kind: str, weight: str, group: int) -> None:
+    layers = Layers((1, 2, 4, 4), 3).quantize(0.01, 100 if kind == "uint8" else 3, kind)
+    layers.qlinear_conv(
+        (4, 2 // group, 3, 3), 0.05, 11, kind, weight, pads=[1, 1, 1, 1], group=group
+    )
+    layers.add("MaxPool", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1])
+    layers.add("Transpose", perm=[0, 2, 3, 1]).add("Flatten").dequantize()
+    assert agrees(layers.content(), (1, 2, 4, 4)).exact
+
+
+def integer_products(seed: int, kind: str, weight: str) -> Layers:
+    """Products in int32, scaled, shifted and cut in floats, and quantised again."""
+    layers = Layers((1, 3), seed).quantize(0.01, 100 if kind == "uint8" else -3, kind)
+    for columns in (4, 2):
+        w = layers.stored(
+            layers.weights((3 if columns == 4 else 4, columns), weight), kind_of(weight)
+        )
+        layers.add("MatMulInteger", w, layers.step[1], layers.stored(1, kind_of(weight)))
+        layers.add("Cast", to=TensorProto.FLOAT)
+        layers.add("Mul", layers.stored(layers.random.normal(size=columns) * 1e-3))
+        layers.add("Add", layers.stored(layers.random.normal(size=columns)))
+        if columns == 4:
+            layers.add("Clip", layers.stored(-1.0), layers.stored(6.0)).quantize(0.03, 40, "uint8")
+    return layers
+
+
+def kind_of(name: str) -> Any:
+    return {"uint8": np.uint8, "int8": np.int8}[name]
+
+
+@QUICK
+@given(SEEDS)
+def test_integer_products_with_floats_between_are_exact(seed: int) -> None:
+    assert agrees(integer_products(seed, "uint8", "uint8").content(), (1, 3)).exact
+
+
+def test_integer_convolutions_are_exact() -> None:
+    layers = Layers((1, 1, 3, 3), 3).quantize(0.01, 100)
+    w = layers.stored(layers.weights((2, 1, 2, 2), "uint8"), np.uint8)
+    layers.add("ConvInteger", w, layers.step[1], layers.stored(9, np.uint8), pads=[1, 0, 0, 1])
+    assert agrees(layers.content(TensorProto.INT32), (1, 1, 3, 3)).exact
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16"])
+def test_sixteen_bits_are_exact(kind: str) -> None:
+    layers = Layers((2, 2))
+    step = layers.stored(0.01), layers.stored(5, np.dtype(kind))
+    layers.add("QuantizeLinear", *step).add("DequantizeLinear", *step)
+    assert agrees(layers.content(opset=21), (2, 2)).exact
+
+
+def test_steps_along_an_axis_and_constants_on_the_left_are_exact() -> None:
+    layers = Layers((2, 3))
+    layers.add("Sub", layers.stored(0.3), layers.last, first=False)
+    step = layers.stored([0.01, 0.02, 0.03]), layers.stored([1, 2, 3], np.uint8)
+    layers.add("Div", layers.stored(-0.7))
+    layers.add("QuantizeLinear", *step, axis=1).add("DequantizeLinear", *step, axis=1)
+    layers.add("Add", layers.stored([[1.0], [2.0]]), layers.last, first=False)
+    assert agrees(layers.content(), (2, 3)).exact
+
+
+# --- the encoding ----------------------------------------------------------------------
+
+
+def outputs_of(encoding: Encoding, fixed: Array, wanted: Array) -> Any:
+    """Whether the formulas allow these outputs at inputs, whose staircases are fixed."""
+    program = encoding.program
+    values = program.evaluate(ordinal(fixed)[None])[0]
+    solver = z3.Solver()
+    solver.add(encoding.formulas)
+    for source in program.inputs:
+        number = encoding._free.get(source, source)
+        solver.add(encoding._terms[number] == int(values[number]))
+    for index, value in enumerate(wanted):
+        exact = Fraction(float(value))
+        solver.add(encoding.output(index) == z3.RealVal(str(exact)))
+    solver.add(encoding.formulas)  # those of the outputs too
+    return solver.check()
+
+
+@settings(max_examples=6, deadline=None)
+@given(SEEDS, st.sampled_from(["integers", "floats", "quotient"]))
+def test_the_formulas_allow_what_the_runtime_computes_and_nothing_else(
+    seed: int, form: str
+) -> None:
+    layers = Layers((1, 2), seed).quantize(0.01, 100)
+    if form == "integers":
+        layers.qlinear_matmul((2, 4), 0.03, 7, kind="uint8", weight="uint8", columns=True)
+        layers.qlinear_matmul((4, 2), 0.05, 7, kind="uint8", weight="uint8", columns=False)
+    elif form == "floats":
+        layers.dense((2, 4), 0.03, 7, "uint8").dense((4, 2), 0.05, 7, "uint8")
+    content = layers.dequantize().content()
+    found = compiled(content, (1, 2))
+    step = float(np.float32(0.05 if form != "quotient" else 0.01))
+    for x in points(2, 4, seed):
+        encoding = Encoding(found, Settings())
+        for optimised in (False, True):
+            (y,) = runtime(content, x[None], optimised)
+            assert outputs_of(encoding, x, y) == z3.sat
+        if found.exact:
+            off = y + np.float32([step, 0])
+            assert outputs_of(encoding, x, off) == z3.unsat
+
+
+def test_a_float_product_beside_a_rounding_edge_is_left_open() -> None:
+    """The sum is 0.5 steps by real numbers: both roundings are within some order's error."""
+    layers = Layers((1, 2)).quantize(0.1, 0, "int8").dequantize()
+    left = layers.last
+    layers.add(
+        "DequantizeLinear", layers.stored([[1], [1]], np.int8), layers.stored(0.1), first=False
+    )
+    right, layers.last = layers.last, left
+    layers.add("MatMul", right).quantize(0.02, 0, "int8")
+    content = layers.content(TensorProto.INT8)
+    found = compiled(content, (1, 2))
+    assert not found.exact
+    x = np.float32([0.1, 0.0])
+    encoding = Encoding(found, Settings())
+    allowed = [q for q in range(-3, 4) if outputs_of(encoding, x, np.array([q])) == z3.sat]
+    assert allowed == [0, 1]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("weights", [{0: 1}, {0: -1}, {0: 1, 1: -1}, {0: -2, 1: 3}])
+def test_constraints_hold_where_they_hold_of_the_outputs(
+    weights: dict[int, int], strict: bool
+) -> None:
+    """Of every pair of integers, with the constant on the very edge."""
+    layers = Layers((1, 2)).quantize(0.1, 0, "int8").dequantize()
+    found = compiled(layers.content(), (1, 2), radius=0.4)
+    encoding = Encoding(found, Settings())
+    edge = found.outputs[0]
+    assert isinstance(edge, Reals)
+    values = [Fraction(float(np.float32(q) * np.float32(0.1))) for q in range(-4, 5)]
+    coefficients = {j: Fraction(w) for j, w in weights.items()}
+    at = -sum((w * values[3 + j] for j, w in weights.items()), Fraction(0))
+    c = constraint({}, coefficients, at, strict)
+    terms = [encoding._terms[int(key)] for key in edge.keys.flat]
+    formula = encoding.constraint(c)
+    solver = z3.Solver()
+    solver.add(encoding.formulas)
+    for first in range(-4, 5):
+        for second in range(-4, 5):
+            solver.push()
+            solver.add(terms[0] == first, terms[1] == second, formula)
+            holds = c.holds((), [values[first + 4], values[second + 4]])
+            assert (solver.check() == z3.sat) == holds, (first, second)
+            solver.pop()
