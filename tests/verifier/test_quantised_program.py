@@ -19,7 +19,7 @@ from specs.query import ModelFile  # noqa: E402
 from tests.verifier.quantised_models import Array, Layers, runtime  # noqa: E402
 from verifier.quantised.encode import Encoding  # noqa: E402
 from verifier.quantised.lines import chord, ramp  # noqa: E402
-from verifier.quantised.program import ProgramBuilder, Staircase  # noqa: E402
+from verifier.quantised.program import ProgramBuilder, Staircase, Steps  # noqa: E402
 from verifier.quantised.reader import Compiled, Stored  # noqa: E402
 from verifier.quantised.reals import (  # noqa: E402
     Reals,
@@ -142,6 +142,26 @@ def test_uneven_staircases_are_no_quotients() -> None:
     assert ramp(Staircase(0, np.array([3]))) is None
 
 
+@pytest.mark.parametrize("step", [0.1, 0.0078125, 3.7e-3, 11.3])
+@pytest.mark.parametrize("falls", [False, True])
+def test_the_runtime_steps_at_the_thresholds_and_not_just_before(step: float, falls: bool) -> None:
+    """At every threshold of an input, and at the float32 number before it."""
+    radius = 200.0 * step
+
+    def content(size: int) -> bytes:
+        layers = Layers((1, size))
+        layers.add("Mul", layers.stored(-1.5 if falls else 1.5)).quantize(step, 5, "int8")
+        return layers.dequantize().content()
+
+    program = compiled(content(1), (1, 1), radius).program
+    (stairs,) = [node for node in program.nodes if isinstance(node, Steps)]
+    assert len(stairs.below.at) == 255
+    at = stairs.sign * np.concatenate([stairs.below.at, stairs.below.at - 1])
+    (theirs,) = runtime(content(len(at)), from_ordinal(at)[None])
+    ours = stairs.below(stairs.sign * at)
+    np.testing.assert_array_equal(np.float32(ours - 5) * np.float32(step), theirs)
+
+
 # --- networks against the runtime ------------------------------------------------------
 
 
@@ -239,8 +259,9 @@ def outputs_of(encoding: Encoding, fixed: Array, wanted: Array) -> Any:
     return solver.check()
 
 
-@settings(max_examples=6, deadline=None)
-@given(SEEDS, st.sampled_from(["integers", "floats", "quotient"]))
+@pytest.mark.parametrize("form", ["integers", "floats", "falling", "quotient"])
+@settings(max_examples=2, deadline=None)
+@given(seed=SEEDS)
 def test_the_formulas_allow_what_the_runtime_computes_and_nothing_else(
     seed: int, form: str
 ) -> None:
@@ -250,6 +271,12 @@ def test_the_formulas_allow_what_the_runtime_computes_and_nothing_else(
         layers.qlinear_matmul((4, 2), 0.05, 7, kind="uint8", weight="uint8", columns=False)
     elif form == "floats":
         layers.dense((2, 4), 0.03, 7, "uint8").dense((4, 2), 0.05, 7, "uint8")
+    elif form == "falling":
+        layers.dense((2, 4), 0.03, 7, "uint8")
+        layers.nodes.pop()  # the last quantisation
+        layers.last = layers.nodes[-1].output[0]
+        layers.add("Mul", layers.stored([-1.5, 0.7, -0.1, 0.0])).add("Div", layers.stored(-0.3))
+        layers.quantize(0.05, 7, "int8")
     content = layers.dequantize().content()
     found = compiled(content, (1, 2))
     step = float(np.float32(0.05 if form != "quotient" else 0.01))

@@ -220,6 +220,8 @@ class _Run:
                 if answer == z3.unsat:
                     return self._refuted() if self.refuted else _Closed("unsat")
                 if answer != z3.sat:
+                    if "keyboard" in solver.reason_unknown():  # Z3 takes the signal itself
+                        raise KeyboardInterrupt
                     break
                 inputs = encoding.inputs(solver.model())
                 found = self._judged(number, case, compiled, inputs)
