@@ -80,7 +80,7 @@ class Query:
         """The format that the network is evaluated in; ``None``: real numbers."""
         return next((p for p in self.perturbations if isinstance(p, Rounding)), None)
 
-    @property
+    @cached_property
     def not_modelled(self) -> tuple[str, ...]:
         """What the semantics leaves out, in words."""
         return () if self.rounding is None else self.rounding.not_modelled

@@ -242,10 +242,13 @@ def test_a_question_file_may_state_it(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "the file says semantics 'real'" in err
 
 
-@pytest.mark.parametrize("command", ["check", "minimize", "explain", "show", "bench"])
-@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize(
+    ("command", "stated"),
+    [(name, stated) for name in ("check", "minimize", "explain", "show") for stated in (0, 1)]
+    + [("bench", 0)],  # lists name no question files
+)
 def test_who_deals_in_proofs_refuses_integers(
-    command: str, stated: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, stated: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     question: list[Any] = files(tmp_path, "(>= Y_0 0.0)")
     evidence = tmp_path / "w.json"
@@ -257,8 +260,6 @@ def test_who_deals_in_proofs_refuses_integers(
         )
     argv: list[Any] = [*question, evidence]
     if command == "bench":
-        if stated:
-            pytest.skip("lists name no question files")
         listed = tmp_path / "instances.csv"
         listed.write_text("n.onnx,p.vnnlib,10\n")
         argv = [listed, "--out", tmp_path / "out"]
@@ -400,3 +401,25 @@ def test_other_semantics_stay_what_they_are(tmp_path: Path) -> None:
     assert integer.digest != found.digest
     with pytest.raises(QuestionError, match="only farkas verify"):
         farkas.load_question(*question, semantics="integer")
+
+
+def test_a_question_file_is_not_read_as_one_of_real_numbers(tmp_path: Path) -> None:
+    """Whoever says integers: the file, or the caller of one that says nothing."""
+    files(tmp_path, "(>= Y_0 0.0)")
+    toml = tmp_path / "q.toml"
+    body = '[models]\nnet = "n.onnx"\n[region]\nfile = "p.vnnlib"\n'
+    for stated, semantics in (('semantics = "integer"\n', None), ("", "integer")):
+        toml.write_text(stated + body)
+        with pytest.raises(QuestionError, match="only farkas verify"):
+            farkas.load_question(toml, semantics=semantics)
+        assert isinstance(load(toml, semantics=semantics), IntegerQuestion)
+
+
+def test_sums_of_integer_outputs_are_weighed_by_rational_numbers(tmp_path: Path) -> None:
+    layers = Layers((1, 2)).quantize(0.25, 0, "int8")
+    content = layers.content(TensorProto.INT8)
+    left = "(+ (* 0.5 Y_0) (* -0.25 Y_1))"
+    settings = {"quantised.samples": 1}
+    assert ask(tmp_path, content, f"(>= {left} 3.0)", settings=settings).answer == "sat"
+    beyond = ask(tmp_path, content, f"(> {left} 3.0)", settings=settings)
+    assert (beyond.answer, beyond.uncertified_claim) == ("unknown", "unsat")
