@@ -334,6 +334,35 @@ def test_the_formulas_allow_what_the_runtime_computes_and_nothing_else(
             assert outputs_of(encoding, x, off) == z3.unsat
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("form", ["Gemm", "Conv"])
+def test_float_layers_with_a_bias_allow_what_the_runtime_computes(form: str, bias: bool) -> None:
+    shape = (1, 4) if form == "Gemm" else (1, 1, 3, 3)
+    layers = Layers(shape, 5).quantize(0.01, 100).dequantize()
+    left = layers.last
+    weight = (3, 4) if form == "Gemm" else (2, 1, 2, 2)
+    w = layers.stored(layers.weights(weight, "int8"), np.int8)
+    steps = layers.stored(layers.random.uniform(0.005, 0.02, weight[0]))
+    layers.add("DequantizeLinear", w, steps, first=False, axis=0)
+    right, layers.last = layers.last, left
+    more = [layers.stored(layers.random.normal(size=weight[0]))] if bias else []
+    if form == "Gemm":
+        layers.add("Gemm", right, *more, transB=1)
+    else:
+        layers.add("Conv", right, *more, pads=[0, 1, 1, 0], strides=[2, 1])
+    content = layers.quantize(0.03, 3, "int8").content(TensorProto.INT8)
+    found = compiled(content, shape)
+    assert not found.exact
+    x = points(int(np.prod(shape)), 6)
+    for optimised in (False, True):
+        theirs = runtime(content, x, optimised)
+        assert len(np.unique(theirs)) > 10
+        for point, y in zip(x, theirs, strict=True):
+            encoding = Encoding(found, Settings())
+            assert outputs_of(encoding, point, y) == z3.sat
+            assert outputs_of(encoding, point, y + np.eye(len(y))[0] * 2) == z3.unsat
+
+
 def test_a_float_product_beside_a_rounding_edge_is_left_open() -> None:
     """The sum is 0.5 steps by real numbers: both roundings are within some order's error."""
     layers = Layers((1, 2)).quantize(0.1, 0, "int8").dequantize()

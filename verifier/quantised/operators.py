@@ -92,7 +92,7 @@ def cast(call: Call) -> Tensor:
 
 @operator("Relu")
 def relu(call: Call) -> Tensor:
-    """In float32, or of integers whose type has negative ones."""
+    """In float32."""
     return call.reals(0).then("maximum", np.zeros((), dtype=np.float32))
 
 
