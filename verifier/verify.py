@@ -38,6 +38,7 @@ from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
+from verifier.quantised.question import IntegerQuestion, Question
 from verifier.verdict import Reused, Stage, Verdict
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ OUT_OF_MEMORY = "ran out of memory"
 
 
 def verify(
-    query: Query,
+    query: Question,
     options: Options | None = None,
     *,
     start: float | None = None,
@@ -59,7 +60,7 @@ def verify(
     """Whether the query's network has its property, with evidence.
 
     Args:
-        query: the question.
+        query: the question; of integers, :mod:`verifier.quantised` answers.
         options: how to verify.
         start: when the time limit began to run, in ``time.monotonic`` seconds; now if
             ``None``.
@@ -70,6 +71,10 @@ def verify(
             onnxruntime is missing.
         FarkasError: a part of the question has no form in the search.
     """
+    if isinstance(query, IntegerQuestion):
+        from verifier.quantised.run import verify_integers
+
+        return verify_integers(query, options, start=start, progress=progress)
     chosen = options or Options()
     began = time.monotonic() if start is None else start
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
