@@ -82,6 +82,7 @@ usage: farkas COMMAND ...
     farkas minimize QUESTION PROOF -o SMALLER    a smaller proof of the same
     farkas show   FILE        what is in a proof or a witness
     farkas show   QUESTION    the theorem that a question asks about
+    farkas reach  QUESTION    which outputs can the inputs lead to? a union of stars
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
@@ -94,6 +95,7 @@ _COMMANDS = {
     "check": "proofs.cli",
     "explain": "verifier.explain_cli",
     "minimize": "proofs.minimise_cli",
+    "reach": "verifier.reach_cli",
     "show": "proofs.cli",
     "verify": "verifier.cli",
 }

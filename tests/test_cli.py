@@ -179,7 +179,9 @@ def test_settings_are_listed(command: str, capsys: pytest.CaptureFixture[str]) -
     assert {"policy.kernel_share", "attack.steps", "search.batch"} <= names
 
 
-@pytest.mark.parametrize("command", ["verify", "check", "minimize", "explain", "show", "bench"])
+@pytest.mark.parametrize(
+    "command", ["verify", "check", "minimize", "explain", "show", "reach", "bench"]
+)
 def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "README.md").read_text()
     usage = re.search(rf"^ {{4}}farkas {command} .*\n( {{5,}}.*\n)*", page, re.MULTILINE)
