@@ -113,7 +113,7 @@ def _verify_parser() -> argparse.ArgumentParser:
         "--method",
         default="auto",
         metavar="M",
-        help="auto (default), bounds, bab, attack; star and smt are not there yet",
+        help="auto (default), bounds, bab, smt, attack; star is not there yet",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser)

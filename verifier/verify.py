@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +24,14 @@ from proofs.minimise import minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
-from specs.errors import EvidenceError, InputError, MissingExtraError
+from specs.errors import (
+    EvidenceError,
+    InputError,
+    MissingExtraError,
+    UnsupportedOperatorError,
+)
 from specs.query import Query
-from verifier import threads
+from verifier import smt, threads
 from verifier.attack import Attack
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
@@ -44,9 +50,13 @@ if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
     from verifier.bab import Progress as Far
     from verifier.bab import Search
+    from verifier.smt.search import Search as SmtSearch
 
 OUT_OF_MEMORY = "ran out of memory"
 """The reason of an answer ``unknown`` that more memory might decide."""
+
+SOLVERS = ("z3", "highspy")
+"""What Boolean reasoning is done with."""
 
 
 def verify(
@@ -120,6 +130,7 @@ class _Run:
             "kernel": self._kernel,
             "attack": self._attack,
             "search": self._search,
+            "smt": self._smt,
             "reuse": self._reuse,
         }
         names: list[str] = list(self.policy.members(self._left()))
@@ -274,6 +285,40 @@ class _Run:
             except bab.OutOfTimeError:
                 return self._undecided("timeout", "no time was left for the errors' bounds")
             result.append("made")
+        return self._closed_by(search)
+
+    def _smt(self, open_: Proof | None = None) -> Verdict | None:
+        """Boolean reasoning, about whole cases or what a proof leaves open."""
+        _need_torch(self.options.device)
+        _need_solvers()
+        with self._stage("smt") as result:
+            from verifier import bab
+            from verifier.smt.search import Search as SmtSearch
+            from verifier.smt.settings import Settings as SmtSettings
+
+            try:
+                search = SmtSearch(
+                    self.query,
+                    deadline=self.deadline,
+                    device=self.options.device,
+                    settings=SmtSettings(**self.options.of_group("smt")),
+                    on_candidate=self._on_candidate,
+                    on_witness=self._on_witness,
+                    on_round=self._round_over,
+                    cases=None if self.seen is None else self.seen.open_cases,
+                    open_=open_,
+                )
+            except (OverflowPossibleError, UnsupportedOperatorError) as error:
+                return self._undecided("unknown", str(error))
+            except bab.OutOfTimeError:
+                return self._undecided("timeout", "no time was left for the errors' bounds")
+            result.append("made")
+        return self._closed_by(search)
+
+    def _closed_by(self, search: Search | SmtSearch) -> Verdict:
+        """A search to its end, the check of its proof, and rejected leaves opened again."""
+        from verifier.bounds_sweep import OutOfTimeError
+
         self._search_began = time.monotonic()
         for _ in range(self.policy.settings.reopenings):
             with self._stage("search") as result:
@@ -282,24 +327,26 @@ class _Run:
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
             if status == "timeout":
-                return self._undecided("timeout", "branch and bound reached its time limit")
+                return self._undecided("timeout", f"{search.name} reached its time limit")
             if status == "memory":
                 return self._undecided("unknown", OUT_OF_MEMORY)
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
+            if status == "exhausted" and self._worth_reasoning(search):
+                return self._smt(search.proof(self.deadline))
             if status != "closed":
-                return self._undecided("unknown", f"branch and bound ended: {status}")
+                return self._undecided("unknown", f"{search.name} ended: {status}")
             with self._stage("search") as result:
                 try:
                     proof = search.proof(self.deadline)
-                except bab.OutOfTimeError:
+                except OutOfTimeError:
                     return self._undecided("timeout", "the proof could not be written in time")
                 result.append("written")
             # A deadline inside a round may lose what was in work: it is open, not closed.
             holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
             if holes:
                 if not self._reopened(search, holes):
-                    return self._undecided("timeout", "branch and bound reached its time limit")
+                    return self._undecided("timeout", f"{search.name} reached its time limit")
                 continue
             self.claim, self._mended = "unsat", proof
             if not self.policy.worth_checking(self.seen, self._left()):
@@ -357,7 +404,12 @@ class _Run:
             result.append("finished" if found.finished else "as far as time allowed")
         return [] if found.proof is proof else [found.proof]
 
-    def _reopened(self, search: Search, nodes: Sequence[int]) -> bool:
+    def _worth_reasoning(self, search: Search | SmtSearch) -> bool:
+        """Whether Boolean reasoning may close what branch and bound cannot split further."""
+        splits = search.name == "branch and bound" and not search.splits_inputs
+        return splits and smt.applies(self.query.network) and not _missing(SOLVERS)
+
+    def _reopened(self, search: Search | SmtSearch, nodes: Sequence[int]) -> bool:
         """Take leaves back; whether there was time for it."""
         from verifier import bab
 
@@ -368,7 +420,7 @@ class _Run:
             return False
         return True
 
-    def _searched(self, search: Search) -> str:
+    def _searched(self, search: Search | SmtSearch) -> str:
         """Search, and go on with what time is left if that is worth while."""
         budget = self.policy.search(self.seen, self._left(), splits_inputs=search.splits_inputs)
         self._search_deadline = self._until(budget)
@@ -395,6 +447,11 @@ class _Run:
         for x in points:
             if self._found is None:
                 self._found = self.confirm.anywhere(x)
+        return self._found is not None
+
+    def _on_witness(self, case: int, disjunct: int, point: tuple[Fraction, ...]) -> bool:
+        if self._found is None:
+            self._found = self.confirm.exactly(case, disjunct, point)
         return self._found is not None
 
     def _proved(self, proof: Proof, checked: Checked) -> Verdict:
@@ -432,6 +489,19 @@ class _Run:
 
 def _finite(deadline: float) -> float | None:
     return None if deadline == math.inf else deadline
+
+
+def _missing(packages: Sequence[str]) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def _need_solvers() -> None:
+    missing = _missing(SOLVERS)
+    if missing:
+        raise MissingExtraError(
+            f"--method smt needs {' and '.join(missing)}, which is not installed: "
+            'pip install ".[verifier]"'
+        )
 
 
 def _need_torch(device: str) -> None:

@@ -6,3 +6,13 @@ proof it is a lemma, and the tree that cites the lemmas is found from the clause
 *Formal verification of piece-wise linear feed-forward neural networks*, 2017, and Katz et al.,
 *Reluplex*, 2017, whose conflicts stay inside the solver; here the kernel checks every one).
 """
+
+from __future__ import annotations
+
+from specs.network import Network, Univariate
+
+
+def applies(network: Network) -> bool:
+    """Whether all functions are Relus, so that phases decide everything."""
+    nodes = (network.nodes[number] for number in network.nonlinear)
+    return all(isinstance(node, Univariate) and node.function == "relu" for node in nodes)

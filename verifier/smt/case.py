@@ -124,7 +124,9 @@ class CaseSearch:
         while (neuron := choice.get(frozenset(path))) is not None:
             path = (*path, 2 * neuron + int(2 * neuron + 1 in model))
         leaves = self._theory.cubes([disjunct], [path])
-        return self._judge([path], self._attempt(leaves, self._settings.root_steps, deadline), deadline)
+        return self._judge(
+            [path], self._attempt(leaves, self._settings.root_steps, deadline), deadline
+        )
 
     def _round(self, deadline: float) -> bool:
         """Split some partial assignments; false on a confirmed violation."""
@@ -138,7 +140,9 @@ class CaseSearch:
         leaves = reduce(joined, (cube.leaves for cube in cubes))
         chosen = self._choose(cubes, leaves)
         done = [k for k, neuron in enumerate(chosen) if neuron < 0]
-        if done and not self._solve([cubes[k].phases for k in done], leaves.take(torch.tensor(done))):
+        if done and not self._solve(
+            [cubes[k].phases for k in done], leaves.take(torch.tensor(done))
+        ):
             return False
         split = [k for k, neuron in enumerate(chosen) if neuron >= 0]
         if not split:
@@ -225,7 +229,9 @@ class CaseSearch:
             return None
         own = replace(leaves, multipliers=solved.multipliers)
         tried = self._attempt(own, 0, deadline)
-        return tried if bool(tried.closed[0]) else self._attempt(own, self._settings.steps, deadline)
+        return (
+            tried if bool(tried.closed[0]) else self._attempt(own, self._settings.steps, deadline)
+        )
 
     def _learn(self, leaves: Leaves, deadline: float) -> None:
         if not len(leaves.node):

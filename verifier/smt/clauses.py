@@ -160,7 +160,9 @@ class Theory:
         dropped = torch.stack([free + ((count - free) * part).long() for part in DROPPED], 1)
         rows = torch.arange(len(count), device=cost.device).repeat_interleave(many)
         without = held[rows] & (rank[rows] < dropped.reshape(-1)[:, None])
-        tried = self.attempt(_without(leaves.take(rows), without, self._owner), *self._again(deadline))
+        tried = self.attempt(
+            _without(leaves.take(rows), without, self._owner), *self._again(deadline)
+        )
         length = count[rows] - without.sum(1)
         length = torch.where(tried.closed, length, count[rows] + 1).reshape(-1, many)
         best = length.argmin(1)

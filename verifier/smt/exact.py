@@ -84,7 +84,9 @@ def decided(
                 solver.add(z3.Implies(exact, z3.Or(y <= 0, y <= z)))
                 if np.isfinite(low) and np.isfinite(high) and low < 0 < high:
                     a, b = Fraction(low), Fraction(high)
-                    solver.add(y * _real(b - a, context) <= _real(b, context) * (z - _real(a, context)))
+                    solver.add(
+                        y * _real(b - a, context) <= _real(b, context) * (z - _real(a, context))
+                    )
                 made.append(y)
             tensors.append(made)
     outputs = list(chain.from_iterable(tensors[t] for t in network.outputs))

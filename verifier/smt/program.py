@@ -99,7 +99,10 @@ class Program:
             made = replace(made, beta=torch.tensor(beta[None]).to(alpha))
         if own.weights is not None:
             even = np.full(len(weights), 1.0 / len(weights))
-            made = replace(made, weights=torch.tensor((weights * scale if share > 1e-9 else even)[None]).to(alpha))
+            made = replace(
+                made,
+                weights=torch.tensor((weights * scale if share > 1e-9 else even)[None]).to(alpha),
+            )
         if own.region is not None:
             count = own.region.shape[1]
             first = self._first_form + self._constraints * len(self._root.lengths)
@@ -165,7 +168,9 @@ class Program:
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = left + 1, len(rows)
         model.col_cost_ = np.concatenate([np.zeros(worst), [1.0, PRICE]])
-        low, high = (side[0].cpu().double().numpy() for side in (self._root.state.low, self._root.state.high))
+        low, high = (
+            side[0].cpu().double().numpy() for side in (self._root.state.low, self._root.state.high)
+        )
         free = np.full(2 * n + 1, FREE)
         model.col_lower_ = np.concatenate([low, -free, [0.0]])
         model.col_upper_ = np.concatenate([high, free, [FREE]])

@@ -30,6 +30,7 @@ from verifier.bounds_focus import focused
 from verifier.bounds_spec import build_table, whole_goal
 from verifier.bounds_sweep import OutOfTimeError, fresh, sweep, until
 from verifier.memory import ran_out
+from verifier.smt import applies
 from verifier.smt.case import CaseSearch, Start
 from verifier.smt.clauses import Clause
 from verifier.smt.exact import Core, Violation, decided, fits
@@ -58,6 +59,7 @@ class Search:
         UnsupportedOperatorError: there is a function other than Relu.
     """
 
+    name = "Boolean reasoning"
     splits_inputs = False
 
     def __init__(
@@ -77,9 +79,9 @@ class Search:
         self._settings = settings or Settings()
         self._on_round, self._on_witness = on_round, on_witness
         radii = error_radii(query, until(deadline))
+        if not applies(query.network):
+            raise UnsupportedOperatorError("Boolean reasoning is about Relus only")
         net = compile_network(query.network, device, radii=radii)
-        if not net.bends_at_zero:
-            raise UnsupportedOperatorError("the search by Boolean reasoning knows Relus only")
         self._nets = Nets(net, compile_network(query.network, device, torch.float32, radii=radii))
         self._draft = None if open_ is None else draft_of(query, open_)
         if self._draft is not None:
@@ -210,19 +212,27 @@ class Search:
         network = self._query.network
         limits = self._settings.exact_neurons, self._settings.exact_coefficients
         if fits(network, *limits):
-            bounds = dict(zip(places, zip(root.state.lower[0].tolist(), root.state.upper[0].tolist(), strict=True), strict=True))
-            seconds = self._settings.exact_share * max(0.0, self._deadline - time.monotonic())
+            bounds = dict(
+                zip(
+                    places,
+                    zip(root.state.lower[0].tolist(), root.state.upper[0].tolist(), strict=True),
+                    strict=True,
+                )
+            )
             stated = self._query.property.cases[case.number]
-            found = decided(network, stated, bounds, min(seconds, 1e6))
-            if isinstance(found, Violation) and self._on_witness is not None:
-                if self._on_witness(case.number, found.disjunct, found.point):
-                    return False
+            found = decided(network, stated, bounds, self._settings.exact_seconds)
+            if isinstance(found, Violation) and self._confirmed(case.number, found):
+                return False
             if isinstance(found, Core):
                 first = [k for k, place in enumerate(places) if place in found.neurons]
         self._searches[case.number] = CaseSearch(
             root, self._starts(case.number, root), self._settings, self._offer(root), first
         )
         return True
+
+    def _confirmed(self, number: int, found: Violation) -> bool:
+        offer = self._on_witness
+        return offer is not None and offer(number, found.disjunct, found.point)
 
     def _starts(self, number: int, root: Root) -> list[Start]:
         """What is to be refuted; of several holes alike one."""
@@ -244,7 +254,9 @@ class Search:
     def _placed(self, root: Root) -> list[Place]:
         """The places of the neurons that are unstable at a root."""
         net = self._nets.sure
-        every = [(t, k) for t, where in net.neurons.items() for k in range(where.stop - where.start)]
+        every = [
+            (t, k) for t, where in net.neurons.items() for k in range(where.stop - where.start)
+        ]
         return [every[column] for column in root.nets.columns.tolist()]
 
     def _offer(self, root: Root) -> Callable[[Tensor], bool]:

@@ -25,22 +25,20 @@ class Settings:
         program_seconds: most seconds of one linear program.
         exact_neurons, exact_coefficients: neurons and coefficients of a network up to which
             Z3 gets it whole, in rational numbers.
-        exact_share: part of the time left for that.
-        tree_share: part of the time left for making a tree of the clauses.
+        exact_seconds: most seconds of that, by case.
     """
 
     margin: float = 1e-7
-    batch: Count = 16
+    batch: Count = 32
     lookahead: Count = 8
     steps: int = 20
     root_steps: int = 100
     refine_steps: int = 15
     root_share: Share = 0.3
-    shrinks: int = 3
+    shrinks: int = 1
     shrink_steps: int = 10
-    program_neurons: int = 40
+    program_neurons: int = 20
     program_seconds: float = 2.0
     exact_neurons: int = 24
     exact_coefficients: int = 500
-    exact_share: Share = 0.1
-    tree_share: Share = 0.3
+    exact_seconds: float = 1.0
