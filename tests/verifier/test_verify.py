@@ -232,7 +232,6 @@ def test_bounds_alone_optimise_slopes_and_split_nothing() -> None:
     ("bad", "says"),
     [
         ({"method": "star"}, "not there yet"),
-        ({"method": "smt"}, "not there yet"),
         ({"method": "magic"}, "use one of"),
         ({"device": "tpu"}, "use one of"),
         ({"timeout": 0.0}, "positive"),

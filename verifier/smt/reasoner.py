@@ -26,6 +26,8 @@ class Reasoner:
         self._violated = [z3.Bool(f"d{k}", context) for k in range(disjuncts)]
         self._numbers = {var.get_id(): k for k, var in enumerate(self._active)}
         self._solver = z3.Solver(ctx=context)
+        if disjuncts > 1:  # each is refuted alone
+            self._solver.add(z3.AtMost(*self._violated, 1))
         within = [self._all(disjunct, phases) for disjunct, phases in starts]
         self._solver.add(z3.Or(*within, z3.BoolVal(False, context)))
 
