@@ -15,7 +15,7 @@ pytest.importorskip("z3")
 
 from verifier.bab_tree import LeafHint
 from verifier.smt.clauses import Clause
-from verifier.smt.reasoner import Phase, Reasoner
+from verifier.smt.reasoner import Clauses, Phase, Reasoner
 from verifier.smt.refutation import Leaf, Refutation, leaves, refutation
 
 NEURONS = 4
@@ -86,10 +86,37 @@ def test_what_clauses_imply_is_found_and_their_contradiction_too() -> None:
     reasoner = Reasoner(3, 2, [(0, ()), (1, (5,))])
     reasoner.forbid(0, [1, 3])
     reasoner.forbid(0, [2, 5])
-    assert sorted(reasoner.implied(0, [1]) or []) == [2, 4]
-    assert reasoner.implied(0, [1, 5]) is None
-    assert reasoner.implied(0, [0]) == []
-    assert reasoner.implied(1, [1, 3]) == [5]  # the clauses are about the other disjunct
+    found = reasoner.implied(0, [[1], [1, 5], [0], [1, 3]])
+    assert [None if phases is None else sorted(phases) for phases in found] == [
+        [2, 4],
+        None,
+        [],
+        None,
+    ]
+    assert reasoner.implied(1, [[1, 3]]) == [[]]  # the clauses are about the other disjunct
+
+
+@settings(max_examples=80, deadline=None)
+@given(parts, st.integers(0, len(ASSIGNMENTS) - 1), st.integers(0, NEURONS))
+def test_what_is_implied_holds_in_every_assignment_left(
+    drawn: list[tuple[Phase, ...]], number: int, length: int
+) -> None:
+    known = Clauses(NEURONS)
+    for phases in drawn:
+        known.add(phases)
+    path = sorted(ASSIGNMENTS[number])[:length]
+    left = [
+        whole
+        for whole in ASSIGNMENTS
+        if whole >= set(path) and not any(whole >= set(phases) for phases in drawn)
+    ]
+    (found,) = known.propagated([path])
+    if found is None:
+        assert not left
+    else:
+        assert all(whole >= set(found) for whole in left)
+        assert len(set(found) | set(path)) == len(found) + len(path)
+        assert len(path) < NEURONS or left  # a whole assignment is judged for good
 
 
 def test_only_starts_are_searched() -> None:

@@ -66,7 +66,7 @@ class CaseSearch:
         first: Sequence[int] = (),
     ) -> None:
         self.root, self._starts, self._settings, self._offer = root, starts, settings, offer
-        self._first = list(first)
+        self._first, self._batch = list(first), settings.batch
         self._theory = Theory(root, settings)
         self._program: Program | None = None
         self.evaluated = self.programs = 0
@@ -130,11 +130,8 @@ class CaseSearch:
 
     def _round(self, deadline: float) -> bool:
         """Split some partial assignments; false on a confirmed violation."""
-        cubes = []
-        for _ in range(min(self._settings.batch, len(self._open))):
-            cube = self._implied(self._open.pop())
-            if cube is not None:
-                cubes.append(cube)
+        begun, size = time.monotonic(), min(self._batch, len(self._open))
+        cubes = self._implied([self._open.pop() for _ in range(size)])
         if not cubes:
             return True
         leaves = reduce(joined, (cube.leaves for cube in cubes))
@@ -158,17 +155,26 @@ class CaseSearch:
         rows = torch.arange(len(signs))
         signs[rows, neurons] = (1.0 - 2.0 * (rows % 2)).to(signs)
         tried = self._attempt(replace(both, signs=signs), self._settings.steps, deadline)
-        return self._judge(paths, tried, deadline)
+        safe = self._judge(paths, tried, deadline)
+        spent = max(1e-3, time.monotonic() - begun)
+        factor = min(2.0, max(0.5, self._settings.round_seconds / spent))
+        self._batch = int(min(self._settings.limit, max(4, self._batch * factor)))
+        return safe
 
-    def _implied(self, cube: Cube) -> Cube | None:
-        """A partial assignment with what the clauses imply; ``None``: they forbid it."""
-        implied = self._reasoner.implied(cube.disjunct, cube.phases)
-        if implied is None:
-            return None
-        if not implied:
-            return cube
+    def _implied(self, cubes: Sequence[Cube]) -> list[Cube]:
+        """Partial assignments with what the clauses imply, without those that they forbid."""
+        found = []
+        for disjunct in sorted({cube.disjunct for cube in cubes}):
+            own = [cube for cube in cubes if cube.disjunct == disjunct]
+            implied = self._reasoner.implied(disjunct, [cube.phases for cube in own])
+            for cube, phases in zip(own, implied, strict=True):
+                if phases is not None:
+                    found.append(self._extended(cube, phases))
+        return found
+
+    def _extended(self, cube: Cube, phases: Sequence[Phase]) -> Cube:
         signs, path = cube.leaves.signs.clone(), cube.phases
-        for phase in implied:
+        for phase in phases:
             self.choice[cube.disjunct][frozenset(path)] = phase // 2
             path = (*path, phase)
             signs[0, phase // 2] = -1.0 if phase % 2 else 1.0

@@ -13,7 +13,8 @@ class Settings:
 
     Attributes:
         margin: a certificate counts only where its bound is above this.
-        batch: partial assignments that are split at once.
+        batch, limit: first and largest number of partial assignments that are split at once;
+            ``round_seconds``: how long that should take.
         lookahead: neurons whose two phases are tried before one is decided.
         steps, root_steps, refine_steps: gradient steps for a partial assignment, for a
             disjunct without phases, and for each neuron bounded at the root.
@@ -30,6 +31,8 @@ class Settings:
 
     margin: float = 1e-7
     batch: Count = 32
+    limit: Count = 256
+    round_seconds: float = 0.5
     lookahead: Count = 8
     steps: int = 20
     root_steps: int = 100
