@@ -56,6 +56,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.reuse is not None and self.method == "attack":
             raise InputError("attacks have no use for a proof to be reused")
+        if self.reuse is not None and self.method == "smt":
+            raise InputError("a proof to be reused is gone on with by branch and bound, not by smt")
         if self.method in LATER_METHODS:
             raise InputError(
                 f"method '{self.method}' is not there yet; use one of {', '.join(METHODS)}"

@@ -8,7 +8,6 @@ kernel's exact evaluation and onnxruntime's replay both confirm.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -26,12 +25,10 @@ from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
 from specs.errors import (
     EvidenceError,
-    InputError,
-    MissingExtraError,
     UnsupportedOperatorError,
 )
 from specs.query import Query
-from verifier import smt, threads
+from verifier import smt
 from verifier.attack import Attack
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
@@ -39,6 +36,7 @@ from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
+from verifier.needs import have_solvers, need_solvers, need_torch
 from verifier.old_proof import Rest, Tried, tried
 from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
@@ -54,9 +52,6 @@ if TYPE_CHECKING:
 
 OUT_OF_MEMORY = "ran out of memory"
 """The reason of an answer ``unknown`` that more memory might decide."""
-
-SOLVERS = ("z3", "highspy")
-"""What Boolean reasoning is done with."""
 
 
 def verify(
@@ -232,7 +227,7 @@ class _Run:
         """Gradient descent from many points; torch is not started for a quick one."""
         torch = self.policy.attack_alone and not self.policy.small
         if torch:
-            _need_torch(self.options.device)
+            need_torch(self.options.device)
         with self._stage("attack") as result:
             attack = self._prepared(
                 self._evaluator() if torch else NumpyEvaluator(self.query.network),
@@ -260,7 +255,7 @@ class _Run:
 
     def _search(self) -> Verdict | None:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
-        _need_torch(self.options.device)
+        need_torch(self.options.device)
         with self._stage("search") as result:
             from verifier import bab
 
@@ -289,8 +284,8 @@ class _Run:
 
     def _smt(self, open_: Proof | None = None) -> Verdict | None:
         """Boolean reasoning, about whole cases or what a proof leaves open."""
-        _need_torch(self.options.device)
-        _need_solvers()
+        need_torch(self.options.device)
+        need_solvers()
         with self._stage("smt") as result:
             from verifier import bab
             from verifier.smt.search import Search as SmtSearch
@@ -407,7 +402,7 @@ class _Run:
     def _worth_reasoning(self, search: Search | SmtSearch) -> bool:
         """Whether Boolean reasoning may close what branch and bound cannot split further."""
         splits = search.name == "branch and bound" and not search.splits_inputs
-        return splits and smt.applies(self.query.network) and not _missing(SOLVERS)
+        return splits and smt.applies(self.query.network) and have_solvers()
 
     def _reopened(self, search: Search | SmtSearch, nodes: Sequence[int]) -> bool:
         """Take leaves back; whether there was time for it."""
@@ -489,30 +484,3 @@ class _Run:
 
 def _finite(deadline: float) -> float | None:
     return None if deadline == math.inf else deadline
-
-
-def _missing(packages: Sequence[str]) -> list[str]:
-    return [name for name in packages if importlib.util.find_spec(name) is None]
-
-
-def _need_solvers() -> None:
-    missing = _missing(SOLVERS)
-    if missing:
-        raise MissingExtraError(
-            f"--method smt needs {' and '.join(missing)}, which is not installed: "
-            'pip install ".[verifier]"'
-        )
-
-
-def _need_torch(device: str) -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError(
-            "the kernel alone and sampling did not decide this question, and the search "
-            'needs torch, which is not installed: pip install ".[verifier]"'
-        )
-    threads.settle()
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")

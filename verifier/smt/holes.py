@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ from proofs.proof import NodeKind
 from verifier.smt.clauses import Clause, lemma, substitution
 from verifier.smt.reasoner import Phase
 from verifier.smt.refutation import Choice, Leaf, Refutation, leaves, refutation
+
+
+class _LateError(Exception):
+    """A second tree takes too long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +107,21 @@ class Filling:
         """The smaller one of two trees: as the search split, and as the clauses suggest."""
         own = [clause for clause in self._clauses if clause.disjunct == disjunct]
         choice = self._choices.get(disjunct, {})
+        begun = time.monotonic()
         guided = refutation(own, phases, choice, self._tick)
-        free = refutation(own, phases, {}, self._tick, None if guided is None else leaves(guided))
-        if guided is None or free is None:
-            return free or guided
-        return min(guided, free, key=leaves)
+        if guided is None:
+            return refutation(own, phases, {}, self._tick)
+        until = time.monotonic() + 3.0 * (time.monotonic() - begun)
+
+        def enough() -> None:
+            if time.monotonic() > until:
+                raise _LateError
+
+        try:
+            free = refutation(own, phases, {}, enough, leaves(guided))
+        except _LateError:
+            return guided
+        return guided if free is None else min(guided, free, key=leaves)
 
     def _count_uses(self, tree: Refutation) -> None:
         stack = [tree]
