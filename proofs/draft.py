@@ -6,7 +6,7 @@ Nothing here needs to be trusted: what a draft is written to, the kernel checks.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -225,7 +225,23 @@ def written(draft: Draft, wanted: set[int] | None = None) -> tuple[Proof, list[N
         writer.begin(case)
         for tree in case.trees:
             writer.tree(tree)
-    return writer.builder.finish(), writer.nodes
+    return _in_one_unit(writer.builder.finish()), writer.nodes
+
+
+def _in_one_unit(proof: Proof) -> Proof:
+    """The same slopes, all in the unit of the finest block where bytes hold them: packs better."""
+    slopes, exponent = proof.arrays["slope"], proof.arrays["block_exponent"]
+    ends: npt.NDArray[np.int64] = proof.arrays["block_ptr"].astype(np.int64)
+    length = ends[1:] - ends[:-1]
+    shift = np.repeat(exponent.astype(np.int64) - int(exponent.min(initial=0)), length)
+    if not slopes.size or int(shift.max()) >= BYTE:
+        return proof
+    shifted = slopes.astype(np.int64) << shift if slopes.dtype.kind in "iu" else None
+    if shifted is None or shifted.min() < 0 or int(shifted.max()) >> BYTE:
+        return proof
+    unit = np.full_like(exponent, exponent.min())
+    arrays = {**proof.arrays, "slope": shifted.astype(np.uint8), "block_exponent": unit}
+    return replace(proof, arrays=arrays)
 
 
 class Writer:
@@ -330,6 +346,9 @@ def slope_block(hint: SlopeHint) -> Block:
     slopes = np.ldexp(values, 0 if hint.exponent is None else hint.exponent)
     return Block(hint.tensor, hint.side, hint.indices, np.atleast_2d(slopes))
 
+
+BYTE = 8
+"""Bits."""
 
 BITS = 30
 """Of slopes that have more: the rest is rounded off."""

@@ -22,8 +22,8 @@ from torch import Tensor
 from verifier.bounds import NonlinearNode, Rows, TorchNetwork, concretize, substitute
 from verifier.relaxations import Free, Lines
 
-GRID = 128.0
-"""Slopes in proofs are multiples of 1 / GRID."""
+GRID, COARSE_GRID = 128.0, 2.0
+"""Slopes in proofs are multiples of 1 / GRID, where that suffices of 1 / COARSE_GRID."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,16 @@ class Multipliers:
         """As a proof stores them: slopes on the grid, the rest in float32; in float64."""
         short = self.map(lambda part: part.float().double())
         return replace(short, alpha=(self.alpha.double() * GRID).round() / GRID)
+
+    def coarse(self) -> Multipliers:
+        """In few bits: slopes on a coarse grid, the rest in a significand of three bits."""
+        short = self.map(_three_bits)
+        return replace(short, alpha=(self.alpha * COARSE_GRID).round() / COARSE_GRID)
+
+
+def _three_bits(values: Tensor) -> Tensor:
+    mantissa, exponent = torch.frexp(values)
+    return torch.ldexp((mantissa * 8.0).round() / 8.0, exponent)
 
 
 @dataclass(frozen=True, eq=False)

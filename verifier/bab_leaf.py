@@ -168,8 +168,22 @@ class _Slots:
             which = left[likely]
             self.sure[which] = bounded(self._problem.take(which), stored.take(likely)).bound
         if self._proven is not None:
-            closed = self.sure[left] > self._settings.margin
-            self._share(left[closed].tolist())
+            closed = left[self.sure[left] > self._settings.margin]
+            self._coarsen(closed)
+            self._share(closed.tolist())
+
+    def _coarsen(self, slots: Tensor) -> None:
+        """Round what closes rows to few bits where it still does: proofs are smaller."""
+        if self._stored is None or not len(slots):
+            return
+        place = self._place[slots]
+        coarse = self._stored.take(place).coarse()
+        bound = bounded(self._problem.take(slots), coarse).bound
+        good = bound > self._settings.margin
+        self.sure[slots[good]] = bound[good]
+        for part, short in zip(self._stored.parts(), coarse.parts(), strict=True):
+            if part is not None and short is not None:
+                part[place[good]] = short[good]
 
     def _share(self, slots: list[int]) -> None:
         """Give optimised rows the multipliers of others that close them, too."""

@@ -14,7 +14,7 @@ UNITS, FEWEST = 16, 8
 """Into how many units leaves are put, and of how many they are at least.  Of as many units
 as there is time for a part is made, the first one of ``SAMPLE``."""
 
-SAMPLE = 3
+SAMPLE = 1
 """Units that are looked at first, to learn how long it takes and what lasts."""
 
 READY = 0.7
@@ -69,12 +69,17 @@ class Quick:
             preludes.rounded(work)
 
     def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:
-        made = {}
+        made: dict[str, frozenset[int]] = {}
         for kind in kinds:
             before = work.pending
             EDITS[kind](work, part)
             made[kind] = work.pending - before
-        taken_back = work.settle(part, sharing.share(work, part))
+        failing = sharing.share(work, part)
+        if len(failing) > (1.0 - LASTING) * sum(node.leaf for node in thin.below(part)):
+            work.give_up()
+            kinds.clear()
+            made, failing = {}, sharing.share(work, part)
+        taken_back = work.settle(part, failing)
         for kind, edits in made.items():
             if len(edits - taken_back) < LASTING * len(edits):
                 kinds.remove(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -70,17 +71,19 @@ def _share_among(work: Work, states: Sequence[State]) -> None:
 
 
 def _shorten(work: Work, states: Sequence[State], own: list[Substitution]) -> None:
-    """Round hints as far as their leaves close."""
+    """Round hints as far as all leaves that have them close."""
     open_ = list(range(len(states)))
     for coarse in work.ladder:
         if work.oracle.hurried:
             return
-        tried = [work.oracle.needed(coarse.hints(own[k]), states[k]) for k in open_]
-        closed = work.oracle.closed([states[k] for k in open_], tried)
-        for k, hints, good in zip(open_, tried, closed, strict=True):
-            if good:
-                own[k] = hints
-        open_ = [k for k, good in zip(open_, closed, strict=True) if not good]
+        users = Counter(id(own[k]) for k in open_)
+        tried = []
+        for k in open_:
+            hints = coarse.hints(own[k])
+            alone = users[id(own[k])] == 1
+            tried.append(work.oracle.needed(hints, states[k]) if alone else hints)
+        done = _take(work, states, own, open_, tried)
+        open_ = [k for k in open_ if k not in done]
     drop_blocks(work, states, own)
 
 
@@ -91,14 +94,27 @@ def drop_blocks(work: Work, states: Sequence[State], own: list[Substitution]) ->
         if work.oracle.hurried:
             break
         places = [k for k, blocks in enumerate(listed) if number < len(blocks)]
-        tried = []
+        made: dict[int, Substitution] = {}
         for k in places:
             left = tuple(block for block in own[k].blocks if block is not listed[k][number])
-            tried.append(replace(own[k], blocks=left))
-        closed = work.oracle.closed([states[k] for k in places], tried)
-        for k, hints, good in zip(places, tried, closed, strict=True):
-            if good:
-                own[k] = hints
+            made.setdefault(id(own[k]), replace(own[k], blocks=left))
+        _take(work, states, own, places, [made[id(own[k])] for k in places])
+
+
+def _take(
+    work: Work,
+    states: Sequence[State],
+    own: list[Substitution],
+    places: Sequence[int],
+    tried: Sequence[Substitution],
+) -> set[int]:
+    """Take other hints at places where all leaves that share hints close with them."""
+    closed = work.oracle.closed([states[k] for k in places], tried)
+    failing = {id(own[k]) for k, good in zip(places, closed, strict=True) if not good}
+    done = {k: hints for k, hints in zip(places, tried, strict=True) if id(own[k]) not in failing}
+    for k, hints in done.items():
+        own[k] = hints
+    return set(done)
 
 
 def _with_own(shared: Substitution, own: Substitution) -> Substitution:

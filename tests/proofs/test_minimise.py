@@ -140,6 +140,41 @@ def test_slopes_with_too_many_bits_are_rounded():
     assert np.allclose(np.ldexp(whole, exponent), slopes, atol=2.0**-29)
 
 
+@pytest.mark.parametrize(
+    ("blocks", "exponents"),
+    [
+        ([[0.5, 1.0], [0.125, 0.0]], [-3, -3]),
+        ([[0.0, 0.0], [1.0, 0.0]], [0, 0]),
+        ([[256.0, 0.0], [1.0, 0.0]], [8, 0]),  # bytes would not hold them
+        ([[1.0, 2.0**-9], [1.0, 0.0]], [-9, 0]),
+        ([[-1.0, 0.5], [1.0, 0.0]], [-1, 0]),
+    ],
+)
+def test_slopes_of_a_proof_have_one_unit_where_bytes_hold_them(blocks, exponents):
+    network = random_network(np.random.default_rng(4), 2)
+    tensor = next(t for t in network.nonlinear if network.sizes[t] >= 2)
+    question = query(network, [box_case([-1, -1], [1, 1], at_least(0, 1))])
+    made = ProofBuilder(question)
+    made.begin_case(0)
+    made.begin_tree()
+    made.split_input(0)
+    for _ in blocks:
+        made.close()
+    draft = draft_of(question, made.finish())
+    leaves = [node for node in draft.nodes() if node.leaf]
+    for node, values in zip(leaves, blocks, strict=True):
+        block = Block(tensor, Side.LOWER, np.arange(2), np.array([values]))
+        node.arg = replace(EMPTY, blocks=(block,))
+    proof = written(draft)[0]
+    assert proof.arrays["block_exponent"].tolist() == exponents
+    read = [
+        node.hints.blocks[0].slopes[0].tolist()
+        for node in draft_of(question, proof).nodes()
+        if node.leaf
+    ]
+    assert read == blocks
+
+
 @given(st.integers(0, 10**6))
 @settings(max_examples=10, deadline=None)
 def test_the_oracle_fails_what_the_kernel_rejects(seed):

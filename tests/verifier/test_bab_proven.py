@@ -14,7 +14,7 @@ from proofs.proof import NodeKind
 from specs.query import Query
 from tests.proofs.helpers import BOTH, Net, at_least, at_most, box_case, query
 from verifier import bab_input
-from verifier.alpha import Multipliers
+from verifier.alpha import COARSE_GRID, Multipliers
 from verifier.bab import Search, Settings
 from verifier.bab_proven import KEPT, Proven, Row, stacked
 from verifier.bab_tree import LeafHint
@@ -58,6 +58,21 @@ def test_repeated_constraints_are_counted_with_the_last_one():
     assert found.region.tolist() == [3.0]
     assert weights[0, 1] == 0.5
     assert Row.of(Multipliers(alpha), 0, 1, hint).weights.tolist() == [1.0]
+
+
+def test_coarse_multipliers_are_near_and_not_negative():
+    torch.manual_seed(1)
+    exact = Multipliers(torch.rand((3, 5)).double(), None, torch.rand((3, 2)).double() + 0.01)
+    coarse = exact.coarse()
+    assert torch.equal(coarse.alpha * COARSE_GRID, (coarse.alpha * COARSE_GRID).round())
+    assert float((coarse.alpha - exact.alpha).abs().max()) <= 0.5 / COARSE_GRID
+    assert coarse.weights is not None
+    assert exact.weights is not None
+    assert float((coarse.weights / exact.weights - 1).abs().max()) <= 2.0**-3
+    assert bool((coarse.weights > 0).all())
+    whole = coarse.weights.ldexp(4 - torch.frexp(coarse.weights).exponent)
+    assert torch.equal(whole, whole.round())
+    assert coarse.region is None
 
 
 def asked(seed: int) -> Query:
