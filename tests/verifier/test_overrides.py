@@ -36,8 +36,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_field_of_every_dataclass_is_a_setting_with_a_meaning() -> None:
     pytest.importorskip("torch")
     from verifier import bab_settings
+    from verifier.smt import settings as smt
 
-    groups = {"policy": policy, "attack": attack, "search": bab_settings}
+    groups = {"policy": policy, "attack": attack, "search": bab_settings, "smt": smt}
     wanted = [
         f"{group}.{field.name}"
         for group, where in groups.items()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ pytest.importorskip("torch")
 pytest.importorskip("z3")
 pytest.importorskip("highspy")
 
+from farkas import main
 from proofs.check import check_proof, check_witness
 from proofs.draft import CaseDraft, Draft, Node, TreeDraft, written
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.witness import Witness
-from specs.errors import InputError, UnsupportedOperatorError
+from specs.errors import InputError, MissingExtraError, UnsupportedOperatorError
 from specs.network import Input, Network, Univariate
 from specs.property import Case, Conjunction, constraint
 from specs.query import Query
@@ -32,7 +35,9 @@ from tests.proofs.helpers import (
     verdicts,
 )
 from tests.verifier.small import box_query, random_mlp
+from verifier.bab import Progress
 from verifier.bab_neuron import NeuronSearch
+from verifier.bench import Settings as BenchSettings
 from verifier.options import Options
 from verifier.smt import applies
 from verifier.smt.clauses import Clause, substitution
@@ -121,8 +126,16 @@ def test_a_clause_without_a_phase_that_a_violation_lacks_does_not_close() -> Non
     stated = above(0.822)
     _, status, seen = searched(stated)
     assert status == "violated"
-    search = Search(stated, deadline=time.monotonic() + 4, settings=Settings(exact_neurons=0))
-    assert search.run() in ("timeout", "exhausted")
+    rounds = []
+
+    def enough(progress: Progress) -> bool:
+        rounds.append(progress)
+        return len(rounds) > 12
+
+    until = time.monotonic() + 60
+    chosen = Settings(exact_neurons=0, batch=8, limit=8)
+    search = Search(stated, deadline=until, settings=chosen, on_round=enough)
+    assert search.run() != "closed"
     assert len(search.clauses) > 3
     values = _activations(stated, np.float64(seen[0]))
     places = search._places[0]
@@ -276,6 +289,32 @@ def test_branch_and_bound_that_is_stuck_hands_over(monkeypatch: pytest.MonkeyPat
     found = verify(above(HARD), Options(timeout=60, method="bab", settings=given))
     assert found.answer == "unsat"
     assert "smt" in [stage.name for stage in found.stages]
+
+
+def test_an_old_proof_is_not_gone_on_with() -> None:
+    proof = ProofBuilder(above(HARD)).finish()
+    with pytest.raises(InputError, match="by branch and bound, not by smt"):
+        Options(method="smt", reuse=proof)
+
+
+def test_bench_takes_the_method_and_refuses_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "instances.csv").write_text("")
+    assert main(["bench", str(tmp_path), "--method", "magic"]) == 3
+    assert "use one of" in capsys.readouterr().err
+    chosen = BenchSettings(1.0, (), tmp_path, method="smt")
+    assert chosen.kept == {"method": "smt"}
+    assert BenchSettings(1.0, (), tmp_path).kept == {}
+
+
+def test_without_its_solvers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "highspy" else real(name)
+    )
+    with pytest.raises(MissingExtraError, match="highspy"):
+        verify(above(HARD), Options(timeout=20, method="smt"))
 
 
 def test_settings_are_taken_and_others_refused() -> None:
