@@ -160,18 +160,14 @@ class Theory:
         dropped = torch.stack([free + ((count - free) * part).long() for part in DROPPED], 1)
         rows = torch.arange(len(count), device=cost.device).repeat_interleave(many)
         without = held[rows] & (rank[rows] < dropped.reshape(-1)[:, None])
-        tried = self.attempt(
-            _without(leaves.take(rows), without, self._owner), *self._again(deadline)
-        )
+        fewer = _without(leaves.take(rows), without, self._owner)
+        tried = self.attempt(fewer, self._settings.shrink_steps, deadline)
         length = count[rows] - without.sum(1)
         length = torch.where(tried.closed, length, count[rows] + 1).reshape(-1, many)
         best = length.argmin(1)
         chosen = torch.arange(len(count), device=best.device) * many + best
         better = length.amin(1) <= count
         return _where(better, tried.leaves.take(chosen), leaves)
-
-    def _again(self, deadline: float) -> tuple[int, float]:
-        return self._settings.shrink_steps, deadline
 
     def _cost(self, found: Bounded, leaves: Leaves) -> Tensor:
         """About what every phase is worth to a refutation, ``(B, U)``."""

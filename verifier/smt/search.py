@@ -95,7 +95,6 @@ class Search:
         self._places: dict[int, list[Place]] = {}
         self._nodes: list[Node] = []
         self._owners: dict[int, tuple[int, Clause]] = {}
-        self._lemmas: dict[int, list[object]] = {}
         self._begun = time.monotonic()
 
     @property
