@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from proofs.explain import Explanation
     from proofs.proof import Proof
     from specs.query import Query
+    from verifier.quantised.question import IntegerQuestion
     from verifier.verdict import Verdict
 
 
@@ -112,23 +113,36 @@ _Path = str | os.PathLike[str]
 
 
 def verify(
-    question: Query | _Path | Sequence[_Path], *, semantics: str | None = None, **options: Any
+    question: Query | IntegerQuestion | _Path | Sequence[_Path],
+    *,
+    semantics: str | None = None,
+    **options: Any,
 ) -> Verdict:
     """Whether the network has the property, with evidence.
 
     Args:
         question: a query, a question file, or a model file and a property file.
-        semantics: ``"real"``, ``"float32"``, ``"float16"`` or ``"bfloat16"``; ``None``: what
-            the question says, and otherwise real numbers.
+        semantics: ``"real"``, ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"integer"``;
+            ``None``: what the question says, and otherwise real numbers.
         options: see :class:`verifier.verify.Options`: ``timeout``, ``method``, ``device``.
 
     Raises:
         InputError: the question cannot be read, or an option makes no sense.
     """
+    import pathlib
+
+    from specs.errors import QuestionError
+    from specs.query import Query
     from verifier.options import Options
+    from verifier.quantised.question import IntegerQuestion, load
     from verifier.verify import verify as run
 
-    return run(_query(question, semantics), Options(**options))
+    if isinstance(question, IntegerQuestion | Query):
+        if semantics not in (None, question.semantics):
+            raise QuestionError(f"the query is about {question.semantics} semantics")
+        return run(question, Options(**options))
+    files = [question] if isinstance(question, str | os.PathLike) else question
+    return run(load(*map(pathlib.Path, files), semantics=semantics), Options(**options))
 
 
 def check(

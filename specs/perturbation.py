@@ -22,6 +22,9 @@ from specs.errors import ModelError, QuestionError
 REAL = "real"
 """Semantics without rounding."""
 
+INTEGER = "integer"
+"""Bit-precise semantics of quantised models; no network in normal form has it."""
+
 
 @dataclass(frozen=True)
 class Rounding:
@@ -139,8 +142,13 @@ def rounding_of(semantics: str) -> Rounding | None:
     """The rounding that a name of semantics stands for; ``None`` for real numbers.
 
     Raises:
-        QuestionError: there is no such semantics.
+        QuestionError: there is no such semantics, or it is that of integers.
     """
+    if semantics == INTEGER:
+        raise QuestionError(
+            "semantics 'integer': only farkas verify decides such questions; no proof speaks of "
+            f"them yet, and no evidence can be checked (use one of {', '.join(SEMANTICS)})"
+        )
     if semantics not in SEMANTICS:
         raise QuestionError(f"semantics '{semantics}': use one of {', '.join(SEMANTICS)}")
     return FORMATS.get(semantics)

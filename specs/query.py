@@ -81,6 +81,11 @@ class Query:
         return next((p for p in self.perturbations if isinstance(p, Rounding)), None)
 
     @cached_property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What the semantics leaves out, in words."""
+        return () if self.rounding is None else self.rounding.not_modelled
+
+    @cached_property
     def digest(self) -> str:
         """Canonical hash of the whole question."""
         parts = ["farkas-question-1", self.semantics, self.property_digest]

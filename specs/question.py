@@ -3,7 +3,8 @@
 A question file has these tables and keys; ``docs/question.md`` shows examples.  Paths are
 relative to the file.  Numbers are exact: ``0.1`` is one tenth.
 
-    semantics   "real", "float32", ...        optional, see specs/perturbation.py
+    semantics   "real", "float32", ...        optional, see specs/perturbation.py;
+                                              "integer": see load_integer_question
     title       a string                      optional
     [models]    NAME = "FILE.onnx"            exactly one
     [region]    file = "FILE.vnnlib"          either the regions of a property file,
@@ -33,7 +34,7 @@ from specs.decimals import parse_decimal
 from specs.errors import InputError, QuestionError
 from specs.network import Network
 from specs.onnx_reader import read_model
-from specs.perturbation import REAL, Perturbation, Rounding, rounding_of
+from specs.perturbation import INTEGER, REAL, Perturbation, Rounding, rounding_of
 from specs.property import Case, Property
 from specs.property_reader import read_property
 from specs.query import Query
@@ -96,6 +97,33 @@ def load_question(*paths: str | Path, semantics: str | None = None) -> Query:
     )
 
 
+def stated_semantics(*paths: str | Path) -> str | None:
+    """What a question file says of semantics; ``None``: nothing, or it is no such file.
+
+    Raises:
+        QuestionError: the file is malformed.
+        PropertyError: it cannot be read.
+    """
+    if len(paths) != 1 or Path(paths[0]).suffix != ".toml":
+        return None
+    written = _document(Path(paths[0])).tables.get("semantics")
+    return written if isinstance(written, str) else None
+
+
+def load_integer_question(*paths: str | Path) -> Query:
+    """The model and the property of a question under integer semantics.
+
+    The query returned is the same question of *real* numbers: its network and its digest are
+    not those of integers, and whoever asks keeps it apart from the kernel.
+
+    Raises:
+        InputError: as :func:`load_question`, or the file states another semantics.
+    """
+    if len(paths) == 1 and Path(paths[0]).suffix == ".toml":
+        return _load_toml(Path(paths[0]), INTEGER, integers=True)
+    return load_question(*paths, semantics=REAL)
+
+
 def _perturbations(format: Rounding | None) -> tuple[Perturbation, ...]:
     return () if format is None else (format,)
 
@@ -134,10 +162,15 @@ class _Document:
         return fallback
 
 
-def _load_toml(path: Path, semantics: str | None) -> Query:
+def _document(path: Path) -> _Document:
     source, _ = read_source(path)
     document = _Document(source, _parse(source))
     _check_keys(document)
+    return document
+
+
+def _load_toml(path: Path, semantics: str | None, integers: bool = False) -> Query:
+    document = _document(path)
     top = document.tables
     written = top.get("semantics")
     if written is not None and semantics not in (None, written):
@@ -145,7 +178,7 @@ def _load_toml(path: Path, semantics: str | None) -> Query:
             "", "semantics", f"the file says semantics '{written}', the caller '{semantics}'"
         )
     try:
-        format = rounding_of(written or semantics or REAL)
+        format = None if integers else rounding_of(written or semantics or REAL)
     except QuestionError as error:
         raise document.error("", "semantics", str(error)) from None
     models = document.table("models")

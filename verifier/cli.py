@@ -15,8 +15,8 @@ from specs.errors import InputError
 
 if TYPE_CHECKING:
     from proofs.proof import Proof
-    from specs.query import Query
     from verifier.overrides import Value
+    from verifier.quantised.question import Question
     from verifier.verdict import Verdict
 
 EXIT_CODES = {"unsat": 0, "sat": 1, "unknown": 2, "timeout": 2}
@@ -67,11 +67,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_semantics(parser: argparse.ArgumentParser) -> None:
+_SEMANTICS = "real (default), float32, float16 or bfloat16: what the network is evaluated in"
+
+
+def _add_semantics(parser: argparse.ArgumentParser, help: str = _SEMANTICS) -> None:
     parser.add_argument(
         "--semantics",
         metavar="X",
-        help="real (default), float32, float16 or bfloat16: what the network is evaluated in",
+        help=help,
     )
 
 
@@ -120,7 +123,7 @@ def _verify_parser() -> argparse.ArgumentParser:
     )
     _add_method(parser)
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
-    _add_semantics(parser)
+    _add_semantics(parser, f"{_SEMANTICS}; integer: bit by bit, a quantised model")
     _add_effort(parser)
     parser.add_argument(
         "--reuse",
@@ -137,11 +140,10 @@ def _verify(argv: Sequence[str], start: float) -> int:
     args = _verify_parser().parse_args(argv)
     check_targets(args.proof, args.json)
     check_targets(args.witness, args.json)  # which is never written beside a proof
-    from proofs.statement import semantics_in_words
-    from specs.question import load_question
     from verifier.options import Options
     from verifier.overrides import in_words
     from verifier.progress import Progress
+    from verifier.quantised.question import load
     from verifier.verify import verify
 
     options = Options(
@@ -156,19 +158,20 @@ def _verify(argv: Sequence[str], start: float) -> int:
     progress = Progress()
     progress.stage("reading the question")
     try:
-        query = load_question(*args.question, semantics=args.semantics)
+        question = load(*args.question, semantics=args.semantics)
     finally:
         progress.clear()
-    verdict = verify(query, options, start=start, progress=progress)
+    verdict = verify(question, options, start=start, progress=progress)
     try:
-        written = _write(args, query, verdict, start)
+        written = _write(args, question, verdict, start)
     except OSError as error:
         raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+    if verdict.uncertified_claim is not None:
+        print(f"uncertified_claim: {verdict.uncertified_claim}", file=sys.stderr)
     print(verdict.answer)
-    print(f"{query.title}: {verdict.reason}")
-    if query.rounding is not None:
-        print("\n".join(semantics_in_words(query)))
-    for note in query.property.notes:
+    print(f"{question.title}: {verdict.reason}")
+    print("".join(f"{line}\n" for line in _semantics_in_words(question)), end="")
+    for note in question.property.notes:
         print(f"note: {note}")
     if options.settings:
         print(f"settings: {in_words(options.settings)}")
@@ -179,6 +182,16 @@ def _verify(argv: Sequence[str], start: float) -> int:
     wall, cpu = verdict.seconds()
     print(f"{time.monotonic() - start:.2f} s ({wall:.2f} s in the stages, {cpu:.2f} CPU seconds)")
     return EXIT_CODES[verdict.answer]
+
+
+def _semantics_in_words(question: Question) -> list[str]:
+    """What is to be said of any semantics but that of real numbers."""
+    from proofs.statement import semantics_in_words
+    from specs.query import Query
+
+    if not isinstance(question, Query):
+        return question.semantics_in_words()
+    return [] if question.rounding is None else semantics_in_words(question)
 
 
 def _old_proof(path: Path) -> Proof:
@@ -192,7 +205,7 @@ def _old_proof(path: Path) -> Proof:
 
 
 def _write(
-    args: argparse.Namespace, query: Query, verdict: Verdict, start: float
+    args: argparse.Namespace, question: Question, verdict: Verdict, start: float
 ) -> dict[str, str | int]:
     """Write the files asked for; returns what was written where."""
     from proofs.format import replacing, write_proof, write_witness
@@ -209,7 +222,7 @@ def _write(
         write_witness(args.witness, verdict.evidence)
         written = {"witness_file": str(args.witness)}
     if args.json is not None:
-        data = as_json(query, verdict) | written | {"seconds": time.monotonic() - start}
+        data = as_json(question, verdict) | written | {"seconds": time.monotonic() - start}
         with replacing(args.json) as stream:
             stream.write((json.dumps(data, indent=2) + "\n").encode())
     return written

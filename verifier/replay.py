@@ -48,14 +48,14 @@ class Replay:
     """The models of a query, loaded in onnxruntime (CPU) once.
 
     Under float semantics its graph optimisations are off, so that what runs is the stored
-    graph as it stands.
+    graph as it stands; ``stored`` asks for the same whatever the semantics.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
         ReplayError: it refuses a model, or the query was built in memory.
     """
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, stored: bool = False) -> None:
         if importlib.util.find_spec("onnxruntime") is None:
             raise MissingExtraError(
                 "a counterexample is replayed in onnxruntime, which is not installed: "
@@ -68,7 +68,8 @@ class Replay:
         self._sessions = []
         for model in query.models:
             if model.digest not in loaded:
-                loaded[model.digest] = _load(model, optimised=query.rounding is None)
+                optimised = query.rounding is None and not stored
+                loaded[model.digest] = _load(model, optimised)
             self._sessions.append(loaded[model.digest])
 
     def run(self, x: Float32Array) -> npt.NDArray[Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from proofs.check import Checked
 from proofs.proof import Proof
 from proofs.witness import Witness
-from specs.query import Query
 from verifier.replay import Replayed
 
 if TYPE_CHECKING:
     from verifier.overrides import Value
+    from verifier.quantised.question import Question
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Verdict:
         return sum(s.wall for s in chosen), sum(s.cpu for s in chosen)
 
 
-def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
+def as_json(query: Question, verdict: Verdict) -> dict[str, Any]:
     """The verdict as plain data, for ``--json``."""
     wall, cpu = verdict.seconds()
     data: dict[str, Any] = {
@@ -120,7 +120,7 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
         "question": query.digest,
         "title": query.title,
         "semantics": query.semantics,
-        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
+        "not_modelled": list(query.not_modelled),
         "property": query.property_digest,
         "models": [model.digest for model in query.models],
         "uncertified_claim": verdict.uncertified_claim,
@@ -147,5 +147,9 @@ def as_json(query: Query, verdict: Verdict) -> dict[str, Any]:
     if verdict.answer == "sat" and verdict.checked is not None:
         data["rests_on_replay"] = not verdict.checked.valid
     if verdict.checked is not None:
-        data["check"] = {"verdict": verdict.checked.verdict, "leaves": verdict.checked.leaves}
+        data["check"] = {
+            "question": verdict.checked.question,
+            "verdict": verdict.checked.verdict,
+            "leaves": verdict.checked.leaves,
+        }
     return data

@@ -23,10 +23,7 @@ from proofs.minimise import minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
-from specs.errors import (
-    EvidenceError,
-    UnsupportedOperatorError,
-)
+from specs.errors import EvidenceError, UnsupportedOperatorError
 from specs.query import Query
 from verifier import smt
 from verifier.attack import Attack
@@ -42,6 +39,7 @@ from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
 from verifier.policy import Settings as PolicySettings
 from verifier.progress import Progress
+from verifier.quantised.question import IntegerQuestion, Question
 from verifier.verdict import Reused, Stage, Verdict
 
 if TYPE_CHECKING:
@@ -55,7 +53,7 @@ OUT_OF_MEMORY = "ran out of memory"
 
 
 def verify(
-    query: Query,
+    query: Question,
     options: Options | None = None,
     *,
     start: float | None = None,
@@ -64,7 +62,7 @@ def verify(
     """Whether the query's network has its property, with evidence.
 
     Args:
-        query: the question.
+        query: the question; of integers, :mod:`verifier.quantised` answers.
         options: how to verify.
         start: when the time limit began to run, in ``time.monotonic`` seconds; now if
             ``None``.
@@ -75,6 +73,10 @@ def verify(
             onnxruntime is missing.
         FarkasError: a part of the question has no form in the search.
     """
+    if isinstance(query, IntegerQuestion):
+        from verifier.quantised.run import verify_integers
+
+        return verify_integers(query, options, start=start, progress=progress)
     chosen = options or Options()
     began = time.monotonic() if start is None else start
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
@@ -310,7 +312,7 @@ class _Run:
             result.append("made")
         return self._closed_by(search)
 
-    def _closed_by(self, search: Search | SmtSearch) -> Verdict:
+    def _closed_by(self, search: Search | SmtSearch) -> Verdict | None:
         """A search to its end, the check of its proof, and rejected leaves opened again."""
         from verifier.bounds_sweep import OutOfTimeError
 
@@ -328,7 +330,7 @@ class _Run:
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
             if status == "exhausted" and self._worth_reasoning(search):
-                return self._smt(search.proof(self.deadline))
+                return self._smt(search.proof())
             if status != "closed":
                 return self._undecided("unknown", f"{search.name} ended: {status}")
             with self._stage("search") as result:

@@ -36,9 +36,16 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_field_of_every_dataclass_is_a_setting_with_a_meaning() -> None:
     pytest.importorskip("torch")
     from verifier import bab_settings
-    from verifier.smt import settings as smt
+    from verifier.quantised import settings as quantised_settings
+    from verifier.smt import settings as smt_settings
 
-    groups = {"policy": policy, "attack": attack, "search": bab_settings, "smt": smt}
+    groups = {
+        "policy": policy,
+        "attack": attack,
+        "search": bab_settings,
+        "quantised": quantised_settings,
+        "smt": smt_settings,
+    }
     wanted = [
         f"{group}.{field.name}"
         for group, where in groups.items()
