@@ -100,7 +100,6 @@ def test_attack_alone_on_what_holds_is_unknown(
     ("options", "says"),
     [
         (["--method", "star"], "not there yet"),
-        (["--method", "smt"], "not there yet"),
         (["--method", "magic"], "use one of"),
         (["--device", "tpu"], "use one of"),
         (["--semantics", "float8"], "use one of"),

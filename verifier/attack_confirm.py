@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -80,11 +81,21 @@ class Confirm:
         """
         if self._query.rounding is not None:
             return self._in_format(case, disjunct, x, self._query.rounding)
-        region = self._query.property.cases[case]
+        point = self._box(case).point(np.asarray(x, dtype=np.float64))
+        return self.exactly(case, disjunct, point)
+
+    def _box(self, case: int) -> InnerBox:
         if case not in self._boxes:
-            self._boxes[case] = InnerBox(region)
-        box = self._boxes[case]
-        point = box.point(np.asarray(x, dtype=np.float64))
+            self._boxes[case] = InnerBox(self._query.property.cases[case])
+        return self._boxes[case]
+
+    def exactly(self, case: int, disjunct: int, point: tuple[Fraction, ...]) -> Confirmed | None:
+        """The witness at a point, in real arithmetic, or ``None``.
+
+        Raises:
+            MissingExtraError: onnxruntime is not installed.
+        """
+        region = self._query.property.cases[case]
         if not region.contains(point):
             return None
         try:
@@ -106,7 +117,7 @@ class Confirm:
         checked = check_witness(self._query, witness)
         exact = checked.verdict == "valid sat"
         if exact and replayed.violated:
-            return Confirmed(witness, checked, replayed, box.empty)
+            return Confirmed(witness, checked, replayed, self._box(case).empty)
         if exact:
             self.doubt = (
                 "a point violates the property exactly, but onnxruntime's replay of its "

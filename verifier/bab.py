@@ -71,6 +71,8 @@ class Search:
         UnsupportedOperatorError: the network has a function or map without a rule here.
     """
 
+    name = "branch and bound"
+
     def __init__(
         self,
         query: Query,

@@ -62,6 +62,7 @@ class Settings:
         settings: that replace the verifier's own, see :class:`verifier.verify.Options`.
         semantics: of every question.
         proof_effort: how small proofs are made.
+        method: see :class:`verifier.options.Options`.
     """
 
     timeout: float | None
@@ -72,6 +73,7 @@ class Settings:
     settings: Mapping[str, Value] = field(default_factory=dict)
     semantics: str = REAL
     proof_effort: str = "default"
+    method: str = "auto"
 
     @property
     def kept(self) -> dict[str, Value]:
@@ -79,6 +81,8 @@ class Settings:
         named: dict[str, Value] = {} if self.semantics == REAL else {"semantics": self.semantics}
         if self.proof_effort != "default":
             named["proof_effort"] = self.proof_effort
+        if self.method != "auto":
+            named["method"] = self.method
         return {**self.settings, **named}
 
 
@@ -243,6 +247,7 @@ def _one(worker: Worker, instance: Instance, settings: Settings) -> Row:
         dict(settings.settings),
         settings.semantics,
         settings.proof_effort,
+        settings.method,
     )
     data = worker.run(job)
     file = data.get("evidence", "")

@@ -43,6 +43,7 @@ class Job:
     settings: Mapping[str, Any] = field(default_factory=dict)
     semantics: str = "real"
     proof_effort: str = "default"
+    method: str = "auto"
 
 
 class Worker:
@@ -172,11 +173,12 @@ def _answer(job: Job, start: float) -> dict[str, Any]:
     options = Options(
         timeout=job.limit,
         device=job.device,
+        method=job.method,
         proof_effort=job.proof_effort,
         settings=job.settings,
     )
     verdict = verify(query, options, start=start)
-    searching = verdict.seconds("kernel", "attack", "search")
+    searching = verdict.seconds("kernel", "attack", "search", "smt")
     minimising, checking = verdict.seconds("minimise"), verdict.seconds("check")
     row: dict[str, Any] = {
         "answer": verdict.answer,

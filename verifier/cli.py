@@ -58,7 +58,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="replace a setting of the policy, the attacks or the search; may be repeated",
+        help="replace a setting of the policy, the attacks or a search; may be repeated",
     )
     parser.add_argument(
         "--list-settings",
@@ -87,6 +87,15 @@ def _add_effort(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method",
+        default="auto",
+        metavar="M",
+        help="auto (default), bounds, bab, smt, attack; star is not there yet",
+    )
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Value]:
     """What ``--set`` says, by name."""
     from verifier.overrides import read_pairs, validated
@@ -112,12 +121,7 @@ def _verify_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=positive, metavar="S", help="seconds, start to verdict, check included"
     )
-    parser.add_argument(
-        "--method",
-        default="auto",
-        metavar="M",
-        help="auto (default), bounds, bab, attack; star and smt are not there yet",
-    )
+    _add_method(parser)
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     _add_semantics(parser, f"{_SEMANTICS}; integer: bit by bit, a quantised model")
     _add_effort(parser)
@@ -250,6 +254,7 @@ def _bench_parser() -> argparse.ArgumentParser:
         "--memory", type=float, default=0.0, metavar="GB", help="of one query (default: 3/4 of all)"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
+    _add_method(parser)
     _add_semantics(parser)
     _add_effort(parser)
     _add_settings(parser)
@@ -260,6 +265,7 @@ def _bench(argv: Sequence[str], start: float) -> int:
     args = _bench_parser().parse_args(argv)
     from proofs.minimise import EFFORTS
     from verifier import bench
+    from verifier.options import Options
 
     only = tuple(part for part in (args.only or "").split(",") if part)
     out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
@@ -276,7 +282,9 @@ def _bench(argv: Sequence[str], start: float) -> int:
         _settings(args),
         semantics,
         args.proof_effort,
+        args.method,
     )
+    Options(method=settings.method)  # refused before anything runs
     if settings.proof_effort not in EFFORTS:
         raise InputError(f"proof effort '{args.proof_effort}': use one of {', '.join(EFFORTS)}")
     print(bench.run(args.list, settings, log=sys.stderr), end="")

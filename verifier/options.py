@@ -15,8 +15,8 @@ from verifier import overrides
 if TYPE_CHECKING:
     from verifier.overrides import Value
 
-METHODS = ("auto", "bounds", "bab", "attack")
-LATER_METHODS = ("star", "smt")
+METHODS = ("auto", "bounds", "bab", "smt", "attack")
+LATER_METHODS = ("star",)
 DEVICES = ("cpu", "cuda")
 
 
@@ -28,13 +28,14 @@ class Options:
         timeout: seconds from the start to the verdict, the check included; ``None`` = no
             limit.
         method: ``"auto"``: everything; ``"bounds"``: the kernel and optimised bounds
-            without splits; ``"bab"``: branch and bound; ``"attack"``: attacks alone.
+            without splits; ``"bab"``: branch and bound; ``"smt"``: the kernel and Boolean
+            reasoning about phases of Relus; ``"attack"``: attacks alone.
         device: where the search runs, ``"cpu"`` or ``"cuda"``.
         seed: of the attacks' random numbers.
         proof_effort: ``"default"``: proofs are made smaller as long as it takes little time;
             ``"high"``: as small as they get in the time there is; ``"none"``: not at all.
         settings: by name, such as ``"search.batch"``, what replaces a setting of the
-            policy, of every attack or of the search; ``farkas verify --list-settings``
+            policy, of every attack or of a search; ``farkas verify --list-settings``
             names them.  A text is read as on the command line.
         reuse: a proof for an earlier state of the network or another property, whose hints
             are tried first; leaves that fail are searched again.
@@ -55,6 +56,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.reuse is not None and self.method == "attack":
             raise InputError("attacks have no use for a proof to be reused")
+        if self.reuse is not None and self.method == "smt":
+            raise InputError("a proof to be reused is gone on with by branch and bound, not by smt")
         if self.method in LATER_METHODS:
             raise InputError(
                 f"method '{self.method}' is not there yet; use one of {', '.join(METHODS)}"
@@ -71,5 +74,5 @@ class Options:
         object.__setattr__(self, "settings", overrides.validated(self.settings))
 
     def of_group(self, group: str) -> dict[str, Any]:
-        """The settings given of ``"policy"``, ``"attack"`` or ``"search"``, by field."""
+        """The settings given of ``"policy"``, ``"attack"``, ``"search"`` or ``"smt"``, by field."""
         return overrides.of_group(self.settings, group)

@@ -47,6 +47,7 @@ _GROUPS = {
     "attack": "verifier.attack",
     "search": "verifier.bab_settings",
     "quantised": "verifier.quantised.settings",
+    "smt": "verifier.smt.settings",
 }
 """Where the class ``Settings`` of a group is; that of the search needs torch."""
 

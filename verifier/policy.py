@@ -6,7 +6,9 @@ a benchmark; :mod:`verifier.verify` carries out what it says.  The members in th
 ``look``     a few sampled points,
 ``kernel``   the empty proof,
 ``attack``   gradient descent from many points; before the kernel where that takes longer,
-``search``   branch and bound in torch, with attacks repeated beside it.
+``search``   branch and bound in torch, with attacks repeated beside it,
+``smt``      Boolean reasoning about phases; also where branch and bound leaves leaves that it
+             cannot split.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from verifier.attack import Settings as AttackSettings
 from verifier.attack_forward import multiplications
 from verifier.overrides import Count, Positive, Share
 
-Name = Literal["look", "kernel", "attack", "search"]
+Name = Literal["look", "kernel", "attack", "search", "smt"]
 
 ORDER: dict[str, tuple[Name, ...]] = {
     "auto": ("look", "kernel", "attack", "search"),
     "bounds": ("kernel", "search"),
     "bab": ("search",),
+    "smt": ("kernel", "smt"),
     "attack": ("look", "attack"),
 }
 """The members of every method."""

@@ -8,12 +8,12 @@ kernel's exact evaluation and onnxruntime's replay both confirm.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +23,9 @@ from proofs.minimise import minimise
 from proofs.proof import NodeKind, Proof, ProofBuilder
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
-from specs.errors import EvidenceError, InputError, MissingExtraError
+from specs.errors import EvidenceError, UnsupportedOperatorError
 from specs.query import Query
-from verifier import threads
+from verifier import smt
 from verifier.attack import Attack
 from verifier.attack import Settings as AttackSettings
 from verifier.attack_again import RepeatedAttack
@@ -33,6 +33,7 @@ from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
+from verifier.needs import have_solvers, need_solvers, need_torch
 from verifier.old_proof import Rest, Tried, tried
 from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from verifier.attack_forward import Evaluator, FloatArray
     from verifier.bab import Progress as Far
     from verifier.bab import Search
+    from verifier.smt.search import Search as SmtSearch
 
 OUT_OF_MEMORY = "ran out of memory"
 """The reason of an answer ``unknown`` that more memory might decide."""
@@ -125,6 +127,7 @@ class _Run:
             "kernel": self._kernel,
             "attack": self._attack,
             "search": self._search,
+            "smt": self._smt,
             "reuse": self._reuse,
         }
         names: list[str] = list(self.policy.members(self._left()))
@@ -226,7 +229,7 @@ class _Run:
         """Gradient descent from many points; torch is not started for a quick one."""
         torch = self.policy.attack_alone and not self.policy.small
         if torch:
-            _need_torch(self.options.device)
+            need_torch(self.options.device)
         with self._stage("attack") as result:
             attack = self._prepared(
                 self._evaluator() if torch else NumpyEvaluator(self.query.network),
@@ -254,7 +257,7 @@ class _Run:
 
     def _search(self) -> Verdict | None:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
-        _need_torch(self.options.device)
+        need_torch(self.options.device)
         with self._stage("search") as result:
             from verifier import bab
 
@@ -279,6 +282,40 @@ class _Run:
             except bab.OutOfTimeError:
                 return self._undecided("timeout", "no time was left for the errors' bounds")
             result.append("made")
+        return self._closed_by(search)
+
+    def _smt(self, open_: Proof | None = None) -> Verdict | None:
+        """Boolean reasoning, about whole cases or what a proof leaves open."""
+        need_torch(self.options.device)
+        need_solvers()
+        with self._stage("smt") as result:
+            from verifier import bab
+            from verifier.smt.search import Search as SmtSearch
+            from verifier.smt.settings import Settings as SmtSettings
+
+            try:
+                search = SmtSearch(
+                    self.query,
+                    deadline=self.deadline,
+                    device=self.options.device,
+                    settings=SmtSettings(**self.options.of_group("smt")),
+                    on_candidate=self._on_candidate,
+                    on_witness=self._on_witness,
+                    on_round=self._round_over,
+                    cases=None if self.seen is None else self.seen.open_cases,
+                    open_=open_,
+                )
+            except (OverflowPossibleError, UnsupportedOperatorError) as error:
+                return self._undecided("unknown", str(error))
+            except bab.OutOfTimeError:
+                return self._undecided("timeout", "no time was left for the errors' bounds")
+            result.append("made")
+        return self._closed_by(search)
+
+    def _closed_by(self, search: Search | SmtSearch) -> Verdict | None:
+        """A search to its end, the check of its proof, and rejected leaves opened again."""
+        from verifier.bounds_sweep import OutOfTimeError
+
         self._search_began = time.monotonic()
         for _ in range(self.policy.settings.reopenings):
             with self._stage("search") as result:
@@ -287,24 +324,26 @@ class _Run:
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
             if status == "timeout":
-                return self._undecided("timeout", "branch and bound reached its time limit")
+                return self._undecided("timeout", f"{search.name} reached its time limit")
             if status == "memory":
                 return self._undecided("unknown", OUT_OF_MEMORY)
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
+            if status == "exhausted" and self._worth_reasoning(search):
+                return self._smt(search.proof())
             if status != "closed":
-                return self._undecided("unknown", f"branch and bound ended: {status}")
+                return self._undecided("unknown", f"{search.name} ended: {status}")
             with self._stage("search") as result:
                 try:
                     proof = search.proof(self.deadline)
-                except bab.OutOfTimeError:
+                except OutOfTimeError:
                     return self._undecided("timeout", "the proof could not be written in time")
                 result.append("written")
             # A deadline inside a round may lose what was in work: it is open, not closed.
             holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
             if holes:
                 if not self._reopened(search, holes):
-                    return self._undecided("timeout", "branch and bound reached its time limit")
+                    return self._undecided("timeout", f"{search.name} reached its time limit")
                 continue
             self.claim, self._mended = "unsat", proof
             if not self.policy.worth_checking(self.seen, self._left()):
@@ -362,7 +401,12 @@ class _Run:
             result.append("finished" if found.finished else "as far as time allowed")
         return [] if found.proof is proof else [found.proof]
 
-    def _reopened(self, search: Search, nodes: Sequence[int]) -> bool:
+    def _worth_reasoning(self, search: Search | SmtSearch) -> bool:
+        """Whether Boolean reasoning may close what branch and bound cannot split further."""
+        splits = search.name == "branch and bound" and not search.splits_inputs
+        return splits and smt.applies(self.query.network) and have_solvers()
+
+    def _reopened(self, search: Search | SmtSearch, nodes: Sequence[int]) -> bool:
         """Take leaves back; whether there was time for it."""
         from verifier import bab
 
@@ -373,7 +417,7 @@ class _Run:
             return False
         return True
 
-    def _searched(self, search: Search) -> str:
+    def _searched(self, search: Search | SmtSearch) -> str:
         """Search, and go on with what time is left if that is worth while."""
         budget = self.policy.search(self.seen, self._left(), splits_inputs=search.splits_inputs)
         self._search_deadline = self._until(budget)
@@ -400,6 +444,11 @@ class _Run:
         for x in points:
             if self._found is None:
                 self._found = self.confirm.anywhere(x)
+        return self._found is not None
+
+    def _on_witness(self, case: int, disjunct: int, point: tuple[Fraction, ...]) -> bool:
+        if self._found is None:
+            self._found = self.confirm.exactly(case, disjunct, point)
         return self._found is not None
 
     def _proved(self, proof: Proof, checked: Checked) -> Verdict:
@@ -437,17 +486,3 @@ class _Run:
 
 def _finite(deadline: float) -> float | None:
     return None if deadline == math.inf else deadline
-
-
-def _need_torch(device: str) -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError(
-            "the kernel alone and sampling did not decide this question, and the search "
-            'needs torch, which is not installed: pip install ".[verifier]"'
-        )
-    threads.settle()
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")

@@ -37,12 +37,14 @@ def test_every_field_of_every_dataclass_is_a_setting_with_a_meaning() -> None:
     pytest.importorskip("torch")
     from verifier import bab_settings
     from verifier.quantised import settings as quantised_settings
+    from verifier.smt import settings as smt_settings
 
     groups = {
         "policy": policy,
         "attack": attack,
         "search": bab_settings,
         "quantised": quantised_settings,
+        "smt": smt_settings,
     }
     wanted = [
         f"{group}.{field.name}"

@@ -1,0 +1,55 @@
+"""Packages that only some members of the portfolio need."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+from specs.errors import InputError, MissingExtraError
+from verifier import threads
+
+SOLVERS = ("z3", "highspy")
+"""What Boolean reasoning is done with."""
+
+
+def _missing(packages: Sequence[str]) -> list[str]:
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def have_solvers() -> bool:
+    """Whether both are installed."""
+    return not _missing(SOLVERS)
+
+
+def need_solvers() -> None:
+    """What Boolean reasoning is done with is there.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    missing = _missing(SOLVERS)
+    if missing:
+        raise MissingExtraError(
+            f"--method smt needs {' and '.join(missing)}, which is not installed: "
+            'pip install ".[verifier]"'
+        )
+
+
+def need_torch(device: str) -> None:
+    """Torch is there, settled for what follows, and has the device.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        InputError: there is no such device.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError(
+            "the kernel alone and sampling did not decide this question, and the search "
+            'needs torch, which is not installed: pip install ".[verifier]"'
+        )
+    threads.settle()
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
