@@ -225,7 +225,6 @@ def _anew(reoptimise: Reoptimise) -> tuple[str, Pass]:
 
 def _merged(reoptimise: Reoptimise) -> Pass:
     """Close inner nodes with what is found for them."""
-
     return _settled(lambda work, tops: Merger(work, reoptimise).merge(tops))
 
 

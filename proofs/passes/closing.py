@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -68,11 +66,10 @@ class Merger:
     Args:
         work: with the draft.
         reoptimise: finds multipliers; the kernel decides.
-        until: ``time.monotonic()`` at which to be content with what is closed.
     """
 
-    def __init__(self, work: Work, reoptimise: Reoptimise, until: float = math.inf) -> None:
-        self._work, self._reoptimise, self._until = work, reoptimise, until
+    def __init__(self, work: Work, reoptimise: Reoptimise) -> None:
+        self._work, self._reoptimise = work, reoptimise
 
     def merge(self, tops: Sequence[Node]) -> None:
         """Close splits below some nodes, the highest ones first, where many close."""
@@ -83,7 +80,7 @@ class Merger:
         while waiting:
             closed = set()
             for part in _batches(waiting):
-                if time.monotonic() > self._until or self._work.oracle.hurried:
+                if self._work.oracle.hurried:
                     return
                 for node, hints in self._found(part):
                     self._swept(node)
@@ -101,7 +98,7 @@ class Merger:
         best, height = 0, 2 if 2 in there else 1
         while height in there:
             sample = there[height][:: max(1, len(there[height]) // SAMPLE)][:SAMPLE]
-            if time.monotonic() > self._until:
+            if self._work.oracle.hurried:
                 return best
             if len(self._found(sample)) < LIKELY * len(sample):
                 if height != 2:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from proofs.draft import Node
 from proofs.passes import preludes, rounding, sharing, thin
 from proofs.passes.edits import Work
+from proofs.tree import DeadlineError
 
 UNITS, FEWEST = 16, 8
 """Into how many units leaves are put, and of how many they are at least.  Of as many units
@@ -51,21 +52,25 @@ class Quick:
         self._deadline = math.inf if deadline is None else deadline
 
     def __call__(self, work: Work, tops: Sequence[Node]) -> None:
-        """Change what is below some nodes; see :data:`proofs.minimise.Pass`."""
+        """Change what is below some nodes; see :data:`proofs.minimise.Pass`.
+
+        Raises:
+            DeadlineError: the time is over, or too little of it is left; what was done stays.
+        """
         kinds = list(EDITS)
         size = max(FEWEST, sum(node.leaf for node in thin.below(tops)) // UNITS)
         units, count = list(work.parts(size)), SAMPLE
         least = ENOUGH * (len(units) - count)
-        while units and count:
+        while units:
             part, units = [node for unit in units[:count] for node in unit], units[count:]
             began = time.monotonic()
             self._change(work, part, kinds)
             spent, left = time.monotonic() - began, self._deadline - time.monotonic()
             affordable = READY * left / max(spent, 1e-9) * count
-            if affordable < least:
-                break
+            if units and affordable < max(1.0, least):
+                raise DeadlineError("too little time is left for more leaves")
             count, least = int(min(affordable, len(units), max(1, LARGEST // size))), 0.0
-        if not units and self._deadline == math.inf:
+        if not work.oracle.hurried:
             preludes.rounded(work)
 
     def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:

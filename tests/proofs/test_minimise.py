@@ -495,8 +495,12 @@ def test_with_little_time_nothing_is_begun_that_cannot_be_done(monkeypatch):
     monkeypatch.setattr(quick, "FEWEST", 1)
     monkeypatch.setattr(quick, "SAMPLE", 1)
     monkeypatch.setattr(Quick, "_change", lambda *args: parts.append(time.sleep(0.2)))
-    Quick(time.monotonic() + 0.25)(work, [tree.root for tree in draft.trees()])
+    with pytest.raises(DeadlineError):
+        Quick(time.monotonic() + 0.25)(work, [tree.root for tree in draft.trees()])
     assert len(parts) == 1
+    parts.clear()
+    made = minimise(question, hinted(question, 7), deadline=time.monotonic() + 0.25)
+    assert (len(parts), made.finished) == (1, False)
 
 
 def test_bad_requests_are_refused():
