@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
-from proofs.check import Checked, check_evidence
-from proofs.format import VERSION, read_evidence
+from proofs.check import Checked, read_and_check
+from proofs.format import VERSION
 from proofs.proof import Fact, NodeKind, Proof
 from proofs.signature import content_hash, signatures
 from proofs.squares import with_squares_of
@@ -66,14 +66,9 @@ def audit(
         timeout: in seconds.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    try:
-        evidence = read_evidence(path)
-    except EvidenceError as error:
-        unreadable = Checked("unreadable", str(error), query.digest, arithmetic)
-        return Audit(query, Path(path), unreadable, None)
-    checked = check_evidence(
+    checked, evidence = read_and_check(
         query,
-        evidence,
+        path,
         arithmetic=arithmetic,
         deadline=deadline,
         progress=progress,

@@ -86,25 +86,27 @@ def check_file(
     processes: int | None = None,
 ) -> Checked:
     """Check a proof or witness file against a question; see :func:`check_proof`."""
-    try:
-        evidence = read_evidence(path)
-    except EvidenceError as error:
-        return Checked("unreadable", str(error), query.digest, arithmetic)
-    return check_evidence(
+    return read_and_check(
         query,
-        evidence,
+        path,
         arithmetic=arithmetic,
         deadline=deadline,
         progress=progress,
         processes=processes,
-    )
+    )[0]
 
 
-def check_evidence(query: Query, evidence: Proof | Witness, **how: Any) -> Checked:
-    """Check what was read from a file; see :func:`check_proof`."""
+def read_and_check(
+    query: Query, path: str | Path, *, arithmetic: str = "outward", **how: Any
+) -> tuple[Checked, Proof | Witness | None]:
+    """As :func:`check_file`, with what was read; ``None`` where the file is no evidence."""
+    try:
+        evidence = read_evidence(path)
+    except EvidenceError as error:
+        return Checked("unreadable", str(error), query.digest, arithmetic), None
     if isinstance(evidence, Witness):
-        return check_witness(query, evidence)
-    return check_proof(query, evidence, **how)
+        return check_witness(query, evidence), evidence
+    return check_proof(query, evidence, arithmetic=arithmetic, **how), evidence
 
 
 def check_witness(query: Query, witness: Witness) -> Checked:
