@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 
 from proofs.minimise_cli import main as minimise
-from specs.errors import MissingExtraError
 from verifier import threads
+from verifier.needs import need
 
 
 def main(argv: Sequence[str]) -> int:
@@ -17,10 +16,7 @@ def main(argv: Sequence[str]) -> int:
         MissingExtraError: torch is not installed.
         InputError: usage, question or proof is at fault.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError(
-            '--reoptimise needs torch, which is not installed: pip install ".[verifier]"'
-        )
+    need(("torch",), "--reoptimise")
     threads.settle()
     from verifier.reoptimise import Reoptimiser
 

@@ -16,23 +16,23 @@ def _missing(packages: Sequence[str]) -> list[str]:
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
+def need(packages: Sequence[str], what: str) -> None:
+    """Packages, by the names they are imported by, are there for what is asked.
+
+    Raises:
+        MissingExtraError: one is not.
+    """
+    missing = _missing(packages)
+    if missing:
+        raise MissingExtraError(
+            f"{what} needs {' and '.join(missing)}, which is not installed: "
+            'pip install ".[verifier]"'
+        )
+
+
 def have_solvers() -> bool:
     """Whether both are installed."""
     return not _missing(SOLVERS)
-
-
-def need_solvers() -> None:
-    """What Boolean reasoning is done with is there.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
-    missing = _missing(SOLVERS)
-    if missing:
-        raise MissingExtraError(
-            f"--method smt needs {' and '.join(missing)}, which is not installed: "
-            'pip install ".[verifier]"'
-        )
 
 
 def need_torch(device: str) -> None:

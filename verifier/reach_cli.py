@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proofs.targets import check_targets
-from specs.errors import InputError, MissingExtraError
+from specs.errors import InputError
+from verifier.needs import need
 
 if TYPE_CHECKING:
     from specs.query import Query
@@ -138,8 +138,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
         require_matplotlib(args.picture)
     check_targets(args.out, args.picture, args.json)
-    if importlib.util.find_spec("highspy") is None:
-        raise MissingExtraError('stars need highspy: pip install "farkas[verifier]"')
+    need(("highspy",), "farkas reach")
 
 
 def _axes(args: argparse.Namespace, query: Query) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
-from verifier.needs import have_solvers, need_solvers, need_torch
+from verifier.needs import SOLVERS, have_solvers, need, need_torch
 from verifier.old_proof import Rest, Tried, tried
 from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
@@ -287,7 +287,7 @@ class _Run:
     def _smt(self, open_: Proof | None = None) -> Verdict | None:
         """Boolean reasoning, about whole cases or what a proof leaves open."""
         need_torch(self.options.device)
-        need_solvers()
+        need(SOLVERS, "--method smt")
         with self._stage("smt") as result:
             from verifier import bab
             from verifier.smt.search import Search as SmtSearch
@@ -329,9 +329,8 @@ class _Run:
                 return self._undecided("unknown", OUT_OF_MEMORY)
             if status != "closed" and self.options.method == "bounds":
                 return self._undecided("unknown", "bounds without splits do not decide it")
-            if status == "exhausted" and self._worth_reasoning(search):
-                return self._smt(search.proof())
-            if status != "closed":
+            reasoning = status == "exhausted" and self._worth_reasoning(search)
+            if status != "closed" and not reasoning:
                 return self._undecided("unknown", f"{search.name} ended: {status}")
             with self._stage("search") as result:
                 try:
@@ -339,6 +338,8 @@ class _Run:
                 except OutOfTimeError:
                     return self._undecided("timeout", "the proof could not be written in time")
                 result.append("written")
+            if reasoning:
+                return self._smt(proof)
             # A deadline inside a round may lose what was in work: it is open, not closed.
             holes = np.flatnonzero(proof.arrays["node_kind"] == NodeKind.HOLE).tolist()
             if holes:

@@ -7,7 +7,6 @@ optimisations off, both violate the property.  That there is none is Z3's word a
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from collections.abc import Iterator
@@ -22,8 +21,9 @@ import numpy.typing as npt
 from proofs.check import Checked, check_witness
 from proofs.witness import Witness
 from proofs.workers import cpu_seconds
-from specs.errors import InputError, MissingExtraError
+from specs.errors import InputError
 from specs.property import Case
+from verifier.needs import need
 from verifier.options import Options
 from verifier.progress import Progress
 from verifier.quantised.calls import Integers
@@ -66,12 +66,7 @@ def verify_integers(
         )
     if chosen.reuse is not None or chosen.device != "cpu":
         raise InputError("integer semantics has no use for an old proof or a device; leave it out")
-    for module, extra in (("z3", "z3-solver"), ("onnxruntime", "onnxruntime")):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(
-                f"integer semantics needs {extra}, which is not installed: "
-                'pip install ".[verifier]"'
-            )
+    need(("z3", "onnxruntime"), "integer semantics")
     began = time.monotonic() if start is None else start
     deadline = math.inf if chosen.timeout is None else began + chosen.timeout
     run = _Run(question, chosen, deadline, progress or Progress(enabled=False))
