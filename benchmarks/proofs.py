@@ -106,7 +106,7 @@ def measured(query: Query, row: Row, options: argparse.Namespace) -> Proof | Non
     proof = verdict.evidence
     if verdict.answer != "unsat" or not isinstance(proof, Proof):
         return None
-    row.search = verdict.seconds("kernel", "attack", "search")[1]
+    row.search = verdict.seconds("kernel", "attack", "search", "smt")[1]
     before = Size.of(proof)
     row.plain, row.packed = Size.of(proof, pack=False).bytes, before.bytes
     if not any(stage.name == "search" for stage in verdict.stages):  # the empty proof
