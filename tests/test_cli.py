@@ -99,7 +99,6 @@ def test_attack_alone_on_what_holds_is_unknown(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--method", "star"], "not there yet"),
         (["--method", "magic"], "use one of"),
         (["--device", "tpu"], "use one of"),
         (["--semantics", "float8"], "use one of"),

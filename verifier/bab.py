@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -52,7 +53,11 @@ class Progress:
 
 
 PILOT = 2.0
-"""Seconds of search that tell the ratios of squares beside products."""
+"""Seconds of search that tell the ratios of squares beside products, and whether stars alone
+are quicker."""
+
+PATIENCE = 4.0
+"""Seconds of search on inputs before stars alone are tried."""
 
 
 class Search:
@@ -70,8 +75,6 @@ class Search:
     Raises:
         UnsupportedOperatorError: the network has a function or map without a rule here.
     """
-
-    name = "branch and bound"
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Search:
         ratios = None if old is not None else moving_together(self._net, *self._around())
         if ratios:
             self._prepare(beside(query, ratios))
-        self._tuned = not ratios
+        self._tuned, self._piloted = not ratios, old is not None
         self._begun = time.monotonic()
 
     def _prepare(self, query: Query) -> None:
@@ -116,7 +119,7 @@ class Search:
         nets = Nets(net, compile_network(query.network, self._device, torch.float32, radii=radii))
         parts = Parts(nets, table, chosen, self._numbers, self._tree, self._settings, candidates)
         self._engine: InputSearch | NeuronSearch
-        self._engine = InputSearch(parts) if inputs else NeuronSearch(parts)
+        self._engine, self._parts = InputSearch(parts) if inputs else NeuronSearch(parts), parts
 
     def _around(self) -> tuple[Tensor, Tensor]:
         """The smallest box around the regions that are searched, ``(1, I)``."""
@@ -134,6 +137,11 @@ class Search:
             default=0,
         )
         return free <= self._settings.few_inputs
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return "stars" if self._settings.stars == "always" else "branch and bound"
 
     @property
     def splits_inputs(self) -> bool:
@@ -157,6 +165,10 @@ class Search:
                 found = self._tune(self._engine)
                 if found != "timeout" or time.monotonic() >= self._deadline:
                     return found
+            if not self._piloted and isinstance(self._engine, InputSearch):
+                found = self._pilot(self._engine)
+                if found != "timeout" or time.monotonic() >= self._deadline:
+                    return found
             return self._engine.run(self._deadline, self._round_over)
         except OutOfTimeError:  # what was in work stays open in the tree
             return "timeout"
@@ -178,6 +190,37 @@ class Search:
             self._before += engine.evaluated
             self._prepare(self._query if ratios is None else beside(self._plain, ratios))
         return found
+
+    def _pilot(self, engine: InputSearch) -> Status:
+        """Search for a while, then with stars alone, and go on with what closes more.
+
+        What is left open shrinks by about the same factor in every second.
+        """
+        self._piloted = True
+        if not engine.may_use_stars:
+            return "timeout"
+        found, rate = self._rate(engine, PATIENCE)
+        if found != "timeout" or time.monotonic() >= self._deadline:
+            return found
+        tree = Tree({tensor: where.start for tensor, where in self._net.neurons.items()})
+        settings = replace(self._settings, stars="always")
+        other = InputSearch(replace(self._parts, tree=tree, settings=settings))
+        found, other_rate = self._rate(other, PILOT)
+        if found != "timeout" or other_rate > rate:
+            engine, other = other, engine
+            self._engine, self._tree = engine, tree
+        self._before += other.evaluated
+        return found
+
+    def _rate(self, engine: InputSearch, seconds: float) -> tuple[Status, float]:
+        """Search for some time, and how fast the logarithm of the share closed grew."""
+        begun = time.monotonic()
+        try:
+            found = engine.run(min(self._deadline, begun + seconds), self._round_over)
+        except OutOfTimeError:
+            found = "timeout"
+        left = max(1.0 - engine.share_closed, 1e-300)
+        return found, -math.log(left) / max(time.monotonic() - begun, 1e-9)
 
     def proof(self, deadline: float = float("inf")) -> Proof:
         """The proof as far as it goes; open domains are holes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,19 +18,24 @@ from torch import Tensor
 from proofs.draft import Node
 from verifier.bab_boxes import Evaluation, assess, choose, evaluate_boxes, halves
 from verifier.bab_leaf import attempt
-from verifier.bab_pays import Pays
+from verifier.bab_pays import Growth, Pays
 from verifier.bab_pool import Pool
 from verifier.bab_proven import Proven
 from verifier.bab_root import Parts
 from verifier.bab_tree import Kind, LeafHint, Open, Sweep
-from verifier.bounds import (
-    Domains,
-)
+from verifier.bounds import Domains
 from verifier.bounds_sweep import fresh, relaxed, sweep, until
 from verifier.memory import ran_out
+from verifier.needs import PROGRAMS, have
+
+if TYPE_CHECKING:
+    from verifier.bab_stars import Stars
 
 SMALL_BATCH, PATIENCE = 1024, 6.0
 """Rounds of so few domains may take so many times longer: much of it is the same for more."""
+
+DOUBLED = 8
+"""How often the number of linear programs for a box is doubled at most."""
 
 AGAIN, MOST_AGAIN = 0.8, 3
 """Share of a box's volume that may be left where it is swept again, and how often at most."""
@@ -45,12 +51,15 @@ class InputSearch:
         self._settings, self._candidates = parts.settings, parts.candidates
         self._pool = Pool(parts.settings.pool_bytes, parts.settings.device_bytes)
         self._pays, self._proven = Pays(), Proven()
+        self._growth, self._stars_pay = Growth(), Pays()
+        self._stars = _stars(parts)
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._waiting: list[int] | None = None
         self._old: list[tuple[int, Open]] = []
         self._deadline = float("inf")
         self._tick = until(self._deadline)
+        self._star_seconds = 0.0  # of this round
         self.evaluated = 0
 
     @property
@@ -62,6 +71,21 @@ class InputSearch:
     def worst(self) -> float:
         """Least value of an open domain."""
         return self._pool.worst
+
+    @property
+    def may_use_stars(self) -> bool:
+        """Whether boxes are closed with stars as long as that pays."""
+        return self._stars is not None and self._settings.stars == "auto"
+
+    @property
+    def share_closed(self) -> float:
+        """Of the cases' boxes, by volume and on average."""
+        if not len(self._pool):
+            return 0.0
+        low, high, case = (self._pool.column(name) for name in ("low", "high", "case"))
+        width = self._table.width[case]
+        shares = torch.where(width > 0, (high - low) / width, 1.0).prod(-1)
+        return max(0.0, 1.0 - float(shares.sum()) / len(self._cases))
 
     def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
@@ -218,7 +242,7 @@ class InputSearch:
         return found
 
     def _round(self) -> bool:
-        begun = time.monotonic()
+        begun, self._star_seconds = time.monotonic(), 0.0
         value, taken = self._pool.take(self._batch)
         parents = Domains(taken["low"], taken["high"], taken["lower"], taken["upper"])
         case, order = taken["case"], taken["order"]
@@ -236,7 +260,11 @@ class InputSearch:
             for node, arg in zip(taken["node"].tolist(), entry.tolist(), strict=True)
         ]
         node = torch.tensor([(n, n + 1) for n in first]).reshape(-1)
-        going = self._settle(evaluation, case.repeat_interleave(2), node)
+        before = len(self._pool)
+        tries = taken["tries"].repeat_interleave(2)
+        going = self._settle(evaluation, case.repeat_interleave(2), node, tries)
+        self._growth.halved(len(value), len(self._pool) - before)
+        self._stars_pay.evaluated(2 * len(value), time.monotonic() - begun - self._star_seconds)
         spent = time.monotonic() - begun
         patience = PATIENCE if self._batch <= SMALL_BATCH else 1.0
         factor = self._settings.round_seconds * patience / max(spent, 1e-3)
@@ -255,8 +283,14 @@ class InputSearch:
         both = chosen.repeat_interleave(2)
         return order.gather(1, chosen[:, None])[:, 0], choose(tries, both)
 
-    def _settle(self, evaluation: Evaluation, case: Tensor, node: Tensor) -> bool:
-        """Close what is closed and keep the rest; false on a confirmed violation."""
+    def _settle(
+        self, evaluation: Evaluation, case: Tensor, node: Tensor, tries: Tensor | None = None
+    ) -> bool:
+        """Close what is closed and keep the rest; false on a confirmed violation.
+
+        ``tries``: ``(B,)`` how often stars failed above.
+        """
+        tries = torch.zeros_like(case) if tries is None else tries
         again = evaluation.again.nonzero()[:, 0].tolist()
         for box, count in zip(again, evaluation.again[again].tolist(), strict=True):
             for _ in range(count):
@@ -272,9 +306,13 @@ class InputSearch:
             begun, before = time.monotonic(), int(open_.sum())
             self._optimise(evaluation, open_, case, node)
             self._pays.tried(before - int(open_.sum()), time.monotonic() - begun)
+        if self._stars is not None and bool(open_.any()):
+            tries = self._starred(self._stars, evaluation, open_, case, node, tries)
+            if self._candidates.found:
+                return False
         if not bool(open_.any()):
             return True
-        self._keep(evaluation, open_, case, node)
+        self._keep(evaluation, open_, case, node, tries)
         return not self._candidates.offer(evaluation.worst[open_], case[open_])
 
     def _optimise(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
@@ -306,13 +344,49 @@ class InputSearch:
         tried.record(self._tree, closed.tolist(), node[index[closed].to(node.device)].tolist())
         open_[index] = ~tried.closed
 
+    def _starred(
+        self,
+        stars: Stars,
+        evaluation: Evaluation,
+        open_: Tensor,
+        case: Tensor,
+        node: Tensor,
+        tries: Tensor,
+    ) -> Tensor:
+        """Close what stars can; ``open_`` is changed in place, tries are counted."""
+        always = self._settings.stars == "always"
+
+        def go_on(closed: bool, seconds: float) -> bool:
+            self._stars_pay.tried(int(closed), seconds, self._growth.below)
+            self._star_seconds += seconds
+            in_time = time.monotonic() < self._deadline
+            return in_time and (always or self._stars_pay.worthwhile())
+
+        if not always and not self._stars_pay.worthwhile():
+            return tries
+        index = open_.nonzero()[:, 0]
+        programs = (self._settings.star_programs << tries[index].clamp(max=DOUBLED)).tolist()
+        own = node[index.to(node.device)]
+        boxes = evaluation.domains.take(index)
+        done = stars.close(boxes, case[index], own, programs, self._deadline, go_on)
+        open_[index] = done <= 0
+        return tries.index_add(0, index, (done < 0).long())
+
     def _close(self, evaluation: Evaluation, closed: Tensor, node: Tensor) -> None:
         numbers = node[closed.cpu()].tolist()
         for number, weights in zip(numbers, evaluation.weights[closed].tolist(), strict=True):
             used = weights if any(weights) else None
             self._tree.close(number, None if used is None else LeafHint({}, np.zeros(0), used))
 
-    def _keep(self, evaluation: Evaluation, open_: Tensor, case: Tensor, node: Tensor) -> None:
+    def _keep(
+        self,
+        evaluation: Evaluation,
+        open_: Tensor,
+        case: Tensor,
+        node: Tensor,
+        tries: Tensor | None = None,
+    ) -> None:
+        tries = torch.zeros_like(case) if tries is None else tries
         case, node = self._alone(evaluation.sole, open_, case, node)
         scores = evaluation.scores[open_]
         lookahead = 1 if self._table.longest > 1 else self._settings.lookahead
@@ -333,6 +407,7 @@ class InputSearch:
             case=case[open_][splittable],
             order=order,
             node=node[open_.cpu()][splittable.cpu()],
+            tries=tries[open_][splittable],
         )
 
     def _alone(
@@ -352,6 +427,16 @@ class InputSearch:
                     self._tree.close(child)
             case[box], node[box] = self._table.alone[disjunct], first + disjunct - start
         return case, node
+
+
+def _stars(parts: Parts) -> Stars | None:
+    """What closes boxes with stars; ``None`` where that is not wanted or not possible."""
+    wanted = parts.settings.stars != "never" and parts.settings.split
+    if not wanted or not parts.nets.sure.bends_at_zero or not have(PROGRAMS):
+        return None
+    from verifier.bab_stars import Stars
+
+    return Stars(parts.nets, parts.table, parts.tree, parts.settings, parts.candidates)
 
 
 def _merit(value: Tensor, margin: float) -> Tensor:

@@ -224,6 +224,4 @@ class _Slots:
         if self._proven is not None:  # other boxes may have other stable neurons
             one = torch.ones_like(problem.lower)
             problem = replace(problem, lower=-one, upper=one)
-        region = None if stated.region is None else stated.region[index]
-        own = Stated(stated.lengths[index], stated.exponents[index], region)
-        return leaf_hints(problem, self._stored.take(place), own, range(len(slots)))
+        return leaf_hints(problem, self._stored.take(place), stated.take(index), range(len(slots)))

@@ -97,6 +97,11 @@ class Stated:
         region = None if table.region is None else table.region[2][case]
         return Stated(lengths, exponents, region)
 
+    def take(self, index: Tensor) -> Stated:
+        """Those of the rows with these numbers."""
+        region = None if self.region is None else self.region[index]
+        return Stated(self.lengths[index], self.exponents[index], region)
+
 
 def leaf_hints(
     problem: Problem,

@@ -16,6 +16,7 @@ from verifier.bounds_spec import Table, whole_goal
 from verifier.overrides import Count
 
 Method = Literal["auto", "inputs", "neurons"]
+Stars = Literal["auto", "always", "never"]
 OnCandidate = Callable[[npt.NDArray[np.float64]], bool]
 
 
@@ -49,6 +50,11 @@ class Settings:
         steps, root_steps, refine_steps: gradient steps for a domain, for a root's
             disjuncts, and for each neuron bounded at the root.
         last_steps: gradient steps for a domain with nothing left to split.
+        stars: whether boxes are closed with stars where inputs are split; ``auto``: as long as
+            that pays.
+        star_neurons: unstable neurons of a box up to which that is tried.
+        star_programs: linear programs for a disjunct of a box, twice as many in its halves
+            where that was in vain.
         root_share: part of the time left that a root's neurons may take.
         fast_margin: bound at which the searching precision stops optimising.
     """
@@ -81,6 +87,9 @@ class Settings:
     root_steps: int = 100
     refine_steps: int = 15
     last_steps: int = 500
+    stars: Stars = "auto"
+    star_neurons: int = 100
+    star_programs: Count = 32
     root_share: float = 0.3
     fast_margin: float = 1e-4
 

@@ -92,7 +92,7 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
         "--method",
         default="auto",
         metavar="M",
-        help="auto (default), bounds, bab, smt, attack; star is not there yet",
+        help="auto (default), bounds, bab, star, smt, attack",
     )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from specs.errors import InputError, MissingExtraError
 from verifier import threads
 
-SOLVERS = ("z3", "highspy")
+PROGRAMS = ("highspy",)
+"""What linear programs are solved with."""
+SOLVERS = ("z3", *PROGRAMS)
 """What Boolean reasoning is done with."""
 
 
@@ -30,9 +32,9 @@ def need(packages: Sequence[str], what: str) -> None:
         )
 
 
-def have_solvers() -> bool:
-    """Whether both are installed."""
-    return not _missing(SOLVERS)
+def have(packages: Sequence[str]) -> bool:
+    """Whether all of these packages are installed."""
+    return not _missing(packages)
 
 
 def need_torch(device: str) -> None:

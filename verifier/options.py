@@ -15,8 +15,7 @@ from verifier import overrides
 if TYPE_CHECKING:
     from verifier.overrides import Value
 
-METHODS = ("auto", "bounds", "bab", "smt", "attack")
-LATER_METHODS = ("star",)
+METHODS = ("auto", "bounds", "bab", "star", "smt", "attack")
 DEVICES = ("cpu", "cuda")
 
 
@@ -28,8 +27,10 @@ class Options:
         timeout: seconds from the start to the verdict, the check included; ``None`` = no
             limit.
         method: ``"auto"``: everything; ``"bounds"``: the kernel and optimised bounds
-            without splits; ``"bab"``: branch and bound; ``"smt"``: the kernel and Boolean
-            reasoning about phases of Relus; ``"attack"``: attacks alone.
+            without splits; ``"bab"``: branch and bound; ``"star"``: the kernel and stars
+            whose Relus are split exactly, and boxes halved until few of these are left;
+            ``"smt"``: the kernel and Boolean reasoning about phases of Relus; ``"attack"``:
+            attacks alone.
         device: where the search runs, ``"cpu"`` or ``"cuda"``.
         seed: of the attacks' random numbers.
         proof_effort: ``"default"``: proofs are made smaller as long as it takes little time;
@@ -58,10 +59,6 @@ class Options:
             raise InputError("attacks have no use for a proof to be reused")
         if self.reuse is not None and self.method == "smt":
             raise InputError("a proof to be reused is gone on with by branch and bound, not by smt")
-        if self.method in LATER_METHODS:
-            raise InputError(
-                f"method '{self.method}' is not there yet; use one of {', '.join(METHODS)}"
-            )
         if self.method not in METHODS:
             raise InputError(f"method '{self.method}': use one of {', '.join(METHODS)}")
         if self.device not in DEVICES:

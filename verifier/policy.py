@@ -6,7 +6,8 @@ a benchmark; :mod:`verifier.verify` carries out what it says.  The members in th
 ``look``     a few sampled points,
 ``kernel``   the empty proof,
 ``attack``   gradient descent from many points; before the kernel where that takes longer,
-``search``   branch and bound in torch, with attacks repeated beside it,
+``search``   branch and bound in torch, with attacks repeated beside it; on few inputs with
+             stars as long as they pay, see :mod:`verifier.bab`,
 ``smt``      Boolean reasoning about phases; also where branch and bound leaves leaves that it
              cannot split.
 """
@@ -33,6 +34,7 @@ ORDER: dict[str, tuple[Name, ...]] = {
     "auto": ("look", "kernel", "attack", "search"),
     "bounds": ("kernel", "search"),
     "bab": ("search",),
+    "star": ("look", "kernel", "attack", "search"),
     "smt": ("kernel", "smt"),
     "attack": ("look", "attack"),
 }
@@ -72,6 +74,7 @@ class Settings:
         overruns: of the kind seen, for which time is kept when a search goes on.
         small_multiplications: multiplications of one evaluation up to which numpy is used
             for attacks beside the search, and not torch.
+        halved_inputs: inputs that vary up to which ``--method star`` halves boxes.
         reopenings: checks of the proof before leaves that stay rejected are given up.
         least_reused_share: share of an old proof's leaves that have to hold in the new question
             for mending the others rather than searching anew.
@@ -95,6 +98,7 @@ class Settings:
     least_search_share: Share = 0.5
     overruns: float = 1.5
     small_multiplications: int = 2_000_000
+    halved_inputs: int = 20
     reopenings: Count = 20
     least_reused_share: Share = 0.25
     proof_share: Share = 0.2
@@ -309,6 +313,15 @@ class Policy:
         if effort == "high":
             share = self.settings.high_proof_share * left
         return max(0.0, min(share, left - spent))
+
+    def search_settings(self) -> dict[str, Any]:
+        """Settings of the search that the method asks for, by name."""
+        if self.method != "star":
+            return {"split": self.method != "bounds"}
+        chosen: dict[str, Any] = {"method": "inputs", "stars": "always"}
+        if self.features.inputs > self.settings.halved_inputs:  # the root's star is split alone
+            chosen |= {"star_neurons": 1 << 30, "star_programs": 1 << 30}
+        return chosen
 
     def _check_seconds(self, seen: Seen | None) -> float:
         """The least time that the check of a proof may take, as far as it was measured."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from proofs.targets import check_targets
 from specs.errors import InputError
-from verifier.needs import need
+from verifier.needs import PROGRAMS, need
 
 if TYPE_CHECKING:
     from specs.query import Query
@@ -138,7 +138,7 @@ def _check_options(args: argparse.Namespace) -> None:
 
         require_matplotlib(args.picture)
     check_targets(args.out, args.picture, args.json)
-    need(("highspy",), "farkas reach")
+    need(PROGRAMS, "farkas reach")
 
 
 def _axes(args: argparse.Namespace, query: Query) -> tuple[int, ...]:

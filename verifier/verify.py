@@ -33,7 +33,7 @@ from verifier.attack_confirm import Confirm, Confirmed
 from verifier.attack_forward import NumpyEvaluator
 from verifier.bounds_errors import OverflowPossibleError
 from verifier.memory import ran_out
-from verifier.needs import SOLVERS, have_solvers, need, need_torch
+from verifier.needs import PROGRAMS, SOLVERS, have, need, need_torch
 from verifier.old_proof import Rest, Tried, tried
 from verifier.options import Options
 from verifier.policy import Budget, Features, Policy, Seen
@@ -258,11 +258,15 @@ class _Run:
     def _search(self) -> Verdict | None:
         """Branch and bound, the check of its proof, and rejected leaves opened again."""
         need_torch(self.options.device)
+        if self.options.method == "star":
+            need(PROGRAMS, "--method star")
+            if not smt.applies(self.query.network):
+                return self._undecided("unknown", "stars are split at Relus; use another method")
         with self._stage("search") as result:
             from verifier import bab
 
             settings = bab.Settings(
-                **{"split": self.options.method != "bounds", **self.options.of_group("search")}
+                **{**self.policy.search_settings(), **self.options.of_group("search")}
             )
             try:
                 search = bab.Search(
@@ -405,7 +409,7 @@ class _Run:
     def _worth_reasoning(self, search: Search | SmtSearch) -> bool:
         """Whether Boolean reasoning may close what branch and bound cannot split further."""
         splits = search.name == "branch and bound" and not search.splits_inputs
-        return splits and smt.applies(self.query.network) and have_solvers()
+        return splits and smt.applies(self.query.network) and have(SOLVERS)
 
     def _reopened(self, search: Search | SmtSearch, nodes: Sequence[int]) -> bool:
         """Take leaves back; whether there was time for it."""

@@ -161,7 +161,8 @@ def check_free(truth: Truth, relaxation: Any) -> None:
     used = [shares, shares.flip(0)][: relaxation.free]
     together, one_by_one = arrays(free.lines(*used)), rows.lines(*used)
     for part, own in zip(together, arrays(one_by_one), strict=True):
-        np.testing.assert_allclose(part, own, rtol=1e-12, atol=1e-13)
+        # A short interval's chord multiplies the last bit, in which vectors of other widths differ.
+        np.testing.assert_allclose(part, own, rtol=1e-10, atol=1e-13)
     check_lines(truth, one_by_one, low, high)
     rng = np.random.default_rng(1)
     used = tensors(*(rng.uniform(size=low.shape) for _ in range(relaxation.free)))

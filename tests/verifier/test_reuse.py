@@ -63,7 +63,13 @@ def proved(query: Query, **settings: Any) -> Proof:
     return verdict.evidence
 
 
-PLAIN = {"search.feeds": 0, "search.root_feeds": 0, "search.clips": 0, "search.margin": 1e-7}
+PLAIN = {
+    "search.feeds": 0,
+    "search.root_feeds": 0,
+    "search.clips": 0,
+    "search.margin": 1e-7,
+    "search.stars": "never",
+}
 """Searches that need more splits."""
 
 KINDS = {kind: {"search.method": kind, **PLAIN} for kind in ("neurons", "inputs")}

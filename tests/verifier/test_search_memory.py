@@ -50,7 +50,7 @@ def test_smaller_batches_decide_the_same(
     outputs = evaluate(compile_network(source), torch.cartesian_prod(axis, axis, axis))
     asked = query(source, 0.1 - float((outputs[:, 0] - outputs[:, 1]).min()))
     refused = short_of_memory(monkeypatch, MOST)
-    plan = Settings(method=method, neuron_lookahead=1, feeds=0, root_feeds=0)
+    plan = Settings(method=method, stars="never", neuron_lookahead=1, feeds=0, root_feeds=0)
     search = Search(asked, deadline=FAR, settings=plan)
     assert search.run() == "closed"
     assert check_proof(asked, search.proof()).verdict == "valid unsat"
