@@ -53,6 +53,7 @@ class InputSearch:
         self._pays, self._proven = Pays(), Proven()
         self._growth, self._stars_pay = Growth(), Pays()
         self._stars = _stars(parts)
+        self._closed_by_stars: set[int] = set()
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._waiting: list[int] | None = None
@@ -113,7 +114,10 @@ class InputSearch:
         return self._pool.column("lower"), self._pool.column("upper")
 
     def reopen(self, node: int, deadline: float) -> None:
-        """Search below a leaf that was closed in vain."""
+        """Search below a leaf that was closed in vain; of a box closed with stars, all of it."""
+        node = self._box_of(node)
+        if self._tree.kind[node] == Kind.OPEN:
+            return
         tick, net, tree = until(deadline), self._net, self._tree
         above = tree.parent[node]
         case = self._numbers.index(tree.case_of(node))
@@ -148,6 +152,14 @@ class InputSearch:
             tree.clip(node, None)
         where = torch.tensor([case], device=net.device)
         self._keep(evaluation, torch.ones(1, dtype=torch.bool), where, torch.tensor([node]))
+
+    def _box_of(self, node: int) -> int:
+        """The box above a leaf that stars closed, whose stars now need a wider margin."""
+        above = next((n for n, _ in self._tree.path(node) if n in self._closed_by_stars), node)
+        if self._stars is not None and (above != node or node in self._closed_by_stars):
+            self._stars.margin = max(10.0 * self._stars.margin, 1e-9)
+            self._closed_by_stars.discard(above)
+        return above
 
     def take_up(self, number: int, root: Domains, leaves: Sequence[Open]) -> bool:
         """Go on with a case of an old proof, of whose leaves some are open.
@@ -370,6 +382,7 @@ class InputSearch:
         boxes = evaluation.domains.take(index)
         done = stars.close(boxes, case[index], own, programs, self._deadline, go_on)
         open_[index] = done <= 0
+        self._closed_by_stars.update(own[(done > 0).to(own.device)].tolist())
         return tries.index_add(0, index, (done < 0).long())
 
     def _close(self, evaluation: Evaluation, closed: Tensor, node: Tensor) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from proofs.proof import Fact
 from verifier.alpha import Multipliers, Problem, bounded, initial
 from verifier.bab_root import Nets, Stated, leaf_hints
 from verifier.bab_settings import Candidates, Settings
@@ -96,6 +97,7 @@ class Stars:
 
     Attributes:
         counts: what was done so far.
+        margin: a leaf counts as refuted only where its bound is above this.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Stars:
         self.net, self.table, self.tree = nets.sure, table, tree
         self.settings, self.candidates = settings, candidates
         self.counts = Counts()
+        self.margin = settings.margin
 
     def close(
         self,
@@ -202,7 +205,7 @@ class _Box:
                 star.least = self._program.solve(star.signs, disjunct)
                 if star.least is None or time.monotonic() > deadline:
                     return None
-                if star.least.value <= self._stars.settings.margin:
+                if star.least.value <= self._stars.margin:
                     neuron = _chosen(star.least)
                     if neuron < 0:  # the network is as low there
                         self._offer(star.least.point)
@@ -212,7 +215,7 @@ class _Box:
                 return None
             leaves = root.leaves()
             below, stored = self._multipliers(disjunct, leaves)
-            sure = bounded(below, stored).bound > self._stars.settings.margin
+            sure = bounded(below, stored).bound > self._stars.margin
             counts.leaves += len(leaves)
             counts.weak += int((~sure).sum())
             for place in (~sure).nonzero()[:, 0].tolist():  # rounding took too much
@@ -243,8 +246,9 @@ class _Box:
                 splits.append([tree.arg[n] if tree.kind[n] == Kind.NEURON else -1 for n in path])
             stated = self._stated.take(torch.full((len(leaves),), disjunct))
             hints = leaf_hints(below, stored, stated, range(len(leaves)), splits)
-            for leaf, hint in zip(leaves, hints, strict=True):
-                tree.close(leaf, _short(hint, entries))
+            for row, (leaf, hint) in enumerate(zip(leaves, hints, strict=True)):
+                bounds = _bounds(below, stored, row)
+                tree.close(leaf, replace(_short(hint, entries), bounds=bounds))
 
     def _multipliers(self, disjunct: int, leaves: Sequence[_Star]) -> tuple[Problem, Multipliers]:
         """The problem of leaves, a row each, and their multipliers as a proof stores them."""
@@ -258,13 +262,18 @@ class _Box:
             return full
 
         signs = wide([leaf.signs for leaf in leaves], 0.0)
+        most, least = (wide([getattr(o, side) for o in found], 0.0) for side in ("upper", "lower"))
+        # A bound of an open neuron counts like a split at its end.
+        held = torch.where(most > least, 1.0, -1.0) * (most + least > 0)
+        points = torch.where(held > 0, problem.upper, problem.lower) * held.abs()
         below = replace(
             problem,
             lower=plain.where(signs >= 0, plain.clamp(min=0.0)),
             upper=problem.upper.where(signs <= 0, problem.upper.clamp(max=0.0)),
-            signs=signs,
+            signs=signs + held,
+            points=points,
         )
-        start, slopes = initial(below), wide([least.slopes for least in found], -1.0)
+        start, slopes = initial(below), wide([o.slopes for o in found], -1.0)
         for number in net.nonlinear:
             where = net.parameters[number]
             chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
@@ -273,11 +282,12 @@ class _Box:
         def dense(rows: Sequence[FloatArray]) -> Tensor:
             return torch.tensor(np.array(rows), device=plain.device).to(plain)
 
-        made = replace(start, beta=wide([least.beta for least in found], 0.0))
+        beta = wide([o.beta for o in found], 0.0) + torch.maximum(most, least)
+        made = replace(start, beta=beta)
         if start.weights is not None:
-            made = replace(made, weights=dense([least.weights for least in found]))
+            made = replace(made, weights=dense([o.weights for o in found]))
         if start.region is not None:
-            made = replace(made, region=dense([least.region for least in found]))
+            made = replace(made, region=dense([o.region for o in found]))
         return below, made.rounded()
 
     def _entries(self) -> dict[int, np.ndarray]:
@@ -310,6 +320,21 @@ def _chosen(least: Least) -> int:
         return -1
     lost = least.gap * least.chord
     return int(np.argmax(lost if lost.max() > IDLE else least.gap))
+
+
+def _bounds(problem: Problem, stored: Multipliers, row: int) -> list[tuple[Fact, int, float]]:
+    """The multipliers of stored bounds in a row of a problem of leaves."""
+    if problem.points is None or problem.signs is None or stored.beta is None:
+        return []
+    used = (problem.points[row] != 0) & (stored.beta[row] > 0)
+    return [
+        (
+            Fact.UPPER if float(problem.signs[row, neuron]) > 0 else Fact.LOWER,
+            neuron,
+            float(stored.beta[row, neuron]),
+        )
+        for neuron in used.nonzero()[:, 0].tolist()
+    ]
 
 
 def _short(hint: LeafHint, entries: dict[int, np.ndarray]) -> LeafHint:

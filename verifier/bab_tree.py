@@ -40,12 +40,14 @@ class LeafHint:
         beta: multipliers of the neuron splits on the path, from the root down; float32.
         weights: of the disjunct's constraints; empty: each constraint alone.
         region: multipliers of the constraints of the case's region.
+        bounds: multipliers of stored bounds: which one, of which neuron, how often.
     """
 
     slopes: Sequence[SlopeHint]
     beta: Array
     weights: Sequence[float] = ()
     region: Sequence[float] = ()
+    bounds: Sequence[tuple[Fact, int, float]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,6 +303,7 @@ def _write_leaf(builder: ProofBuilder, hint: LeafHint | None) -> int | None:
 def _multipliers(hint: LeafHint) -> list[tuple[Fact, int, float]]:
     splits = enumerate(np.asarray(hint.beta, dtype=np.float32))
     found = [(Fact.SPLIT, depth, float(value)) for depth, value in splits if value > 0]
+    found += hint.bounds
     return found + [
         (Fact.REGION, index, value) for index, value in enumerate(hint.region) if value > 0
     ]

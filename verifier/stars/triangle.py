@@ -58,6 +58,7 @@ class Least:
         gap: ``(n,)`` how far the value of each open neuron lies above the Relu there;
             ``chord``: ``(n,)`` multipliers of their lines above.
         slopes: ``(n,)`` of the lines below; -1 where nothing depends on it.
+        upper, lower: ``(n,)`` multipliers of the bounds of open neurons.
         beta: ``(n,)`` multipliers of decided phases; ``weights``: ``(k,)`` of the constraints,
             together 1; ``region``: ``(q,)``.
     """
@@ -67,6 +68,8 @@ class Least:
     gap: FloatArray
     chord: FloatArray
     slopes: FloatArray
+    upper: FloatArray
+    lower: FloatArray
     beta: FloatArray
     weights: FloatArray
     region: FloatArray
@@ -122,8 +125,12 @@ class Triangles:
         over, still = np.maximum(dual[:n], 0.0), np.maximum(reduced, 0.0)
         chord = np.maximum(-dual[n : 2 * n], 0.0)
         phase = dual[2 * n : 3 * n]
-        slopes = np.divide(over, over + still, out=np.full(n, -1.0), where=over + still > 1e-9)
         open_ = self._signs == 0
+        # A line below and the chord above together say that z lies between its bounds.
+        least = np.minimum(over, chord)
+        most = np.minimum(still, chord - least)
+        over, still = over - least, still - most
+        slopes = np.divide(over, over + still, out=np.full(n, -1.0), where=over + still > 1e-9)
         first = 3 * n + self._disjunct * star.forms.shape[2]
         weights = np.maximum(-dual[first : first + star.forms.shape[2]], 0.0)
         total = weights.sum()
@@ -136,6 +143,8 @@ class Triangles:
             np.where(open_, np.maximum(after - np.maximum(before, 0.0), 0.0), 0.0),
             np.where(open_, chord, 0.0),
             np.where(open_, slopes, -1.0),
+            np.where(open_, (1.0 - self._slope) * least, 0.0),
+            np.where(open_, self._slope * most, 0.0),
             np.where(open_, 0.0, np.maximum(-phase * self._signs, 0.0)),
             weights / total,
             np.maximum(-region, 0.0),
