@@ -122,14 +122,15 @@ def read_faults(document: Document) -> FaultModel:
         document.check("faults", key, value, _KEYS[kind])
     try:
         return _model(kind, given)
-    except _Misplaced as error:
+    except _MisplacedError as error:
         raise document.error("faults", error.key, str(error)) from None
     except InputError as error:
-        key = re.search(r"'(\w+)'|^(\w+)", str(error))
-        raise document.error("faults", (key[1] or key[2]) if key else "", str(error)) from None
+        found = re.search(r"'(\w+)'|^(\w+)", str(error))
+        key = "" if found is None else found[1] or found[2]
+        raise document.error("faults", key, str(error)) from None
 
 
-class _Misplaced(QuestionError):
+class _MisplacedError(QuestionError):
     """An error in the value of a key."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -147,13 +148,13 @@ def _model(kind: str, given: Mapping[str, Any]) -> FaultModel:
     k = int(given.get("k", 1))
     if kind == "weight_box":
         if not given.keys() & {"absolute", "relative"}:
-            raise _Misplaced("model", "a weight_box needs absolute, relative or both")
-        radii = (Fraction(given.get(key, 0)) for key in ("absolute", "relative"))
-        return WeightBox(*radii, where)
+            raise _MisplacedError("model", "a weight_box needs absolute, relative or both")
+        absolute, relative = (Fraction(given.get(key, 0)) for key in ("absolute", "relative"))
+        return WeightBox(absolute, relative, where)
     if kind == "activation_faults":
         span = given.get("range")
         if span is None or len(span) != 2:
-            raise _Misplaced("range", "activation_faults need range = [LOW, HIGH]")
+            raise _MisplacedError("range", "activation_faults need range = [LOW, HIGH]")
         lower, upper = (Fraction(end) for end in span)
         return ActivationFaults(k, lower, upper, where, given.get("unit", NEURON))
     words = (k, _choice(given), where, bool(given.get("per_word", False)))
@@ -167,7 +168,7 @@ def _choice(given: Mapping[str, Any]) -> Choice:
         return _quantised(given, not whole[1], int(whole[2]))
     for key in ("scale", "zero", "axis"):
         if key in given:
-            raise _Misplaced(key, f"'{key}' goes with an integer format, not with '{name}'")
+            raise _MisplacedError(key, f"'{key}' goes with an integer format, not with '{name}'")
     if name == "stored":
         return None
     fixed = re.fullmatch(r"Q([0-9]{1,4})\.([0-9]{1,4})", name)
@@ -175,42 +176,37 @@ def _choice(given: Mapping[str, Any]) -> Choice:
         return FixedFormat(int(fixed[1]), int(fixed[2]))
     if name not in FLOAT_FORMATS:
         known = ", ".join(FLOAT_FORMATS)
-        raise _Misplaced("format", f"format '{name}': use stored, {known}, intN, uintN or Qm.n")
+        raise _MisplacedError(
+            "format", f"format '{name}': use stored, {known}, intN, uintN or Qm.n"
+        )
     return FLOAT_FORMATS[name]
 
 
 def _quantised(given: Mapping[str, Any], signed: bool, bits: int) -> Quantised:
     axis, scale, zero = given.get("axis"), given.get("scale"), given.get("zero", 0)
     if axis is not None and axis < 0:
-        raise _Misplaced("axis", f"axis {axis} is negative")
+        raise _MisplacedError("axis", f"axis {axis} is negative")
     if scale is None:
         if zero != 0 or not signed:
-            raise _Misplaced("scale", "unsigned integers, or a zero point, need a scale")
+            raise _MisplacedError("scale", "unsigned integers, or a zero point, need a scale")
         return Quantised(bits, axis=axis)
     scales = scale if isinstance(scale, list) else [scale]
     zeros = zero if isinstance(zero, list) else [zero] * len(scales)
     if any(not isinstance(entry, int) for entry in zeros):
-        raise _Misplaced("zero", "zero points are integers")
-    steps = []
-    for entry in scales:
-        near = float(np.float32(float(entry)))
-        if Fraction(near) != entry:
-            raise _Misplaced(
-                "scale", f"scale {float(entry)!r} is no float32 number; the nearest is {near!r}"
-            )
-        steps.append(near)
+        raise _MisplacedError("zero", "zero points are integers")
+    steps = [float(np.float32(float(entry))) for entry in scales]
     return Quantised(bits, signed, tuple(steps), tuple(zeros), axis)
 
 
 def _strings(given: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     found = given.get(key)
     if found is not None and not all(isinstance(entry, str) for entry in found):
-        raise _Misplaced(key, f"'{key}' must be a list of strings")
+        raise _MisplacedError(key, f"'{key}' must be a list of strings")
     return None if found is None else tuple(found)
 
 
 def _integers(given: Mapping[str, Any], key: str) -> tuple[int, ...] | None:
     found = given.get(key)
     if found is not None and not all(isinstance(entry, int) for entry in found):
-        raise _Misplaced(key, f"'{key}' must be a list of integers")
+        raise _MisplacedError(key, f"'{key}' must be a list of integers")
     return None if found is None else tuple(found)
