@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def dense_model(sizes: tuple[int, ...] = (6, 5, 4, 3), seed: int = 0, scale: flo
     """Gemm and Relu, in turn; the last has no Relu."""
     rng = np.random.default_rng(seed)
     nodes, stored, before = [], {}, "x"
-    for number, (inner, outer) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (inner, outer) in enumerate(itertools.pairwise(sizes)):
         stored[f"w{number}"] = (floats(rng, outer, inner) * scale).astype(np.float32)
         stored[f"b{number}"] = floats(rng, outer)
         last = number == len(sizes) - 2

@@ -125,8 +125,8 @@ def read_faults(document: Document) -> FaultModel:
     except _MisplacedError as error:
         raise document.error("faults", error.key, str(error)) from None
     except InputError as error:
-        found = re.search(r"'(\w+)'|^(\w+)", str(error))
-        key = "" if found is None else found[1] or found[2]
+        named = (key for key in given if re.search(rf"\b{key}s?\b", str(error)))
+        key = next(named, "format" if "format" in given else "model")
         raise document.error("faults", key, str(error)) from None
 
 

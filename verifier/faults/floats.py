@@ -81,17 +81,28 @@ class Floats:
                 known[number] = self.node(number, known)
         return [known[number] for number in range(len(self.network.nodes))]
 
-    def outputs(self, known: Mapping[int, Tensor], changed: Sequence[int]) -> Tensor:
-        """The outputs, where some tensors are not what they were.
+    def outputs(self, known: Mapping[int, Tensor], changed: int) -> Tensor:
+        """The outputs, where one tensor is not what it was.
 
         Args:
-            known: every tensor without the change, and the changed ones as they are now.
-            changed: the numbers of these.
+            known: every tensor without the change, and the changed one as it is now.
+            changed: its number.
         """
         tensors = dict(known)
-        left = sorted({n for c in changed for n in self.after[c]} - set(changed))
-        for number in left:
+        for number in self.after[changed]:
             tensors[number] = self.node(number, tensors)
+        return joined([tensors[number] for number in self.network.outputs])
+
+    def outputs_with(self, known: Mapping[int, Tensor], instead: Mapping[int, Linear]) -> Tensor:
+        """The outputs, where some nodes have other constants.
+
+        Args:
+            known: every tensor without the change.
+            instead: the nodes as they are now, by number.
+        """
+        tensors = dict(known)
+        for number in sorted({n for c in instead for n in self.after[c]} | set(instead)):
+            tensors[number] = self.node(number, tensors, instead.get(number))
         return joined([tensors[number] for number in self.network.outputs])
 
     def node(
@@ -175,7 +186,8 @@ class Floats:
             if term.weight is not None and term.weight.radius is not None:
                 width = term.forward(one, term.weight.radius, np.matmul)
                 radius = float(width.max(initial=0.0)) * UP
-            known = self._norms[key] = (term.weight, norm, radius)
+            known = (term.weight, norm, radius)
+            self._norms.setdefault(key, known)
         return known[1], known[2]
 
 

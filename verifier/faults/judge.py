@@ -158,7 +158,7 @@ class Judge:
         if target.struck is None or target.steps is None:
             yield from self._exactly(target, np.flatnonzero(target.number), point)
             return
-        tensors, label = self._at(point), int(self.labels[point])
+        tensors, label = self.at(point), int(self.labels[point])
         left = np.flatnonzero(target.number & ~target.steps.none)
         limits = self._limits(target.struck, tensors, point)
         if limits is not None:
@@ -174,7 +174,8 @@ class Judge:
             yield part[wrong], False
             yield from self._exactly(target, part[~good & ~wrong], point)
 
-    def _at(self, point: int) -> dict[int, Tensor]:
+    def at(self, point: int) -> dict[int, Tensor]:
+        """Its tensors at one point."""
         rows = slice(point, point + 1)
         return {
             number: Tensor(t.value[rows], t.error[rows]) for number, t in enumerate(self.tensors)
@@ -217,7 +218,7 @@ class Judge:
 
         def from_node(tensors: Mapping[int, Tensor], entry: IndexArray, steps: Steps) -> Tensor:
             moved = struck.moved(tensors, entry, steps)
-            return self.floats.outputs({**tensors, number: moved}, (number,))
+            return self.floats.outputs({**tensors, number: moved}, number)
 
         return from_node, size
 
@@ -249,7 +250,7 @@ class Judge:
         errors = np.full((entry.size, 1), float(layer.error.max()))
         errors[which, 0] = spread
         moved_layer = Tensor(value, errors)
-        return self.floats.outputs({**tensors, behind.layer: moved_layer}, (behind.layer,))
+        return self.floats.outputs({**tensors, behind.layer: moved_layer}, behind.layer)
 
     def _exactly(self, target: Target, left: IndexArray, point: int) -> Iterator[Outcome]:
         for index in left:
