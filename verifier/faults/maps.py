@@ -59,6 +59,21 @@ class FaultMap:
         """``(n,)`` faults that change no prediction, for certain."""
         return np.asarray(self.number & (self.critical == 0) & (self.undecided == 0))
 
+    def by_bit(self, bits: int) -> dict[str, IndexArray]:
+        """How many faults of each bit position are benign, critical (at some point), no number.
+
+        Args:
+            bits: of a word.
+
+        Returns:
+            By kind ``(bits,)``; what none of them counts is undecided.
+        """
+        kinds = {"benign": self.benign, "critical": self.critical > 0, "not a number": ~self.number}
+        return {
+            kind: np.bincount(self.faults.bit[chosen], minlength=bits)
+            for kind, chosen in kinds.items()
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Maps:
