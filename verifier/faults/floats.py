@@ -169,14 +169,19 @@ class Floats:
             if term.weight.radius is not None:
                 error = error + (np.abs(source.value) + source.error) * term.weight.radius
             return error, np.abs(value), 2.0
-        norm, radius = self._norm(key, term)
+        norm, radius = self.norm(key, term)
         error = source.error.max(axis=1, keepdims=True)
         reach = np.maximum(source.value.max(axis=1), -source.value.min(axis=1))[:, None]
         spread = error * norm + (reach + error) * radius if radius else error * norm
         return spread, reach * norm, 1.0 + term.fan_in
 
-    def _norm(self, key: tuple[int, int], term: LinearMap) -> tuple[float, float]:
-        """The largest sum of magnitudes of a row of the map, and that of the radii."""
+    def norm(self, key: tuple[int, int], term: LinearMap) -> tuple[float, float]:
+        """The largest sum of magnitudes of a row of a map, and that of the radii.
+
+        Args:
+            key: number of the node, and of the term.
+            term: the map.
+        """
         known = self._norms.get(key)
         if known is None or known[0] is not term.weight:
             one = np.ones((1, term.source_size))

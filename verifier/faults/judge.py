@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +23,13 @@ from verifier.faults.floats import UP, Floats, Tensor, ends, joined, judged, rel
 from verifier.faults.sensitivity import sensitivities
 from verifier.faults.struck import Behind, BoolArray, Steps, Struck, shifts
 
+if TYPE_CHECKING:
+    from verifier.faults.device import Device
+
 ENTRIES = 1 << 19
 """Tensor entries that are evaluated at a time."""
+
+NUMPY = "numpy"
 
 Outcome = tuple[IndexArray, bool | None]
 """Some faults, and that they are critical (``False``) or undecided (``None``)."""
@@ -77,6 +83,7 @@ class Judge:
     Attributes:
         memory: the stored parameters.
         points: ``(P, input_size)``, which count as exact.
+        device: where batches are evaluated: ``"numpy"``, or one of ``verifier.faults.device``.
 
     Raises:
         InputError: the points do not fit the network, or it has no prediction.
@@ -84,6 +91,7 @@ class Judge:
 
     memory: Memory
     points: FloatArray
+    device: str = NUMPY
     tally: Tally = field(default_factory=Tally)
     _rows: dict[int, Mapping[int, FloatArray] | None] = field(default_factory=dict)
 
@@ -214,13 +222,36 @@ class Judge:
             size = max(1, ENTRIES // self.network.sizes[behind.layer])
             return lambda *given: self._along_rows(struck, behind, *given), size
         after = (number, *self.floats.after[number])
-        size = max(1, ENTRIES // max(self.network.sizes[i] for i in after))
+        widest = max(self.network.sizes[i] for i in after)
+        device = self._device
+        if device is not None:
+            return self._on_device(device, struck), max(1, device.entries // widest)
 
         def from_node(tensors: Mapping[int, Tensor], entry: IndexArray, steps: Steps) -> Tensor:
             moved = struck.moved(tensors, entry, steps)
             return self.floats.outputs({**tensors, number: moved}, number)
 
-        return from_node, size
+        return from_node, max(1, ENTRIES // widest)
+
+    @cached_property
+    def _device(self) -> Device | None:
+        if self.device == NUMPY:
+            return None
+        from verifier.faults.device import Device
+
+        return Device(self.floats, self.device)
+
+    def _on_device(
+        self, device: Device, struck: Struck
+    ) -> Callable[[Mapping[int, Tensor], IndexArray, Steps], Tensor]:
+        sent: list[dict[int, tuple[Any, Any]]] = []
+
+        def run(tensors: Mapping[int, Tensor], entry: IndexArray, steps: Steps) -> Tensor:
+            if not sent:
+                sent.append(device.sent(tensors))
+            return device.outputs(sent[0], struck, entry, steps)
+
+        return run
 
     def _along_rows(
         self,

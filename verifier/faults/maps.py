@@ -26,7 +26,7 @@ import numpy.typing as npt
 from specs.enclosure import FloatArray
 from specs.faults.sites import Cells, Faults
 from specs.linear import IndexArray
-from verifier.faults.judge import Judge, Tally
+from verifier.faults.judge import NUMPY, Judge, Tally
 
 BoolArray = npt.NDArray[np.bool_]
 CountArray = npt.NDArray[np.int32]
@@ -113,6 +113,7 @@ def single_fault_maps(
     found: Cells,
     points: FloatArray,
     tick: Callable[[str, int, int], None] = lambda name, done, total: None,
+    device: str = NUMPY,
 ) -> Maps:
     """Decide every single fault at every point.
 
@@ -120,12 +121,13 @@ def single_fault_maps(
         found: the memory cells.
         points: ``(P, input_size)``, exact inputs.
         tick: called with a parameter, how many of its points are done, and of how many.
+        device: what evaluates batches: ``"numpy"``, or torch on ``"cpu"`` or ``"cuda"``.
 
     Raises:
         InputError: the points do not fit the network, or the prediction at one is a tie.
     """
     start = time.perf_counter()
-    judge = Judge(found.memory, np.asarray(points, dtype=np.float64))
+    judge = Judge(found.memory, np.asarray(points, dtype=np.float64), device)
     labels = judge.labels
     maps = {}
     for name in found.exposed:
