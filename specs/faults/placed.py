@@ -75,13 +75,6 @@ class Placed:
             for name in self.parameters
         }
 
-    def constants(self, place: Place) -> Enclosure:
-        """What stands there now, flat."""
-        node = linear(self.network.nodes[place.node])
-        found = node.offset if place.term is None else weight_of(node.terms[place.term])
-        radius = None if found.radius is None else found.radius.reshape(-1)
-        return Enclosure(found.value.reshape(-1), radius)
-
     def channels(self, name: str) -> IndexArray:
         """``(size,)``: the channel of an operator's result in which each entry stands.
 
@@ -106,15 +99,33 @@ class Placed:
         for name, values in changed.items():
             if name not in self.parameters or values.size != self.parameters[name].size:
                 raise QuestionError(f"parameter '{name}': {values.size} values do not fit")
-        nodes = list(self.network.nodes)
-        for place in self.places:
-            if place.tensor in changed:
-                values = changed[place.tensor].reshape(-1)
-                known = self.constants(place)
-                made = constants_of(place, values, known)
-                nodes[place.node] = replaced(linear(nodes[place.node]), place, made)
-        network = self.network
-        return Network(tuple(nodes), network.outputs, network.aliases, network.semantics)
+        whole = {n: (np.arange(v.size), v.reshape(-1)) for n, v in changed.items()}
+        return with_nodes(self.network, self.struck(self.network, whole))
+
+    def struck(
+        self, network: Network, changed: Mapping[str, tuple[IndexArray, FloatArray]]
+    ) -> dict[int, Linear]:
+        """The nodes of a network of these places that change with some entries.
+
+        Args:
+            network: this one, or one ``with_values``.
+            changed: by parameter, entries in ascending order, and the values they have now.
+
+        Raises:
+            ModelError: there is no real number where one of the values stands.
+        """
+        nodes: dict[int, Linear] = {}
+        for name, (entries, values) in changed.items():
+            for place in self.of[name]:
+                node = nodes.get(place.node, linear(network.nodes[place.node]))
+                nodes[place.node] = _with_entries(node, place, entries, values)
+        return nodes
+
+
+def with_nodes(network: Network, nodes: Mapping[int, Linear]) -> Network:
+    """A network with other nodes in some places."""
+    made = [nodes.get(number, node) for number, node in enumerate(network.nodes)]
+    return Network(tuple(made), network.outputs, network.aliases, network.semantics)
 
 
 def read_placed(path: Path | str, tensors: tuple[str, ...] | None = None) -> Placed:
@@ -223,23 +234,33 @@ def at_place(
     return made, defined
 
 
-def constants_of(place: Place, values: FloatArray, known: Enclosure) -> Enclosure:
-    """All constants of a place, flat, for values of the parameter; others as they are."""
-    held = np.flatnonzero(place.entries >= 0)
-    made, defined = at_place(place, held, values[place.entries[held]])
+def constants_at(node: Linear, place: Place) -> Enclosure:
+    """What stands at a place of a node, flat."""
+    found = node.offset if place.term is None else weight_of(node.terms[place.term])
+    radius = None if found.radius is None else found.radius.reshape(-1)
+    return Enclosure(found.value.reshape(-1), radius)
+
+
+def _with_entries(node: Linear, place: Place, entries: IndexArray, values: FloatArray) -> Linear:
+    """A node in which some entries of a parameter, ascending, have other values."""
+    if not entries.size:
+        return node
+    known = constants_at(node, place)
+    rank = np.minimum(np.searchsorted(entries, place.entries), entries.size - 1)
+    held = np.flatnonzero(entries[rank] == place.entries)
+    made, defined = at_place(place, held, values[rank[held]])
     if not np.all(defined):
         entry = int(place.entries[held][~defined][0])
         raise ModelError(f"{place.operator}: entry {entry} of '{place.tensor}' has no root")
-    value = known.value.copy()
+    value, radius = known.value.copy(), None
     value[held] = made.value
-    if known.exact and made.exact:
-        return Enclosure(value)
-    radius = np.zeros(value.shape) if known.radius is None else known.radius.copy()
-    radius[held] = 0.0 if made.radius is None else made.radius
-    return Enclosure(value, radius if np.any(radius) else None)
+    if not (known.exact and made.exact):
+        radius = np.zeros(value.shape) if known.radius is None else known.radius.copy()
+        radius[held] = 0.0 if made.radius is None else made.radius
+    return _replaced(node, place, Enclosure(value, radius))
 
 
-def replaced(node: Linear, place: Place, constants: Enclosure) -> Linear:
+def _replaced(node: Linear, place: Place, constants: Enclosure) -> Linear:
     """A node with other constants at a place."""
     if place.term is None:
         return dataclasses.replace(node, offset=constants)

@@ -9,7 +9,7 @@ import pytest
 
 from proofs.evaluate import evaluate
 from specs.errors import ModelError, QuestionError, UnsupportedOperatorError
-from specs.faults.placed import place_model, read_placed, rewritten
+from specs.faults.placed import constants_at, place_model, read_placed, rewritten
 from specs.onnx_reader import read_model_bytes, read_tracked
 from specs.perturbation import FORMATS
 from specs.reader.graph import build_network
@@ -126,7 +126,8 @@ def test_places_are_what_stands_there(name):
     placed = place_model(model_file(content), tensors)
     assert {place.tensor for place in placed.places} == set(placed.parameters)
     for place in placed.places:
-        constants, held = placed.constants(place), place.entries >= 0
+        constants = constants_at(placed.network.nodes[place.node], place)
+        held = place.entries >= 0
         if place.function != "linear":
             continue
         values = placed.parameters[place.tensor].values[place.entries]

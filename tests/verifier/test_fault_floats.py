@@ -122,6 +122,8 @@ def test_what_is_negative_for_certain_is_exactly_zero():
     assert found.value.tolist() == [[0.0, 0.0, 1.0, 0.0, 0.0]]
     assert found.error[0, :4].tolist() == [0.0, 2.0, 0.5, 0.0]
     assert np.isnan(found.error[0, 4])
+    wild = relu(Tensor(np.array([[-np.inf, np.nan, np.nan]]), np.array([[np.inf, np.inf, np.nan]])))
+    assert not np.any(np.isfinite(wild.error))
 
 
 def test_what_is_not_known_is_not_judged():

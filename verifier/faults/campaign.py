@@ -18,16 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from specs.enclosure import Enclosure, FloatArray
+from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.faults.formats import Words
 from specs.faults.memory import Memory
 from specs.faults.models import StuckAt
-from specs.faults.placed import at_place, image, linear, replaced
+from specs.faults.placed import image, with_nodes
 from specs.faults.sites import Cells
 from specs.linear import IndexArray
 from specs.network import Linear
-from specs.reader.parameters import Place
 from verifier.faults.floats import judged
 from verifier.faults.intervals import clopper_pearson
 from verifier.faults.judge import Judge, exact_outputs, exact_verdict
@@ -257,18 +256,15 @@ class Campaign:
 
     def _nodes(self, pattern: Pattern) -> dict[int, Linear] | None:
         """The nodes with other constants; ``None``: some word is no number there."""
-        nodes: dict[int, Linear] = {}
-        network = self.memory.network
+        placed, changed = self.memory.placed, {}
         for name, entries in pattern.entries.items():
             value, number = self.memory.stored[name].decode(entries, pattern.words[name])
             if not np.all(number):
                 return None
-            for place in self.memory.placed.of[name]:
-                if not np.all(image(place, value)[1]):
-                    return None
-                node = nodes.get(place.node, linear(network.nodes[place.node]))
-                nodes[place.node] = _changed(node, place, entries, value)
-        return nodes
+            if not all(np.all(image(place, value)[1]) for place in placed.of[name]):
+                return None
+            changed[name] = (entries, value)
+        return placed.struck(self.memory.network, changed)
 
     def _kept(self, pattern: Pattern, nodes: Mapping[int, Linear], label: int) -> bool | None:
         """Whether an output exceeds every other under the faults."""
@@ -276,11 +272,7 @@ class Campaign:
         good, wrong = judged(outputs, np.array([label]))
         if good[0] or wrong[0]:
             return bool(good[0])
-        values = {name: v.copy() for name, v in self.memory.values.items()}
-        for name, entries in pattern.entries.items():
-            words = pattern.words[name]
-            values[name][entries] = self.memory.stored[name].decode(entries, words)[0]
-        network = self.memory.placed.with_values(values)
+        network = with_nodes(self.memory.network, nodes)
         return exact_verdict(exact_outputs(network, self.points[pattern.point]), label)
 
     @cached_property
@@ -314,24 +306,6 @@ class Campaign:
         beside = self.file.with_name(self.file.name + ".part")
         beside.write_text(text)
         os.replace(beside, self.file)
-
-
-def _changed(node: Linear, place: Place, entries: IndexArray, value: FloatArray) -> Linear:
-    """A node in which some entries of a parameter have other values."""
-    found = node.offset if place.term is None else node.terms[place.term].map.weight
-    if found is None:
-        raise InputError("a map without coefficients was taken for one with some")
-    rank = np.searchsorted(entries, place.entries)
-    at = np.flatnonzero(entries[np.minimum(rank, entries.size - 1)] == place.entries)
-    made, _ = at_place(place, at, value[rank[at]])
-    constants = found.value.reshape(-1).copy()
-    constants[at] = made.value
-    radius = None
-    if not (found.exact and made.exact):
-        radius = np.zeros(constants.shape) if found.radius is None else found.radius.reshape(-1)
-        radius = radius.copy()
-        radius[at] = 0.0 if made.radius is None else made.radius
-    return replaced(node, place, Enclosure(constants, radius))
 
 
 def _bit_of(words: Words, rank: IndexArray) -> IndexArray:

@@ -17,7 +17,7 @@ import numpy as np
 from proofs.outward import TINY, UNIT
 from specs.errors import FarkasError, InputError
 from specs.linear import Gather, Identity, IndexArray, LinearMap, Scale
-from specs.network import Linear, Univariate
+from specs.network import Linear, Product, Univariate
 from verifier.faults.floats import UP, Floats, Tensor
 from verifier.faults.struck import Steps, Struck
 from verifier.needs import need_torch
@@ -59,6 +59,8 @@ class Device:
         for node in floats.network.nodes:
             if isinstance(node, Univariate) and node.function != "relu":
                 raise InputError(f"device '{name}': the function '{node.function}' has no rule")
+            if isinstance(node, Product):
+                raise InputError(f"device '{name}': products have no rule")
 
     @property
     def entries(self) -> int:
@@ -143,9 +145,8 @@ class Device:
         return total, bound
 
     def _relu(self, value: Any, error: Any) -> tuple[Any, Any]:
-        live = (value > -error) | error.isnan()
         zero = self._torch.zeros_like(value)
-        return value.clamp(min=0.0), self._torch.where(live, error.expand_as(value), zero)
+        return value.clamp(min=0.0), self._torch.where(value < -error, zero, error.expand_as(value))
 
     def _map(self, linear: LinearMap) -> Any:
         if isinstance(linear, Identity):

@@ -198,9 +198,8 @@ class Floats:
 
 def relu(tensor: Tensor) -> Tensor:
     """``max(0, x)``; where x is negative for certain the result is 0 for certain."""
-    live = tensor.value > -tensor.error
-    live |= np.isnan(tensor.error)
-    return Tensor(np.maximum(tensor.value, 0.0), np.where(live, tensor.error, 0.0))
+    dead = tensor.value < -tensor.error  # not where one is no number, nor for infinite errors
+    return Tensor(np.maximum(tensor.value, 0.0), np.where(dead, 0.0, tensor.error))
 
 
 def ends(tensor: Tensor) -> tuple[FloatArray, FloatArray]:

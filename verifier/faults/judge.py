@@ -15,10 +15,10 @@ from proofs.outward import TINY, UNIT
 from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.faults.memory import Memory
-from specs.faults.placed import image, weighted
+from specs.faults.placed import image, weighted, with_nodes
 from specs.faults.sites import Faults
 from specs.linear import IndexArray
-from specs.network import Network
+from specs.network import Linear, Network
 from verifier.faults.floats import UP, Floats, Tensor, ends, joined, judged, relu
 from verifier.faults.sensitivity import sensitivities
 from verifier.faults.struck import Behind, BoolArray, Steps, Struck, shifts
@@ -164,7 +164,7 @@ class Judge:
         if not self.memory.placed.of[target.faults.tensor]:
             return
         if target.struck is None or target.steps is None:
-            yield from self._exactly(target, np.flatnonzero(target.number), point)
+            yield from self._one_by_one(target, point)
             return
         tensors, label = self.at(point), int(self.labels[point])
         left = np.flatnonzero(target.number & ~target.steps.none)
@@ -210,7 +210,7 @@ class Judge:
             term = weighted(struck.node.terms[struck.place.term])
             rows = term.gradient(rows, size, np.matmul).reshape(len(rows), -1)
         with np.errstate(all="ignore"):
-            limits = margins[:, None] / (struck.summed(rows) * UP)
+            limits = margins[:, None] / (struck.summed(rows) * UP + TINY)
         return np.asarray(np.fmin.reduce(limits, axis=0))
 
     def _run(
@@ -283,6 +283,18 @@ class Judge:
         moved_layer = Tensor(value, errors)
         return self.floats.outputs({**tensors, behind.layer: moved_layer}, behind.layer)
 
+    def _one_by_one(self, target: Target, point: int) -> Iterator[Outcome]:
+        """Faults of a parameter that stands at several places."""
+        tensors, label = self.at(point), self.labels[point : point + 1]
+        for index in np.flatnonzero(target.number):
+            nodes = self._struck(target.faults, int(index))
+            good, wrong = judged(self.floats.outputs_with(tensors, nodes), label)
+            self.tally.floats += int(good[0] or wrong[0])
+            if wrong[0]:
+                yield np.array([index]), False
+            elif not good[0]:
+                yield from self._exactly(target, np.array([index]), point)
+
     def _exactly(self, target: Target, left: IndexArray, point: int) -> Iterator[Outcome]:
         for index in left:
             outcome = self._exact(target.faults, int(index), point)
@@ -295,11 +307,14 @@ class Judge:
 
     def _exact(self, faults: Faults, index: int, point: int) -> bool | None:
         """Whether a fault is benign, in rationals; ``None``: an enclosure leaves it open."""
-        name = faults.tensor
-        values = self.memory.values[name].copy()
-        values[faults.entry[index]] = faults.value[index]
-        network = self.memory.placed.with_values({**self.memory.values, name: values})
+        network = with_nodes(self.network, self._struck(faults, index))
         return exact_verdict(exact_outputs(network, self.points[point]), int(self.labels[point]))
+
+    def _struck(self, faults: Faults, index: int) -> dict[int, Linear]:
+        """The nodes that one fault changes."""
+        part = slice(index, index + 1)
+        changed = {faults.tensor: (faults.entry[part], faults.value[part])}
+        return self.memory.placed.struck(self.network, changed)
 
 
 def exact_outputs(network: Network, point: FloatArray) -> list[tuple[Fraction, Fraction]]:
