@@ -102,6 +102,29 @@ def test_from_any_tensor_on_the_outputs_are_the_same(name):
         np.testing.assert_allclose(same.value, whole.value, rtol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(["dense", "conv"]),
+    seed=st.integers(0, 2**16),
+    size=st.sampled_from([1e-20, 1.0, 1e18]),
+)
+def test_sharp_errors_hold_and_are_no_wider(name, seed, size):
+    network, evaluator = NETWORKS[name], EVALUATORS[name]
+    point = np.random.default_rng(seed).normal(size=(1, network.input_size)) * size
+    point[0, 0] *= 1e12
+    known = dict(enumerate(evaluator.run(point)))
+    first = next(i for i, node in enumerate(network.nodes) if isinstance(node, Linear))
+    instead = {first: network.nodes[first]}
+    outputs = evaluator.outputs_with(known, instead, sharp=True)
+    exact = evaluate(network, [Fraction(float(x)) for x in point[0]])
+    lower, upper = ends(outputs)
+    for k, (value, radius) in enumerate(exact):
+        assert Fraction(lower[0, k]) <= value + radius
+        assert value - radius <= Fraction(upper[0, k])
+    wide = evaluator.outputs_with(known, instead)
+    assert np.all(outputs.error <= wide.error * (1 + 1e-6))
+
+
 def test_nodes_with_other_constants_replace_their_own():
     placed = place_model(model_file(conv_model()))
     evaluator = Floats(placed.network)

@@ -23,13 +23,12 @@ from specs.errors import InputError
 from specs.faults.formats import Words
 from specs.faults.memory import Memory
 from specs.faults.models import StuckAt
-from specs.faults.placed import image, with_nodes
+from specs.faults.placed import image
 from specs.faults.sites import Cells
 from specs.linear import IndexArray
 from specs.network import Linear
-from verifier.faults.floats import judged
 from verifier.faults.intervals import clopper_pearson
-from verifier.faults.judge import Judge, exact_outputs, exact_verdict
+from verifier.faults.judge import Judge
 from verifier.progress import Progress
 
 EVERY = 256
@@ -245,8 +244,10 @@ class Campaign:
         elif not nodes:
             add["correct"] = int(truth == label)
         else:
-            kept = self._kept(pattern, nodes, label)
-            right = kept if truth == label else self._kept(pattern, nodes, truth)
+            tensors, point = self.judge.at(pattern.point), pattern.point
+            kept = right = self.judge.verdict(tensors, nodes, point, label)
+            if truth != label:
+                right = self.judge.verdict(tensors, nodes, point, truth)
             add["sdc"] = int(kept is False)
             add["undecided"] = int(kept is None or right is None)
             add["correct"] = int(right is True)
@@ -265,15 +266,6 @@ class Campaign:
                 return None
             changed[name] = (entries, value)
         return placed.struck(self.memory.network, changed)
-
-    def _kept(self, pattern: Pattern, nodes: Mapping[int, Linear], label: int) -> bool | None:
-        """Whether an output exceeds every other under the faults."""
-        outputs = self.judge.floats.outputs_with(self.judge.at(pattern.point), nodes)
-        good, wrong = judged(outputs, np.array([label]))
-        if good[0] or wrong[0]:
-            return bool(good[0])
-        network = with_nodes(self.memory.network, nodes)
-        return exact_verdict(exact_outputs(network, self.points[pattern.point]), label)
 
     @cached_property
     def _digest(self) -> str:

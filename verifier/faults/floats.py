@@ -93,20 +93,27 @@ class Floats:
             tensors[number] = self.node(number, tensors)
         return joined([tensors[number] for number in self.network.outputs])
 
-    def outputs_with(self, known: Mapping[int, Tensor], instead: Mapping[int, Linear]) -> Tensor:
+    def outputs_with(
+        self, known: Mapping[int, Tensor], instead: Mapping[int, Linear], sharp: bool = False
+    ) -> Tensor:
         """The outputs, where some nodes have other constants.
 
         Args:
             known: every tensor without the change.
             instead: the nodes as they are now, by number.
+            sharp: as for :meth:`node`.
         """
         tensors = dict(known)
         for number in sorted({n for c in instead for n in self.after[c]} | set(instead)):
-            tensors[number] = self.node(number, tensors, instead.get(number))
+            tensors[number] = self.node(number, tensors, instead.get(number), sharp)
         return joined([tensors[number] for number in self.network.outputs])
 
     def node(
-        self, number: int, tensors: Mapping[int, Tensor], instead: Linear | None = None
+        self,
+        number: int,
+        tensors: Mapping[int, Tensor],
+        instead: Linear | None = None,
+        sharp: bool = False,
     ) -> Tensor:
         """What a node computes of tensors.
 
@@ -114,10 +121,11 @@ class Floats:
             number: of the node.
             tensors: those that it reads.
             instead: a node with other constants.
+            sharp: a bound for every entry of its own instead of norms, at two more products.
         """
         node = self.network.nodes[number] if instead is None else instead
         if isinstance(node, Linear):
-            return self._linear(number, node, [tensors[source] for source in node.sources])
+            return self._linear(number, node, [tensors[source] for source in node.sources], sharp)
         if isinstance(node, Univariate) and node.function == "relu":
             return relu(tensors[node.source])
         if isinstance(node, Input | Perturbed) or not isinstance(node, Nonlinear):
@@ -130,12 +138,13 @@ class Floats:
             half = np.maximum(upper - middle, middle - lower)
             return Tensor(middle, half * UP + TINY)
 
-    def _linear(self, number: int, node: Linear, sources: Sequence[Tensor]) -> Tensor:
+    def _linear(self, number: int, node: Linear, sources: Sequence[Tensor], sharp: bool) -> Tensor:
         rows = max([1, *(len(source.value) for source in sources)])
         total = np.repeat(node.offset.value[None], rows, axis=0)
         error = np.zeros((1, 1)) if node.offset.radius is None else node.offset.radius[None]
         size = np.abs(node.offset.value)[None]
-        if not all(isinstance(term.map, Identity | Gather | Scale) for term in node.terms):
+        plain_terms = all(isinstance(term.map, Identity | Gather | Scale) for term in node.terms)
+        if not sharp and not plain_terms:
             error, size = (part.max(axis=1, keepdims=True) for part in (error, size))
         plain = node.offset.exact and not np.any(node.offset.value)
         terms = 1.0 + len(node.terms)
@@ -145,7 +154,10 @@ class Floats:
                 value = term.map.forward(source.value, weight, np.matmul)
                 total = value + total if not plain else value
                 plain = False
-                own, reach, count = self._spread((number, place), term.map, source, value)
+                if sharp and not isinstance(term.map, Identity | Gather | Scale):
+                    own, reach, count = _sharp(term.map, source)
+                else:
+                    own, reach, count = self._spread((number, place), term.map, source, value)
                 error = error + own
                 size = size + reach
                 terms += count
@@ -194,6 +206,17 @@ class Floats:
             known = (term.weight, norm, radius)
             self._norms.setdefault(key, known)
         return known[1], known[2]
+
+
+def _sharp(term: LinearMap, source: Tensor) -> tuple[FloatArray, FloatArray, float]:
+    """What a term adds to the error and to the magnitude of every entry, and its length."""
+    size = np.abs(source.value)
+    error = np.broadcast_to(source.error, size.shape)
+    weight = None if term.weight is None else np.abs(term.weight.value)
+    spread = term.forward(error, weight, np.matmul)
+    if term.weight is not None and term.weight.radius is not None:
+        spread = spread + term.forward(size + error, term.weight.radius, np.matmul)
+    return spread, term.forward(size, weight, np.matmul), 1.0 + term.fan_in
 
 
 def relu(tensor: Tensor) -> Tensor:

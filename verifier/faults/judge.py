@@ -164,7 +164,7 @@ class Judge:
         if not self.memory.placed.of[target.faults.tensor]:
             return
         if target.struck is None or target.steps is None:
-            yield from self._one_by_one(target, point)
+            yield from self._exactly(target, np.flatnonzero(target.number), point)
             return
         tensors, label = self.at(point), int(self.labels[point])
         left = np.flatnonzero(target.number & ~target.steps.none)
@@ -283,32 +283,45 @@ class Judge:
         moved_layer = Tensor(value, errors)
         return self.floats.outputs({**tensors, behind.layer: moved_layer}, behind.layer)
 
-    def _one_by_one(self, target: Target, point: int) -> Iterator[Outcome]:
-        """Faults of a parameter that stands at several places."""
-        tensors, label = self.at(point), self.labels[point : point + 1]
-        for index in np.flatnonzero(target.number):
-            nodes = self._struck(target.faults, int(index))
-            good, wrong = judged(self.floats.outputs_with(tensors, nodes), label)
-            self.tally.floats += int(good[0] or wrong[0])
-            if wrong[0]:
-                yield np.array([index]), False
-            elif not good[0]:
-                yield from self._exactly(target, np.array([index]), point)
-
     def _exactly(self, target: Target, left: IndexArray, point: int) -> Iterator[Outcome]:
+        """Faults one at a time, in floats with the best bounds and then in rationals."""
+        tensors, label = self.at(point), int(self.labels[point])
         for index in left:
-            outcome = self._exact(target.faults, int(index), point)
-            if outcome is None:
-                self.tally.undecided += 1
-            else:
-                self.tally.exact += 1
+            outcome = self.verdict(tensors, self._struck(target.faults, int(index)), point, label)
             if outcome is not True:
                 yield np.array([index]), outcome
 
-    def _exact(self, faults: Faults, index: int, point: int) -> bool | None:
-        """Whether a fault is benign, in rationals; ``None``: an enclosure leaves it open."""
-        network = with_nodes(self.network, self._struck(faults, index))
-        return exact_verdict(exact_outputs(network, self.points[point]), int(self.labels[point]))
+    def verdict(
+        self,
+        tensors: Mapping[int, Tensor],
+        nodes: Mapping[int, Linear],
+        point: int,
+        label: int,
+    ) -> bool | None:
+        """Whether an output exceeds every other where nodes have other constants.
+
+        Args:
+            tensors: those of the network without the change, at the point.
+            nodes: the nodes as they are now, by number.
+            point: its number.
+            label: the output.
+
+        Returns:
+            ``None``: an enclosure leaves it open.
+        """
+        for sharp in (False, True):
+            outputs = self.floats.outputs_with(tensors, nodes, sharp)
+            good, wrong = judged(outputs, np.array([label]))
+            if good[0] or wrong[0]:
+                self.tally.floats += 1
+                return bool(good[0])
+        network = with_nodes(self.network, nodes)
+        outcome = exact_verdict(exact_outputs(network, self.points[point]), label)
+        if outcome is None:
+            self.tally.undecided += 1
+        else:
+            self.tally.exact += 1
+        return outcome
 
     def _struck(self, faults: Faults, index: int) -> dict[int, Linear]:
         """The nodes that one fault changes."""
