@@ -74,7 +74,7 @@ class Cells:
     @cached_property
     def count(self) -> int:
         """How many memory cells there are."""
-        return sum(int(_ones(words).sum()) for words in self.exposed.values())
+        return sum(int(ones(words).sum()) for words in self.exposed.values())
 
     @property
     def faults(self) -> int:
@@ -93,7 +93,7 @@ class Cells:
             return sum(math.comb(self.count, j) * ways**j for j in range(k + 1))
         total = 1
         for words in self.exposed.values():
-            sizes, counts = np.unique(_ones(words), return_counts=True)
+            sizes, counts = np.unique(ones(words), return_counts=True)
             for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
                 total += count * sum(math.comb(size, j) * ways**j for j in range(1, k + 1))
         return total
@@ -261,7 +261,9 @@ def _known(what: str, names: tuple[str, ...] | None, known: object) -> None:
         raise QuestionError(f"there is no {what} '{missing[0]}'; known: {shown}")
 
 
-def _ones(words: Words) -> IndexArray:
+def ones(words: Words) -> IndexArray:
     """How many bits of each word are set."""
-    shifted = words[:, None] >> np.arange(32, dtype=np.uint32)
-    return np.asarray((shifted & np.uint32(1)).sum(axis=1), dtype=np.int64)
+    found = np.zeros(words.shape, dtype=np.int64)
+    for bit in range(32):
+        found += (words >> np.uint32(bit)) & np.uint32(1)
+    return found

@@ -24,7 +24,7 @@ from specs.faults.formats import Words
 from specs.faults.memory import Memory
 from specs.faults.models import StuckAt
 from specs.faults.placed import image
-from specs.faults.sites import Cells
+from specs.faults.sites import Cells, ones
 from specs.linear import IndexArray
 from specs.network import Linear
 from verifier.faults.intervals import clopper_pearson
@@ -227,8 +227,7 @@ class Campaign:
         """By parameter the number of its first cell, and how many lie before each word."""
         found, first = {}, 0
         for name, words in self.cells.exposed.items():
-            bits = (words[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
-            starts = np.concatenate([[0], np.cumsum(bits.sum(axis=1, dtype=np.int64))])
+            starts = np.concatenate([[0], np.cumsum(ones(words))])
             found[name] = (first, starts)
             first += int(starts[-1])
         return found

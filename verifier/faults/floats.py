@@ -69,8 +69,13 @@ class Floats:
                 after[number] |= {reader} | after[reader]
         self.after = tuple(tuple(sorted(found)) for found in after)
 
-    def run(self, inputs: FloatArray) -> list[Tensor]:
-        """Every tensor at points ``(B, input_size)``, which count as exact."""
+    def run(self, inputs: FloatArray, sharp: bool = False) -> list[Tensor]:
+        """Every tensor at points ``(B, input_size)``, which count as exact.
+
+        Args:
+            inputs: the points.
+            sharp: as for :meth:`node`.
+        """
         edges = np.cumsum([self.network.sizes[i] for i in self.network.inputs])[:-1]
         parts = iter(np.split(np.asarray(inputs, dtype=np.float64), edges, axis=1))
         known: dict[int, Tensor] = {}
@@ -78,19 +83,20 @@ class Floats:
             if isinstance(node, Input):
                 known[number] = exact_tensor(next(parts))
             else:
-                known[number] = self.node(number, known)
+                known[number] = self.node(number, known, None, sharp)
         return [known[number] for number in range(len(self.network.nodes))]
 
-    def outputs(self, known: Mapping[int, Tensor], changed: int) -> Tensor:
+    def outputs(self, known: Mapping[int, Tensor], changed: int, sharp: bool = False) -> Tensor:
         """The outputs, where one tensor is not what it was.
 
         Args:
             known: every tensor without the change, and the changed one as it is now.
             changed: its number.
+            sharp: as for :meth:`node`.
         """
         tensors = dict(known)
         for number in self.after[changed]:
-            tensors[number] = self.node(number, tensors)
+            tensors[number] = self.node(number, tensors, None, sharp)
         return joined([tensors[number] for number in self.network.outputs])
 
     def outputs_with(

@@ -117,7 +117,7 @@ class Judge:
     @cached_property
     def tensors(self) -> list[Tensor]:
         """Its tensors at all points."""
-        return self.floats.run(self.points)
+        return self.floats.run(self.points, sharp=True)
 
     @cached_property
     def outputs(self) -> Tensor:
@@ -180,7 +180,7 @@ class Judge:
             good, wrong = judged(outputs, np.full(part.size, label))
             self.tally.floats += int(good.sum() + wrong.sum())
             yield part[wrong], False
-            yield from self._exactly(target, part[~good & ~wrong], point)
+            yield from self._sharply(target, target.struck, part[~good & ~wrong], point)
 
     def at(self, point: int) -> dict[int, Tensor]:
         """Its tensors at one point."""
@@ -282,6 +282,24 @@ class Judge:
         errors[which, 0] = spread
         moved_layer = Tensor(value, errors)
         return self.floats.outputs({**tensors, behind.layer: moved_layer}, behind.layer)
+
+    def _sharply(
+        self, target: Target, struck: Struck, left: IndexArray, point: int
+    ) -> Iterator[Outcome]:
+        """Faults in batches with a bound for every entry, and what is left one by one."""
+        if not left.size:
+            return
+        tensors, number = self.at(point), struck.place.node
+        widest = max(self.network.sizes[i] for i in (number, *self.floats.after[number]))
+        size = max(1, ENTRIES // widest)
+        for start in range(0, left.size, size):
+            part = left[start : start + size]
+            moved = struck.moved(tensors, *target.part(part))
+            outputs = self.floats.outputs({**tensors, number: moved}, number, sharp=True)
+            good, wrong = judged(outputs, np.full(part.size, self.labels[point]))
+            self.tally.floats += int(good.sum() + wrong.sum())
+            yield part[wrong], False
+            yield from self._exactly(target, part[~good & ~wrong], point)
 
     def _exactly(self, target: Target, left: IndexArray, point: int) -> Iterator[Outcome]:
         """Faults one at a time, in floats with the best bounds and then in rationals."""
