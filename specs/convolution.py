@@ -12,7 +12,7 @@ import numpy as np
 
 from specs.enclosure import Enclosure
 from specs.errors import ModelError
-from specs.linear import Array, Coefficients, IndexArray, MatrixProduct, given
+from specs.linear import Array, Coefficients, IndexArray, MatrixProduct, Uses, given
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,49 @@ class Conv:
 
     def entries(self, targets: IndexArray) -> Coefficients | None:
         return None
+
+    def gradient(self, rows: Array, values: Array, product: MatrixProduct) -> Array:
+        image, result = (rows, values) if self.transposed else (values, rows)
+        batch, planes = len(values), self.in_shape[0]
+        image = image.reshape(batch, planes, *self.in_shape[1:])
+        result = result.reshape(batch, planes, *self.out_shape[1:])
+        per_in, per_out = (shape[1] // self.groups for shape in (self.in_shape, self.out_shape))
+        flat = np.zeros((batch, *self.weight.shape[:2], self._taps), dtype=rows.dtype)
+        for number, source, target in self._windows:
+            for group in range(self.groups):
+                inward = slice(group * per_in, (group + 1) * per_in)
+                outward = slice(group * per_out, (group + 1) * per_out)
+                read = image[:, :, inward, *source].swapaxes(1, 2).reshape(batch, per_in, -1)
+                made = result[:, :, outward, *target].swapaxes(1, 2).reshape(batch, per_out, -1)
+                flat[:, outward, :, number] = product(made, np.swapaxes(read, 1, 2))
+        return flat.reshape(batch, *self.weight.shape)
+
+    def uses(self, positions: IndexArray) -> Uses:
+        spatial = len(self.strides)
+        coordinates = np.unravel_index(positions, self.weight.shape)
+        group = coordinates[0] // (self.out_shape[1] // self.groups)
+        channel = group * (self.in_shape[1] // self.groups) + coordinates[1]
+        steps = np.indices((self.out_shape[0], *self.out_shape[2:])).reshape(1 + spatial, -1)
+        inside = np.ones((positions.size, steps.shape[1]), dtype=np.bool_)
+        read = [
+            np.broadcast_to(steps[0], inside.shape),
+            np.broadcast_to(channel[:, None], inside.shape),
+        ]
+        made = [read[0], np.broadcast_to(coordinates[0][:, None], inside.shape)]
+        for axis in range(spatial):
+            offset = coordinates[2 + axis] * self.dilations[axis] - self.pads[axis]
+            place = steps[1 + axis] * self.strides[axis] + offset[:, None]
+            inside &= (place >= 0) & (place < self.in_shape[2 + axis])
+            read.append(place)
+            made.append(np.broadcast_to(steps[1 + axis], inside.shape))
+        which = np.nonzero(inside)[0]
+        source = np.ravel_multi_index([part[inside] for part in read], self.in_shape)
+        target = np.ravel_multi_index([part[inside] for part in made], self.out_shape)
+        return (which, source, target) if self.transposed else (which, target, source)
+
+    @property
+    def _taps(self) -> int:
+        return math.prod(self.weight.shape[2:])
 
     @cached_property
     def _windows(self) -> tuple[tuple[int, tuple[slice, ...], tuple[slice, ...]], ...]:

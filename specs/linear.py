@@ -70,6 +70,36 @@ class LinearMap(Protocol):
         ...
 
 
+Uses = tuple[IndexArray, IndexArray, IndexArray]
+
+
+class WeightedMap(LinearMap, Protocol):
+    """A linear map with coefficients.
+
+    ``rows . map(values)`` is linear in each of rows, coefficients and values: ``forward``,
+    ``adjoint`` and ``gradient`` are what it multiplies by each of the three.
+    """
+
+    @property
+    def weight(self) -> Enclosure: ...
+
+    def gradient(self, rows: Array, values: Array, product: MatrixProduct) -> Array:
+        """What coefficients are multiplied by in ``rows . map(values)``, row by row.
+
+        ``(batch, target_size), (batch, source_size) -> (batch, *weight.shape)``.  A coefficient
+        that is used several times is multiplied by the sum over its uses.
+        """
+        ...
+
+    def uses(self, positions: IndexArray) -> Uses:
+        """The products that some coefficients, by flat positions, take part in.
+
+        Returns:
+            For each of ``K`` products the place in ``positions``, its target and its source.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Identity:
     """The identity on ``size`` entries."""
@@ -206,6 +236,12 @@ class Scale:
     def entries(self, targets: IndexArray) -> Coefficients | None:
         return np.arange(targets.size), targets, targets
 
+    def gradient(self, rows: Array, values: Array, product: MatrixProduct) -> Array:
+        return np.asarray(rows * values)
+
+    def uses(self, positions: IndexArray) -> Uses:
+        return np.arange(positions.size), positions, positions
+
 
 @dataclass(frozen=True, eq=False)
 class MatMul:
@@ -242,6 +278,18 @@ class MatMul:
 
     def entries(self, targets: IndexArray) -> Coefficients | None:
         return None
+
+    def gradient(self, rows: Array, values: Array, product: MatrixProduct) -> Array:
+        inner, columns = self.weight.shape
+        left = values.reshape(len(values), self.rows, inner)
+        right = rows.reshape(len(rows), self.rows, columns)
+        return product(np.swapaxes(left, 1, 2), right)
+
+    def uses(self, positions: IndexArray) -> Uses:
+        inner, columns = self.weight.shape
+        row, which = np.divmod(np.arange(self.rows * positions.size), max(1, positions.size))
+        source, target = np.divmod(positions[which], columns)
+        return which, row * columns + target, row * inner + source
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,6 +334,12 @@ class Sparse:
     def entries(self, targets: IndexArray) -> Coefficients | None:
         which, place = self._by_target.entries_of(targets)
         return which, self.source[place], place
+
+    def gradient(self, rows: Array, values: Array, product: MatrixProduct) -> Array:
+        return np.asarray(rows[:, self.target] * values[:, self.source])
+
+    def uses(self, positions: IndexArray) -> Uses:
+        return np.arange(positions.size), self.target[positions], self.source[positions]
 
     def rows(self, targets: IndexArray, weight: Array) -> Array:
         """Rows of the matrix, ``(len(targets), source_size)``, with the given coefficients."""

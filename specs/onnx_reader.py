@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
@@ -20,6 +21,7 @@ from specs.network import Network
 from specs.perturbation import Rounding
 from specs.query import ModelFile
 from specs.reader.graph import build_network
+from specs.reader.parameters import Tracker
 from specs.reader.tensors import ExternalData
 from specs.reader.walk import FAULTS
 
@@ -68,7 +70,30 @@ def read_model_bytes(
     return _network(content, ExternalData(folder), name, format)
 
 
-def _network(content: bytes, external: ExternalData, name: str, format: Rounding | None) -> Network:
+def read_tracked(
+    content: bytes, folder: Path | None, name: str, tensors: Sequence[str] | None = None
+) -> tuple[Network, Tracker]:
+    """The network of a model file, and where its stored parameters stand in it.
+
+    Args:
+        content, folder, name: as for ``read_model_bytes``.
+        tensors: the initialisers to follow; ``None``: all that hold real numbers.
+
+    Raises:
+        ModelError: as for ``read_model``, or there is no such initialiser.
+        UnsupportedOperatorError: an operator has no rule for a parameter that it reads.
+    """
+    tracker = Tracker(None if tensors is None else frozenset(tensors))
+    return _network(content, ExternalData(folder), name, None, tracker), tracker
+
+
+def _network(
+    content: bytes,
+    external: ExternalData,
+    name: str,
+    format: Rounding | None,
+    tracker: Tracker | None = None,
+) -> Network:
     if content.startswith(_LFS):
         raise ModelError(f"{name}: a Git LFS pointer, not a model; fetch it with 'git lfs pull'")
     if not content:
@@ -78,7 +103,7 @@ def _network(content: bytes, external: ExternalData, name: str, format: Rounding
     except (DecodeError, RuntimeError, *FAULTS) as error:
         raise ModelError(f"{name}: not an ONNX model, or a damaged one") from error
     try:
-        return build_network(model, len(content), external, format)
+        return build_network(model, len(content), external, format, tracker)
     except ModelError as error:
         raise type(error)(f"{name}: {error}") from error
     except FAULTS as error:

@@ -22,15 +22,14 @@ speak of inputs only.  A formula is in the syntax of VNN-LIB 1.0, and may name i
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from specs import builders
-from specs.decimals import parse_decimal
+from specs.document import NUMBERS, Document, read_document
 from specs.errors import InputError, QuestionError
 from specs.network import Network
 from specs.onnx_reader import read_model
@@ -38,17 +37,16 @@ from specs.perturbation import INTEGER, REAL, Perturbation, Rounding, rounding_o
 from specs.property import Case, Property
 from specs.property_reader import read_property
 from specs.query import Query
-from specs.source import Source, read_source
+from specs.source import Source
 from specs.vnnlib1 import read_unsafe
 
 __all__ = ["load_question", "read_property"]
 
-_NUMBERS = (int, Fraction, list)
 _TABLES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {"semantics": (str,), "title": (str,)},
     "region": {
         "file": (str,),
-        **dict.fromkeys(("lower", "upper", "centre", "radius"), _NUMBERS),
+        **dict.fromkeys(("lower", "upper", "centre", "radius"), NUMBERS),
         "clip": (list,),
     },
     "statement": {
@@ -128,44 +126,15 @@ def _perturbations(format: Rounding | None) -> tuple[Perturbation, ...]:
     return () if format is None else (format,)
 
 
-@dataclass(frozen=True)
-class _Document:
-    """A parsed question file that can say where its keys stand."""
-
-    source: Source
-    tables: Mapping[str, Any]
-
-    def table(self, name: str) -> Mapping[str, Any]:
-        found = self.tables.get(name, {})
-        if not isinstance(found, dict):
-            raise self.error("", name, f"'{name}' must be a table, [{name}]")
-        return found
-
-    def error(self, table: str, key: str, message: str) -> QuestionError:
-        """An error at ``key`` of ``table``, or at the table, or at the file's start."""
-        return QuestionError(str(self.source.error(self._offset(table, key), message)))
-
-    def _offset(self, table: str, key: str) -> int:
-        current, fallback, offset = "", 0, 0
-        quoted = rf"(?:{re.escape(key)}|\"{re.escape(key)}\"|'{re.escape(key)}')"
-        for line in self.source.text.splitlines(keepends=True):
-            header = re.match(r"\s*\[+\s*([^\[\]#]*?)\s*\]", line)
-            if header is not None and "=" not in line[: header.end()]:
-                current = header[1].strip("\"'")
-                if current == table or (not table and current == key):
-                    fallback = offset
-            elif current == table and re.match(rf"\s*{quoted}\s*[=.]", line):
-                return offset + len(line) - len(line.lstrip())
-            elif not current and table and re.match(rf"\s*{re.escape(table)}\s*[=.]", line):
-                fallback = offset
-            offset += len(line)
-        return fallback
-
-
-def _document(path: Path) -> _Document:
-    source, _ = read_source(path)
-    document = _Document(source, _parse(source))
-    _check_keys(document)
+def _document(path: Path) -> Document:
+    document = read_document(path)
+    if "faults" in document.tables:
+        raise document.error(
+            "faults",
+            "",
+            "no proof speaks of [faults] yet; specs.faults.schema.load_faults reads such a file",
+        )
+    check_question(document)
     return document
 
 
@@ -181,68 +150,52 @@ def _load_toml(path: Path, semantics: str | None, integers: bool = False) -> Que
         format = None if integers else rounding_of(written or semantics or REAL)
     except QuestionError as error:
         raise document.error("", "semantics", str(error)) from None
-    models = document.table("models")
-    if len(models) != 1 or not all(isinstance(file, str) for file in models.values()):
-        raise document.error("", "models", '[models] must hold one line, NAME = "FILE.onnx"')
-    network, model = read_model(path.parent / next(iter(models.values())), format)
-    stated, digest = _property(document, path.parent, network)
+    network, model = read_model(only_model(document), format)
+    stated, digest = stated_property(document, network)
     title = top.get("title", path.name)
     return Query(network, stated, (model,), digest, _perturbations(format), title)
 
 
-def _parse(source: Source) -> dict[str, Any]:
-    try:
-        return tomllib.loads(source.text, parse_float=_number)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        where = f":{place[1]}:{place[2]}" if place else ""
-        message = str(error).partition(" (at ")[0]
-        raise QuestionError(f"{source.name}{where}: {message}") from None
-    except (ValueError, RecursionError) as error:
-        raise QuestionError(f"{source.name}: {error}") from None
+def check_question(document: Document, *others: str) -> None:
+    """Every key is known and of its type; tables of these other names are passed over.
 
-
-def _number(lexeme: str) -> Fraction | str:
-    try:
-        return parse_decimal(lexeme.replace("_", ""))
-    except ValueError:
-        return _Refused(lexeme)
-
-
-class _Refused(str):
-    """A TOML float that is not finite or out of reach; no key accepts one."""
-
-    __slots__ = ()
-
-
-def _check_keys(document: _Document) -> None:
+    Raises:
+        QuestionError: one is not; the message says where.
+    """
     for key, value in document.tables.items():
+        if key in others:
+            continue
         if key in ("models", "region", "statement"):
             document.table(key)
             continue
-        _check_value(document, "", key, value)
+        document.check("", key, value, _TABLES[""], ("[models]", "[region]", "[statement]"))
     for table in ("region", "statement"):
         for key, value in document.table(table).items():
-            _check_value(document, table, key, value)
+            document.check(table, key, value, _TABLES[table])
 
 
-def _check_value(document: _Document, table: str, key: str, value: Any) -> None:
-    allowed = _TABLES[table]
-    if key not in allowed:
-        known = ", ".join([*allowed, *([] if table else ["[models]", "[region]", "[statement]"])])
-        raise document.error(table, key, f"unknown key '{key}'; known here: {known}")
-    wanted = allowed[key]
-    if isinstance(value, bool | _Refused) or not isinstance(value, wanted):
-        names = {str: "a string", int: "an integer", Fraction: "a number", list: "a list"}
-        kinds = " or ".join(names[w] for w in wanted)
-        raise document.error(table, key, f"'{key}' must be {kinds}, not {value!r:.60}")
-    if isinstance(value, list) and key != "clip":
-        for entry in value:
-            if isinstance(entry, bool) or not isinstance(entry, int | Fraction):
-                raise document.error(table, key, f"'{key}' holds {entry!r:.60}, not a number")
+def only_model(document: Document) -> Path:
+    """The model file that ``[models]`` names.
+
+    Raises:
+        QuestionError: it does not name exactly one.
+    """
+    models = document.table("models")
+    if len(models) != 1 or not all(isinstance(file, str) for file in models.values()):
+        raise document.error("", "models", '[models] must hold one line, NAME = "FILE.onnx"')
+    return document.folder / str(next(iter(models.values())))
 
 
-def _property(document: _Document, folder: Path, network: Network) -> tuple[Property, str]:
+def stated_property(document: Document, network: Network) -> tuple[Property, str]:
+    """What ``[region]`` and ``[statement]`` say of a network, and its digest.
+
+    Raises:
+        InputError: it is malformed, or does not fit the network.
+    """
+    return _property(document, document.folder, network)
+
+
+def _property(document: Document, folder: Path, network: Network) -> tuple[Property, str]:
     region = document.table("region")
     _require(document, "region", region, _REGIONS)
     whole = "statement" not in document.tables
@@ -266,7 +219,7 @@ def _property(document: _Document, folder: Path, network: Network) -> tuple[Prop
     return built, built.digest
 
 
-def _region(document: _Document, region: Mapping[str, Any], size: int) -> Case:
+def _region(document: Document, region: Mapping[str, Any], size: int) -> Case:
     if "lower" in region:
         low, high = _placed(
             document, "region", lambda: builders.box(size, region["lower"], region["upper"])
@@ -283,7 +236,7 @@ def _region(document: _Document, region: Mapping[str, Any], size: int) -> Case:
     return Case(low, high, ((),))
 
 
-def _statement(document: _Document, regions: tuple[Case, ...], network: Network) -> Property:
+def _statement(document: Document, regions: tuple[Case, ...], network: Network) -> Property:
     statement = document.table("statement")
     kind = statement.get("kind")
     if kind not in _STATEMENTS:
@@ -304,7 +257,7 @@ def _statement(document: _Document, regions: tuple[Case, ...], network: Network)
     return Property(inputs, outputs, tuple(replace(case, unsafe=unsafe) for case in regions))
 
 
-def _placed(document: _Document, table: str, build: Callable[[], Any]) -> Any:
+def _placed(document: Document, table: str, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except InputError as error:
@@ -313,7 +266,7 @@ def _placed(document: _Document, table: str, build: Callable[[], Any]) -> Any:
 
 
 def _require(
-    document: _Document,
+    document: Document,
     table: str,
     given: Mapping[str, Any],
     choices: tuple[tuple[frozenset[str], frozenset[str]], ...],

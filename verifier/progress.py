@@ -40,6 +40,11 @@ class Progress:
             text += f", worst bound {worst:.4g}"
         self._write(text)
 
+    def count(self, name: str, done: int, total: int) -> None:
+        """How many of many like things are done; shown a few times a second."""
+        if self._enabled and time.monotonic() - self._last >= _INTERVAL:
+            self._write(f"{name}: {done} of {total}")
+
     def clear(self) -> None:
         """Remove the line."""
         if self._shown:

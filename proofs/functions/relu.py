@@ -90,7 +90,12 @@ class Relu:
     def at_point(
         self, centre: Numbers, radius: Numbers | None, unit: int
     ) -> tuple[Numbers, Numbers | None]:
-        """Relu commutes with positive scaling and moves no two points apart."""
+        """Relu commutes with positive scaling and moves no two points apart.
+
+        What is negative for certain becomes 0 for certain.
+        """
+        if radius is not None:
+            radius = np.where(centre + radius <= 0, centre * 0, radius)
         return np.maximum(centre, 0), radius
 
 

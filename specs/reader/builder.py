@@ -167,6 +167,11 @@ class Builder:
             self._labels[-1].append(name)
         return made
 
+    def label(self, number: int) -> str:
+        """The name that a node will have in the finished network."""
+        names = self._labels[number]
+        return names[0] if names else self.nodes[number].name
+
     def finished(self, variable: Variable) -> Variable:
         """``variable`` as the whole of a node."""
         return dataclasses.replace(variable, affine=self._plain(self.tensor(variable)))

@@ -12,21 +12,28 @@ from specs.perturbation import Rounding
 from specs.reader import operators as _operators
 from specs.reader.builder import Builder
 from specs.reader.operands import Masked, Value, Variable
+from specs.reader.parameters import Tracker
 from specs.reader.tensors import FLOATS, Constant, ExternalData, kind_name
 from specs.reader.walk import Walk, check_names, foreign_parts, read_initializers, uses
 
 OPSETS = range(7, 27)
 BASE_BUDGET = 2**26
+FOLLOWING = 4
+"""How much more may be made where parameters are followed: every rule is run several times."""
 _operators.load()
 
 
 def build_network(
-    model: ModelProto, size: int, external: ExternalData, format: Rounding | None = None
+    model: ModelProto,
+    size: int,
+    external: ExternalData,
+    format: Rounding | None = None,
+    tracker: Tracker | None = None,
 ) -> Network:
     """The network in normal form of a model file of ``size`` bytes.
 
     With a ``format``, evaluated in it: stored parameters are rounded to it, and so is the
-    result of every operator.
+    result of every operator.  With a ``tracker``, stored parameters are followed; not both.
 
     Raises:
         ModelError: the file breaks a rule of its format.
@@ -34,21 +41,27 @@ def build_network(
     """
     opset = _opset(model)
     graph = model.graph
-    builder = Builder(BASE_BUDGET + 8 * size, format=format)
+    if tracker is not None and format is not None:
+        raise UnsupportedOperatorError(f"parameters are not followed in {format.name}")
+    budget = BASE_BUDGET + 8 * size
+    builder = Builder(budget if tracker is None else FOLLOWING * budget, format=format)
     faults = foreign_parts(graph)
     if len(model.functions):
         name = model.functions[0].name
         faults.append(f"the model defines functions of its own ('{name}'); inline them")
     values: dict[str, Value | None] = {}
-    read_initializers(graph, builder, external, values, faults)
+    read_initializers(graph, builder, external, values, faults, tracker)
     _read_inputs(graph, builder, values, faults)
     check_names(graph, values)
     unknown = {name for name, value in values.items() if value is None}
-    Walk(values, uses(graph), opset, builder, external, faults, unknown).run(graph)
+    Walk(values, uses(graph), opset, builder, external, faults, unknown, tracker).run(graph)
     if faults:
         where = "" if format is None else f" under {format.name} semantics"
         raise UnsupportedOperatorError("\n  ".join([f"operators without a rule{where}:", *faults]))
-    return builder.network(_outputs(graph, values, builder))
+    network = builder.network(_outputs(graph, values, builder))
+    if tracker is not None:
+        tracker.settle(network, builder)
+    return network
 
 
 def _opset(model: ModelProto) -> int:

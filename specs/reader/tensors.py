@@ -33,6 +33,8 @@ INTEGERS: dict[int, str] = {
     TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64",
 }
+SHORT = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
+"""Integers that quantised numbers are stored as."""
 KINDS: dict[int, str] = {**FLOATS, **INTEGERS, TensorProto.BOOL: "bool"}
 WIDENINGS = {
     (TensorProto.FLOAT16, TensorProto.FLOAT),

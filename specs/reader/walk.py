@@ -19,6 +19,7 @@ from specs.reader.builder import Builder
 from specs.reader.calls import ON_INTEGERS, RULES, Call
 from specs.reader.floats import evaluated, stored
 from specs.reader.operands import Value, Variable
+from specs.reader.parameters import Tracker
 from specs.reader.stand_ins import stand_ins
 from specs.reader.tensors import FLOATS, KINDS, Constant, ExternalData, kind_name, read_tensor
 
@@ -45,6 +46,7 @@ class Walk:
         faults: what has no rule, filled as the walk goes on.
         doubtful: names behind something without a rule: an error there may be owed to a
             stand-in.
+        tracker: follows stored parameters, where that is asked for.
     """
 
     values: Values
@@ -54,6 +56,7 @@ class Walk:
     external: ExternalData
     faults: list[str]
     doubtful: set[str] = field(default_factory=set)
+    tracker: Tracker | None = None
 
     def run(self, graph: GraphProto) -> None:
         """Apply the rules of all nodes that an output depends on.
@@ -63,6 +66,8 @@ class Walk:
         """
         for position in _live_nodes(graph):
             node = graph.node[position]
+            if self.tracker is not None:
+                self.tracker.operator = _place(node, position, len(graph.node))
             try:
                 results = self._results(node)
             except UnsupportedOperatorError as error:
@@ -102,7 +107,10 @@ class Walk:
             raise UnsupportedOperatorError(f"it has no rule for a variable tensor of type {name}")
         self.builder.place = next((name for name in node.output if name), "")
         call = Call(node, operands, self.opset, self.builder, self.external, attributes)
-        made = rule(call) if self.builder.format is None else evaluated(call, rule)
+        if self.tracker is not None and self.tracker.reads(node.input):
+            made = self.tracker.followed(call, rule)
+        else:
+            made = rule(call) if self.builder.format is None else evaluated(call, rule)
         if unread := call.unread():
             raise UnsupportedOperatorError(
                 "attribute " + ", ".join(f"'{name}'" for name in unread) + " has no rule"
@@ -169,8 +177,9 @@ def read_initializers(
     external: ExternalData,
     values: Values,
     faults: list[str],
+    tracker: Tracker | None = None,
 ) -> None:
-    """Put a graph's stored constants among the values.
+    """Put a graph's stored constants among the values; a tracker follows some of them.
 
     Raises:
         ModelError: one of them is damaged, or has a name that is taken.
@@ -182,7 +191,10 @@ def read_initializers(
             raise ModelError(f"two initialisers are called '{tensor.name}'")
         try:
             builder.claim(tensor.dims)
-            values[tensor.name] = stored(builder, read_tensor(tensor, external))
+            constant = stored(builder, read_tensor(tensor, external))
+            values[tensor.name] = constant
+            if tracker is not None:
+                tracker.store(tensor.name, constant)
         except UnsupportedOperatorError as error:
             faults.append(f"initialiser '{tensor.name}': {error}")
             values[tensor.name] = None

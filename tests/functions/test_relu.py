@@ -29,6 +29,15 @@ tests = conformance(
         "image not clipped": Mutant(
             "image", lambda rule: {"image": lambda arithmetic, lower, upper: (lower, upper)}
         ),
+        "dead too early": Mutant(
+            "points",
+            lambda rule: {
+                "at_point": lambda c, r, unit: (
+                    np.maximum(c, 0),
+                    None if r is None else np.where(c <= 0, 0, r),
+                )
+            },
+        ),
         "point negative": Mutant("points", lambda rule: {"at_point": lambda c, r, unit: (c, r)}),
     },
 )

@@ -150,21 +150,26 @@ def _real_matrix(builder: Builder, constant: Constant, shape: tuple[int, ...]) -
 @operator("BatchNormalization")
 def batch_normalization(call: Call) -> Operand:
     builder, x = call.builder, call.operand(0)
+    epsilon, (gamma, beta, mean, variance) = normalisation(call, x.shape)
+    root = rounding.square_root(rounding.add(variance, Enclosure(np.array(epsilon))))
+    factor = rounding.divide(gamma, root)
+    shift = rounding.subtract(beta, rounding.multiply(mean, factor))
+    along = (*gamma.shape, *(1 for _ in x.shape[2:]))
+    scaled = builder.scale(x, _shaped(factor, along, x.kind))
+    return builder.add(scaled, _shaped(shift, along, x.kind))
+
+
+def normalisation(call: Call, shape: tuple[int, ...]) -> tuple[float, list[Enclosure]]:
+    """The epsilon of a batch normalisation, and gamma, beta, mean, variance by channel."""
     call.ignore("momentum")
     if call.int("training_mode", 0) or not call.int("spatial", 1):
         raise UnsupportedOperatorError("only inference over channels has a rule")
-    epsilon = Enclosure(np.array(call.float("epsilon", float(np.float32(1e-5)))))
-    channels = x.shape[1] if len(x.shape) > 1 else 1
+    channels = shape[1] if len(shape) > 1 else 1
     stored = [call.constant(position) for position in range(1, 5)]
     if any(constant.shape != (channels,) for constant in stored):
         raise ModelError(f"its parameters do not fit {channels} channels")
-    gamma, beta, mean, variance = (constant.enclosure for constant in stored)
-    root = rounding.square_root(rounding.add(variance, epsilon))
-    factor = rounding.divide(gamma, root)
-    shift = rounding.subtract(beta, rounding.multiply(mean, factor))
-    along = (channels,) + (1,) * (len(x.shape) - 2)
-    scaled = builder.scale(x, _shaped(factor, along, x.kind))
-    return builder.add(scaled, _shaped(shift, along, x.kind))
+    epsilon = call.float("epsilon", float(np.float32(1e-5)))
+    return epsilon, [constant.enclosure for constant in stored]
 
 
 def _shaped(enclosure: Enclosure, shape: tuple[int, ...], kind: int) -> Constant:

@@ -23,9 +23,8 @@ from specs.reader.operators.products import quotient
 from specs.reader.operators.rewrites import larger, smaller
 from specs.reader.operators.univariate import apply
 from specs.reader.operators.windows import convolved
-from specs.reader.tensors import FLOATS, KINDS, Constant, kind_name, real
+from specs.reader.tensors import FLOATS, KINDS, SHORT, Constant, kind_name, real
 
-SHORT = (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
 BYTES = (TensorProto.INT8, TensorProto.UINT8)
 LARGEST_SUM = 2**31 - 1
 LARGEST_PRODUCT = 255 * 255

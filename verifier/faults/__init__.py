@@ -1,0 +1,1 @@
+"""Injection of hardware faults: exact semantics, evaluated in batches."""
