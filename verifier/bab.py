@@ -59,6 +59,41 @@ are quicker."""
 PATIENCE = 4.0
 """Seconds of search on inputs before stars alone are tried."""
 
+SLICE = 0.25
+"""Part of the time so far for which the better of both goes on before they are compared again."""
+
+
+@dataclass
+class _Rival:
+    """One of two searches of the same boxes.
+
+    Attributes:
+        engine, tree: the search, and what it found.
+        rate: how fast the logarithm of the share that is open fell lately; ``None``: unknown.
+    """
+
+    engine: InputSearch
+    tree: Tree
+    rate: float | None = None
+
+    def promise(self) -> float:
+        """The rate; what was never tried is tried first."""
+        return math.inf if self.rate is None else self.rate
+
+    def run(self, deadline: float, round_over: Callable[[], bool]) -> Status:
+        """Search until then."""
+        begun, before = time.monotonic(), self._open
+        try:
+            found = self.engine.run(deadline, round_over)
+        except OutOfTimeError:
+            found = "timeout"
+        self.rate = math.log(before / self._open) / max(time.monotonic() - begun, 1e-9)
+        return found
+
+    @property
+    def _open(self) -> float:
+        return max(1.0 - self.engine.share_closed, 1e-300)
+
 
 class Search:
     """Branch and bound for one query.
@@ -94,6 +129,7 @@ class Search:
         self._numbers = list(range(len(query.property.cases)) if cases is None else cases)
         self._plain, self._before = query, 0
         self._nodes: dict[int, int] = {}
+        self._rivals: list[_Rival] = []
         self._as_before = None  # what splits inputs mends leaves among neuron splits badly
         if old is not None and self._settings.method == "auto":
             self._as_before = reuse.splits_inputs(old)
@@ -103,7 +139,7 @@ class Search:
         ratios = None if old is not None else moving_together(self._net, *self._around())
         if ratios:
             self._prepare(beside(query, ratios))
-        self._tuned, self._piloted = not ratios, old is not None
+        self._tuned, self._races = not ratios, old is None
         self._begun = time.monotonic()
 
     def _prepare(self, query: Query) -> None:
@@ -151,7 +187,8 @@ class Search:
     @property
     def evaluated(self) -> int:
         """Domains bounded so far."""
-        return self._before + self._engine.evaluated
+        others = (r.engine.evaluated for r in self._rivals if r.engine is not self._engine)
+        return self._before + self._engine.evaluated + sum(others)
 
     def run(self) -> Status:
         """Search until all is closed, a violation is confirmed, or time is up.
@@ -165,10 +202,8 @@ class Search:
                 found = self._tune(self._engine)
                 if found != "timeout" or time.monotonic() >= self._deadline:
                     return found
-            if not self._piloted and isinstance(self._engine, InputSearch):
-                found = self._pilot(self._engine)
-                if found != "timeout" or time.monotonic() >= self._deadline:
-                    return found
+            if self._races and isinstance(self._engine, InputSearch):
+                return self._raced(self._engine)
             return self._engine.run(self._deadline, self._round_over)
         except OutOfTimeError:  # what was in work stays open in the tree
             return "timeout"
@@ -191,36 +226,33 @@ class Search:
             self._prepare(self._query if ratios is None else beside(self._plain, ratios))
         return found
 
-    def _pilot(self, engine: InputSearch) -> Status:
-        """Search for a while, then with stars alone, and go on with what closes more.
+    def _raced(self, engine: InputSearch) -> Status:
+        """Search for a while, then with stars alone, and then with what closes more at the time."""
+        if not self._rivals and not engine.may_use_stars:
+            return engine.run(self._deadline, self._round_over)
+        if not self._rivals:
+            self._rivals = [_Rival(engine, self._tree)]
+        plain = self._rivals[0]
+        if plain.rate is None:
+            found = plain.run(self._until(PATIENCE), self._round_over)
+            if found != "timeout" or time.monotonic() >= self._deadline:
+                return found
+        if len(self._rivals) == 1:
+            tree = Tree({tensor: where.start for tensor, where in self._net.neurons.items()})
+            settings = replace(self._settings, stars="always")
+            parts = replace(self._parts, tree=tree, settings=settings)
+            self._rivals.append(_Rival(InputSearch(parts), tree))
+        seconds = PILOT
+        while True:
+            best = max(self._rivals, key=_Rival.promise)
+            self._engine, self._tree = best.engine, best.tree
+            found = best.run(self._until(seconds), self._round_over)
+            if found != "timeout" or time.monotonic() >= self._deadline:
+                return found
+            seconds = max(PILOT, SLICE * (time.monotonic() - self._begun))
 
-        What is left open shrinks by about the same factor in every second.
-        """
-        self._piloted = True
-        if not engine.may_use_stars:
-            return "timeout"
-        found, rate = self._rate(engine, PATIENCE)
-        if found != "timeout" or time.monotonic() >= self._deadline:
-            return found
-        tree = Tree({tensor: where.start for tensor, where in self._net.neurons.items()})
-        settings = replace(self._settings, stars="always")
-        other = InputSearch(replace(self._parts, tree=tree, settings=settings))
-        found, other_rate = self._rate(other, PILOT)
-        if found != "timeout" or other_rate > rate:
-            engine, other = other, engine
-            self._engine, self._tree = engine, tree
-        self._before += other.evaluated
-        return found
-
-    def _rate(self, engine: InputSearch, seconds: float) -> tuple[Status, float]:
-        """Search for some time, and how fast the logarithm of the share closed grew."""
-        begun = time.monotonic()
-        try:
-            found = engine.run(min(self._deadline, begun + seconds), self._round_over)
-        except OutOfTimeError:
-            found = "timeout"
-        left = max(1.0 - engine.share_closed, 1e-300)
-        return found, -math.log(left) / max(time.monotonic() - begun, 1e-9)
+    def _until(self, seconds: float) -> float:
+        return min(self._deadline, time.monotonic() + seconds)
 
     def proof(self, deadline: float = float("inf")) -> Proof:
         """The proof as far as it goes; open domains are holes.

@@ -82,7 +82,7 @@ class InputSearch:
     def share_closed(self) -> float:
         """Of the cases' boxes, by volume and on average."""
         if not len(self._pool):
-            return 0.0
+            return 0.0 if self._waiting is None else 1.0
         low, high, case = (self._pool.column(name) for name in ("low", "high", "case"))
         width = self._table.width[case]
         shares = torch.where(width > 0, (high - low) / width, 1.0).prod(-1)

@@ -166,27 +166,58 @@ def test_what_the_deadline_cuts_off_stays_open() -> None:
     assert check_proof(stated, proof).verdict == "incomplete"
 
 
-@pytest.mark.parametrize("quicker", ["halving", "stars"])
+@pytest.mark.parametrize("quicker", ["auto", "always"])
 def test_what_closes_more_goes_on(quicker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stated = ridge(2, 4, 0.02)
-    rates = {"auto": 2.0 if quicker == "halving" else 0.5, "always": 1.0}
-    monkeypatch.setattr(
-        Search, "_rate", lambda self, engine, seconds: ("timeout", rates[engine._settings.stars])
-    )
+    stated, turns = ridge(2, 4, 0.02), []
+
+    def run(self: Any, deadline: float, round_over: Any) -> str:
+        kind = self.engine._settings.stars
+        turns.append(kind)
+        if len(turns) > 4:
+            return self.engine.run(time.monotonic() + 60, round_over)
+        self.rate = 2.0 if kind == quicker else 1.0
+        return "timeout"
+
+    monkeypatch.setattr(bab._Rival, "run", run)
     search = searching(stated, Settings(method="inputs"))
     assert search.run() == "closed"
+    assert turns == ["auto", "always", quicker, quicker, quicker]
     engine = search._engine
     assert isinstance(engine, InputSearch)
-    assert engine._settings.stars == ("auto" if quicker == "halving" else "always")
+    assert engine._settings.stars == quicker
     assert check_proof(stated, search.proof()).verdict == "valid unsat"
 
 
-def test_what_ends_in_the_pilot_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bab, "PATIENCE", 0.05)
-    monkeypatch.setattr(bab, "PILOT", 30.0)
-    stated = ridge(2, 4, 1e-6)
+def test_what_gets_slower_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    stated, turns = ridge(2, 4, 0.02), []
+    rates = {"auto": [3.0, 0.5], "always": [1.0, 1.0]}
+
+    def run(self: Any, deadline: float, round_over: Any) -> str:
+        kind = self.engine._settings.stars
+        turns.append(kind)
+        if len(turns) > 3:
+            return self.engine.run(time.monotonic() + 60, round_over)
+        self.rate = rates[kind].pop(0)
+        return "timeout"
+
+    monkeypatch.setattr(bab._Rival, "run", run)
     search = searching(stated, Settings(method="inputs"))
     assert search.run() == "closed"
+    assert turns == ["auto", "always", "auto", "always"]
+    assert check_proof(stated, search.proof()).verdict == "valid unsat"
+
+
+def test_the_race_goes_on_with_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bab, "PATIENCE", 0.05)
+    monkeypatch.setattr(bab, "PILOT", 0.1)
+    stated = ridge(2, 6, 1e-6)
+    search = searching(stated, Settings(method="inputs"), 0.4)
+    assert search.run() == "timeout"
+    seen = search.evaluated
+    search.extend(time.monotonic() + 60)
+    assert search.run() == "closed"
+    assert search.evaluated > seen
+    assert len(search._rivals) == 2
     assert check_proof(stated, search.proof()).verdict == "valid unsat"
 
 
