@@ -62,6 +62,9 @@ PATIENCE = 4.0
 SLICE = 0.25
 """Part of the time so far for which the better of both goes on before they are compared again."""
 
+LEAST = 0.15
+"""Part of the time that each of both gets in any case."""
+
 
 @dataclass
 class _Rival:
@@ -70,24 +73,28 @@ class _Rival:
     Attributes:
         engine, tree: the search, and what it found.
         rate: how fast the logarithm of the share that is open fell lately; ``None``: unknown.
+        spent: seconds so far.
     """
 
     engine: InputSearch
     tree: Tree
     rate: float | None = None
+    spent: float = 0.0
 
-    def promise(self) -> float:
-        """The rate; what was never tried is tried first."""
-        return math.inf if self.rate is None else self.rate
+    def promise(self, total: float) -> float:
+        """The rate; infinite where too little was tried of ``total`` seconds to tell."""
+        return math.inf if self.rate is None or self.spent < LEAST * total else self.rate
 
     def run(self, deadline: float, round_over: Callable[[], bool]) -> Status:
         """Search until then."""
-        begun, before = time.monotonic(), self._open
+        begun, before = time.perf_counter(), self._open
         try:
             found = self.engine.run(deadline, round_over)
         except OutOfTimeError:
             found = "timeout"
-        self.rate = math.log(before / self._open) / max(time.monotonic() - begun, 1e-9)
+        seconds = time.perf_counter() - begun
+        self.rate = math.log(before / self._open) / max(seconds, 1e-9)
+        self.spent += seconds
         return found
 
     @property
@@ -244,7 +251,8 @@ class Search:
             self._rivals.append(_Rival(InputSearch(parts), tree))
         seconds = PILOT
         while True:
-            best = max(self._rivals, key=_Rival.promise)
+            total = sum(rival.spent for rival in self._rivals)
+            best = max(self._rivals, key=lambda rival: rival.promise(total))
             self._engine, self._tree = best.engine, best.tree
             found = best.run(self._until(seconds), self._round_over)
             if found != "timeout" or time.monotonic() >= self._deadline:
