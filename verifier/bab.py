@@ -192,6 +192,22 @@ class Search:
         return isinstance(self._engine, InputSearch)
 
     @property
+    def remark(self) -> str:
+        """What stars did, in words; empty where there were none."""
+        engines = [rival.engine for rival in self._rivals] or [self._engine]
+        found = [e.stars for e in engines if isinstance(e, InputSearch) and e.stars is not None]
+        boxes, closed, programs, leaves, weak = (
+            sum(getattr(counts, name) for counts in found)
+            for name in ("boxes", "closed", "programs", "leaves", "weak")
+        )
+        if not boxes:
+            return ""
+        return (
+            f"stars closed {closed} of {boxes} boxes by {programs} linear programs; multipliers of "
+            f"{weak} of {leaves} leaves were too weak"
+        )
+
+    @property
     def evaluated(self) -> int:
         """Domains bounded so far."""
         others = (r.engine.evaluated for r in self._rivals if r.engine is not self._engine)

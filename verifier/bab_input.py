@@ -29,7 +29,7 @@ from verifier.memory import ran_out
 from verifier.needs import PROGRAMS, have
 
 if TYPE_CHECKING:
-    from verifier.bab_stars import Stars
+    from verifier.bab_stars import Counts, Stars
 
 SMALL_BATCH, PATIENCE = 1024, 6.0
 """Rounds of so few domains may take so many times longer: much of it is the same for more."""
@@ -72,6 +72,11 @@ class InputSearch:
     def worst(self) -> float:
         """Least value of an open domain."""
         return self._pool.worst
+
+    @property
+    def stars(self) -> Counts | None:
+        """What stars did; ``None``: they are not used."""
+        return None if self._stars is None else self._stars.counts
 
     @property
     def may_use_stars(self) -> bool:

@@ -32,7 +32,6 @@ from verifier.stars.triangle import Least, Triangles
 IDLE = 1e-9
 """A value after a Relu that lies no further above it is its own."""
 
-
 MOST_ENTRIES = 3e7
 """Coefficients of a linear program beyond which it is not built."""
 

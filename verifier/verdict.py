@@ -21,9 +21,10 @@ class Stage:
     """What one stage of the portfolio cost.
 
     Attributes:
-        name: ``"reuse"``, ``"kernel"``, ``"attack"``, ``"search"`` or ``"check"``.
+        name: ``"reuse"``, ``"kernel"``, ``"attack"``, ``"search"``, ``"smt"``,
+            ``"minimise"`` or ``"check"``.
         wall, cpu: seconds; the CPU seconds are those of all threads.
-        result: what came of it, in a word or two.
+        result: what came of it, in words.
     """
 
     name: str

@@ -341,7 +341,7 @@ class _Run:
                     proof = search.proof(self.deadline)
                 except OutOfTimeError:
                     return self._undecided("timeout", "the proof could not be written in time")
-                result.append("written")
+                result.append("; ".join(filter(None, ("written", search.remark))))
             if reasoning:
                 return self._smt(proof)
             # A deadline inside a round may lose what was in work: it is open, not closed.

@@ -40,8 +40,8 @@ def searching(
 def counts(search: Search) -> bab_stars.Counts:
     engine = search._engine
     assert isinstance(engine, InputSearch)
-    assert engine._stars is not None
-    return engine._stars.counts
+    assert engine.stars is not None
+    return engine.stars
 
 
 def kinds(proof: Proof) -> list[int]:
@@ -249,6 +249,9 @@ def test_the_method_gives_proofs_and_witnesses() -> None:
     assert found.answer == "unsat"
     assert found.checked is not None
     assert found.checked.verdict == "valid unsat"
+    said = [stage.result for stage in found.stages if "stars closed" in stage.result]
+    assert len(said) == 1
+    assert "leaves were too weak" in said[0]
 
 
 def test_many_inputs_are_not_halved() -> None:
@@ -281,7 +284,7 @@ def test_without_a_solver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MissingExtraError, match="highspy"):
         verify(stated, Options(timeout=20, method="star"))
     search = searching(stated, Settings(method="inputs"))
-    assert search._engine._stars is None  # the automatic search does without
+    assert search._engine.stars is None  # the automatic search does without
 
 
 def test_files_are_verified_too(tmp_path: Any) -> None:

@@ -347,7 +347,7 @@ def test_a_violation_found_between_rounds_ends_the_search() -> None:
 class Stub:
     """A search that does what a test wants."""
 
-    name = "branch and bound"
+    name, remark = "branch and bound", ""
     splits_inputs = True
 
     def __init__(self, *_: Any, **__: Any) -> None:

@@ -59,7 +59,7 @@ class Search:
         UnsupportedOperatorError: there is a function other than Relu.
     """
 
-    name = "Boolean reasoning"
+    name, remark = "Boolean reasoning", ""
     splits_inputs = False
 
     def __init__(
