@@ -118,6 +118,8 @@ def test_a_proof_that_the_kernel_rejects_is_never_unsat(monkeypatch: pytest.Monk
     reopened = []
 
     class Liar:
+        remark = ""
+
         def __init__(self, query: Query, **_: Any) -> None:
             self.query = query
 
