@@ -28,11 +28,12 @@ from verifier.verify import verify
 
 SIZES = (
     (2, 6, 1e-3),
-    (2, 8, 1e-3),
     (3, 4, 1e-3),
+    (3, 5, 1e-3),
     (3, 6, 1e-3),
     (3, 8, 1e-3),
     (4, 4, 1e-3),
+    (5, 4, 1e-3),
     (4, 6, 1e-2),
 )
 """Inputs, affine functions, and the margin."""

@@ -245,8 +245,7 @@ class _Box:
                 splits.append([tree.arg[n] if tree.kind[n] == Kind.NEURON else -1 for n in path])
             stated = self._stated.take(torch.full((len(leaves),), disjunct))
             hints = leaf_hints(below, stored, stated, range(len(leaves)), splits)
-            for row, (leaf, hint) in enumerate(zip(leaves, hints, strict=True)):
-                bounds = _bounds(below, stored, row)
+            for leaf, hint, bounds in zip(leaves, hints, _bounds(below, stored), strict=True):
                 tree.close(leaf, replace(_short(hint, entries), bounds=bounds))
 
     def _multipliers(self, disjunct: int, leaves: Sequence[_Star]) -> tuple[Problem, Multipliers]:
@@ -321,19 +320,17 @@ def _chosen(least: Least) -> int:
     return int(np.argmax(lost if lost.max() > IDLE else least.gap))
 
 
-def _bounds(problem: Problem, stored: Multipliers, row: int) -> list[tuple[Fact, int, float]]:
-    """The multipliers of stored bounds in a row of a problem of leaves."""
+def _bounds(problem: Problem, stored: Multipliers) -> list[list[tuple[Fact, int, float]]]:
+    """By row of a problem of leaves the multipliers of stored bounds."""
+    found: list[list[tuple[Fact, int, float]]] = [[] for _ in range(len(problem))]
     if problem.points is None or problem.signs is None or stored.beta is None:
-        return []
-    used = (problem.points[row] != 0) & (stored.beta[row] > 0)
-    return [
-        (
-            Fact.UPPER if float(problem.signs[row, neuron]) > 0 else Fact.LOWER,
-            neuron,
-            float(stored.beta[row, neuron]),
-        )
-        for neuron in used.nonzero()[:, 0].tolist()
-    ]
+        return found
+    rows, neurons = ((problem.points != 0) & (stored.beta > 0)).nonzero(as_tuple=True)
+    signs, values = problem.signs[rows, neurons], stored.beta[rows, neurons]
+    parts = (rows.tolist(), neurons.tolist(), signs.tolist(), values.tolist())
+    for row, neuron, sign, value in zip(*parts, strict=True):
+        found[row].append((Fact.UPPER if sign > 0 else Fact.LOWER, neuron, value))
+    return found
 
 
 def _short(hint: LeafHint, entries: dict[int, np.ndarray]) -> LeafHint:
