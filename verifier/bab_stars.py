@@ -26,7 +26,7 @@ from verifier.bab_tree import Kind, LeafHint, Tree
 from verifier.bounds import Domains
 from verifier.bounds_spec import Table, whole_goal
 from verifier.stars.corners import FloatArray
-from verifier.stars.images import images, relaxed
+from verifier.stars.images import images, relaxed, take_slopes
 from verifier.stars.triangle import Least, Triangles
 
 IDLE = 1e-9
@@ -250,7 +250,7 @@ class _Box:
 
     def _multipliers(self, disjunct: int, leaves: Sequence[_Star]) -> tuple[Problem, Multipliers]:
         """The problem of leaves, a row each, and their multipliers as a proof stores them."""
-        net, found = self._net, [leaf.least for leaf in leaves if leaf.least is not None]
+        found = [leaf.least for leaf in leaves if leaf.least is not None]
         problem = self._problem.take(torch.full((len(leaves),), disjunct))
         plain = problem.lower.expand(len(leaves), -1)
 
@@ -271,11 +271,8 @@ class _Box:
             signs=signs + held,
             points=points,
         )
-        start, slopes = initial(below), wide([o.slopes for o in found], -1.0)
-        for number in net.nonlinear:
-            where = net.parameters[number]
-            chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
-            start.alpha[:, where] = torch.where(chosen < 0, start.alpha[:, where], chosen)
+        start = initial(below)
+        take_slopes(self._net, start.alpha, wide([o.slopes for o in found], -1.0))
 
         def dense(rows: Sequence[FloatArray]) -> Tensor:
             return torch.tensor(np.array(rows), device=plain.device).to(plain)

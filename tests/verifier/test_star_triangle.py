@@ -21,7 +21,7 @@ from verifier.alpha import Problem, bounded, initial
 from verifier.bounds import Domains, Rows, TorchNetwork, evaluate
 from verifier.bounds_compile import compile_network
 from verifier.bounds_sweep import fresh, sweep
-from verifier.stars.images import Images, images, relaxed
+from verifier.stars.images import Images, images, relaxed, take_slopes
 from verifier.stars.triangle import PRICE, Triangles
 
 SEEDS = st.integers(0, 10_000)
@@ -123,10 +123,7 @@ def test_duals_are_multipliers_that_prove_the_optimum(seed: int, data: st.DataOb
     beta[0, seen.unstable] = torch.tensor(least.beta)
     beta += torch.maximum(most, under)
     start = initial(problem)
-    for number in net.nonlinear:
-        where = net.parameters[number]
-        chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
-        start.alpha[:, where] = torch.where(chosen < 0, start.alpha[:, where], chosen)
+    take_slopes(net, start.alpha, slopes)
     bound = float(bounded(problem, replace(start, beta=beta)).bound)
     assert bound == pytest.approx(least.value, rel=1e-6, abs=1e-6)
 

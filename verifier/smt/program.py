@@ -12,7 +12,7 @@ from verifier.alpha import Multipliers
 from verifier.bab_leaves import Leaves, Root
 from verifier.smt.settings import Settings
 from verifier.stars.corners import FloatArray
-from verifier.stars.images import images, relaxed
+from verifier.stars.images import images, relaxed, take_slopes
 from verifier.stars.triangle import Triangles
 
 
@@ -46,13 +46,9 @@ class Program:
         found = self._triangles.solve(signs, int(leaves.disjunct[0]))
         if found is None:
             return None
-        own, net = leaves.multipliers, self._net
+        own = leaves.multipliers
         alpha = own.alpha.double().clone()
-        slopes = self._wide(found.slopes, -1.0)
-        for number in net.nonlinear:
-            where = net.parameters[number]
-            chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
-            alpha[:, where] = torch.where(chosen < 0, alpha[:, where], chosen)
+        take_slopes(self._net, alpha, self._wide(found.slopes, -1.0))
 
         def row(values: FloatArray) -> Tensor:
             return torch.tensor(values[None], device=alpha.device)

@@ -95,3 +95,11 @@ def relaxed(
     low, high, lower, upper = (side[0].double().cpu().numpy() for side in sides)
     neurons = seen.neurons.double().cpu().numpy()
     return Relaxed(low, high, lower, upper, neurons, seen.forms(forms), held)
+
+
+def take_slopes(net: TorchNetwork, alpha: Tensor, slopes: Tensor) -> None:
+    """Write slopes of neurons ``(R, N)`` into parameters ``(R, P)``, where they are not negative."""
+    for number in net.nonlinear:
+        where = net.parameters[number]
+        chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
+        alpha[:, where] = torch.where(chosen < 0, alpha[:, where], chosen)
