@@ -98,7 +98,7 @@ def relaxed(
 
 
 def take_slopes(net: TorchNetwork, alpha: Tensor, slopes: Tensor) -> None:
-    """Write slopes of neurons ``(R, N)`` into parameters ``(R, P)``, where they are not negative."""
+    """Write slopes ``(R, N)`` of neurons into parameters ``(R, P)``; negative ones are left."""
     for number in net.nonlinear:
         where = net.parameters[number]
         chosen = slopes[:, net.neurons[net.function(number).sources[0]]]
