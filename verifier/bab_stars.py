@@ -213,7 +213,8 @@ class _Box:
             if stack:
                 return None
             leaves = root.leaves()
-            below, stored = self._multipliers(disjunct, leaves)
+            below, exact = self._multipliers(disjunct, leaves)
+            stored = _in_few_bits(below, exact, self._stars.margin)
             sure = bounded(below, stored).bound > self._stars.margin
             counts.leaves += len(leaves)
             counts.weak += int((~sure).sum())
@@ -249,7 +250,7 @@ class _Box:
                 tree.close(leaf, replace(_short(hint, entries), bounds=bounds))
 
     def _multipliers(self, disjunct: int, leaves: Sequence[_Star]) -> tuple[Problem, Multipliers]:
-        """The problem of leaves, a row each, and their multipliers as a proof stores them."""
+        """The problem of leaves, a row each, and their multipliers."""
         found = [leaf.least for leaf in leaves if leaf.least is not None]
         problem = self._problem.take(torch.full((len(leaves),), disjunct))
         plain = problem.lower.expand(len(leaves), -1)
@@ -272,7 +273,9 @@ class _Box:
             points=points,
         )
         start = initial(below)
-        take_slopes(self._net, start.alpha, wide([o.slopes for o in found], -1.0))
+        slopes = wide([o.slopes for o in found], -1.0)
+        slopes[:, self._unstable] = slopes[:, self._unstable].clamp(min=0.0)
+        take_slopes(self._net, start.alpha, slopes)
 
         def dense(rows: Sequence[FloatArray]) -> Tensor:
             return torch.tensor(np.array(rows), device=plain.device).to(plain)
@@ -283,7 +286,7 @@ class _Box:
             made = replace(made, weights=dense([o.weights for o in found]))
         if start.region is not None:
             made = replace(made, region=dense([o.region for o in found]))
-        return below, made.rounded()
+        return below, made
 
     def _entries(self) -> dict[int, np.ndarray]:
         """By nonlinear tensor the entries that are unstable."""
@@ -315,6 +318,16 @@ def _chosen(least: Least) -> int:
         return -1
     lost = least.gap * least.chord
     return int(np.argmax(lost if lost.max() > IDLE else least.gap))
+
+
+def _in_few_bits(problem: Problem, exact: Multipliers, margin: float) -> Multipliers:
+    """Multipliers as a proof stores them, of each row in as few bits as still prove enough."""
+    stored, coarse = exact.rounded(), exact.coarse()
+    good = bounded(problem, coarse).bound > margin
+    for part, short in zip(stored.parts(), coarse.parts(), strict=True):
+        if part is not None and short is not None:
+            part[good] = short[good]
+    return stored
 
 
 def _bounds(problem: Problem, stored: Multipliers) -> list[list[tuple[Fact, int, float]]]:
