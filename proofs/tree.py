@@ -285,7 +285,7 @@ class Walker:
         if kind is NodeKind.CLOSE:
             return self._close(domains)
         old, nodes = domains.batch, domains.nodes
-        batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty)
+        batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty, old.shares)
         if kind is NodeKind.SWEEP and arg == 0:
             sweep(self.frame, batch, tick=self.tick)
         elif kind is NodeKind.SWEEP:

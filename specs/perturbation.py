@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -127,8 +127,14 @@ class Rounding:
         )
 
 
-Perturbation = Rounding
-"""Every kind there is."""
+class Perturbation(Protocol):
+    """Rounding, or faults of stored words (``specs.faults.struck.WordFaults``)."""
+
+    @property
+    def text(self) -> str:
+        """What a query's digest covers."""
+        ...
+
 
 FORMATS = {
     "float32": Rounding("float32", 24, -126, 127),

@@ -1,0 +1,217 @@
+"""What faulty words cost: how far a struck node moves, and what a row pays for it.
+
+``specs.network.Struck`` says what moves: entry ``t`` by the sum of ``d[word[q]] * z[q]`` over
+its pairs, ``d`` the steps of the words, ``z`` linear in what the node reads.  For a row with
+coefficients ``a``, word ``p`` is worth at least ``-c(p, j)`` when ``j`` of its cells fail:
+the least of ``d * g``, where ``g`` is the sum of ``a[target[q]] * z[q]`` over *all* pairs of
+``p``, added up before an end of anything is taken.  A budget is the largest sum of these over
+all ways to spread the faults.  Everything is rounded up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
+from specs.enclosure import FloatArray
+from specs.errors import EvidenceError
+from specs.faults.budget import together, totals
+from specs.linear import IndexArray
+from specs.network import Network, Struck
+
+Shares = tuple[tuple[int, int], ...]
+"""How many faults strike where: first words of ranges that follow each other, ascending from
+0, and how many faults at most strike the words of each range."""
+
+
+def whole_budget(network: Network) -> Shares:
+    """All faults anywhere; of a network without a budget, nothing."""
+    errors = (network.nodes[tensor].error for tensor in network.struck)  # type: ignore[union-attr]
+    counts = {error.most for error in errors if isinstance(error, Struck) and error.counted}
+    return ((0, max(counts)),) if counts else ()
+
+
+def parted(shares: Shares, word: int) -> tuple[Shares, ...]:
+    """Shares of which one is split before a word: ``0, 1, ...`` faults before, the rest after.
+
+    At most ``j`` faults in a range are, for some ``i``, at most ``i`` in its first part and at
+    most ``j - i`` in its second.
+
+    Raises:
+        EvidenceError: no range has words on both sides.
+    """
+    place = max((k for k, (first, _) in enumerate(shares) if first <= word), default=-1)
+    if place < 0 or shares[place][0] == word:
+        raise EvidenceError("a split of faults that leaves nothing on one side")
+    first, most = shares[place]
+    rest = shares[:place], shares[place + 1 :]
+    return tuple(
+        (*rest[0], (first, before), (word, most - before), *rest[1]) for before in range(most + 1)
+    )
+
+
+class Bill:
+    """What the faults of all struck nodes that rows pass may cost, together.
+
+    The lines that rows pass on their way hold for every fault; so what the words of
+    different nodes are worth is added up for the same fault, and one budget pays for all.
+    Words that stand in several nodes pay in each of them on its own.
+
+    Args:
+        arithmetic: of the rows.
+        shares: of the domains; ``owner``: ``(R,)`` the domain of each row.
+    """
+
+    def __init__(self, arithmetic: Arithmetic, shares: Sequence[Shares], owner: IndexArray) -> None:
+        self._arithmetic = arithmetic
+        self._kinds = list(_alike([shares[k] for k in owner.tolist()]))
+        self._held: dict[int, list[Numbers]] = {}
+        self._sum = arithmetic.zeros((owner.size,))
+
+    def add(self, struck: Struck, rows: Numbers, sources: Sequence[Interval]) -> None:
+        """Rows ``(R, n)`` pass a struck node; ``sources`` bounds what it reads, ``(1 or R, m)``."""
+        arithmetic = self._arithmetic
+        steep = slopes(arithmetic, struck, rows, sources)
+        found = gains(arithmetic, struck.lower, struck.upper, steep)
+        if not struck.counted:
+            ones = arithmetic.lift_up(np.ones(struck.words.size))
+            self._sum = arithmetic.add_up(self._sum, arithmetic.cost(found[0], ones))
+            return
+        for number, (shares, places) in enumerate(self._kinds):
+            tables = [
+                totals(found[:, places][:, :, part], arithmetic.add_up)
+                for part in _ranges(struck, shares)
+            ]
+            if struck.shared:
+                for table, (_, most) in zip(tables, shares, strict=True):
+                    self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
+            elif number not in self._held:
+                self._held[number] = tables
+            else:
+                both = zip(self._held[number], tables, strict=True)
+                self._held[number] = [together(a, b, arithmetic.add_up) for a, b in both]
+
+    def total(self) -> Numbers:
+        """At least what all faults allowed may take from each row, ``(R,)``."""
+        total = self._sum
+        for number, tables in self._held.items():
+            shares, places = self._kinds[number]
+            for table, (_, most) in zip(tables, shares, strict=True):
+                total[places] = self._arithmetic.add_up(total[places], table[most])
+        return total
+
+
+def slopes(
+    arithmetic: Arithmetic, struck: Struck, rows: Numbers, sources: Sequence[Interval]
+) -> Interval:
+    """Bounds of what a unit step of each word adds to rows, ``(R, P)``."""
+    low, high = _multipliers(arithmetic, struck, sources)
+    own = rows[:, struck.target]
+    positive = np.asarray(own > 0, dtype=bool)
+    least = arithmetic.multiply_down(own, np.where(positive, low, high))
+    most = arithmetic.multiply_up(own, np.where(positive, high, low))
+    return arithmetic.linear_interval(struck.sums, [(least, most)])
+
+
+def gains(arithmetic: Arithmetic, lower: FloatArray, upper: FloatArray, steep: Interval) -> Numbers:
+    """At least what ``1, 2, ..., k`` faults may take, ``(k, R, n)``.
+
+    Args:
+        arithmetic: of the slopes.
+        lower, upper: ``(k, n)`` the ends of steps; 0 lies between them.
+        steep: ``(R, n)`` bounds of what a unit step adds.
+    """
+    low, high = steep
+    down, up = arithmetic.lift_up(-lower)[:, None], arithmetic.lift_up(upper)[:, None]
+    falls = arithmetic.multiply_up(down, np.maximum(high, 0)[None])
+    rises = arithmetic.multiply_up(up, np.maximum(-low, 0)[None])
+    found = np.maximum(falls, rises)
+    return np.where(found == found, found, np.inf)  # no number: too large for one
+
+
+def spread(
+    arithmetic: Arithmetic,
+    struck: Struck,
+    size: int,
+    shares: Sequence[Shares],
+    sources: Sequence[Interval],
+) -> Interval:
+    """How far entries may move down and up, ``(B, size)`` each, neither negative.
+
+    Args:
+        arithmetic: of the bounds.
+        struck: the node's words.
+        size: entries of the node.
+        shares: of the domains.
+        sources: bounds of what the node reads, ``(B, m)``.
+
+    Returns:
+        Infinite for domains in which something that the node reads is unbounded.
+    """
+    domains, pairs = len(shares), struck.pairs_of
+    lower, upper = struck.lower[:, struck.word], struck.upper[:, struck.word]
+    finite = np.ones(domains, dtype=bool)
+    for ends in sources:
+        finite &= bounded(ends).all(axis=1)
+    kept = [(np.where(finite[:, None], a, 0), np.where(finite[:, None], b, 0)) for a, b in sources]
+    found = arithmetic.zeros((2, domains, size))
+    each = max(1, arithmetic.entry_budget // max(1, struck.most * pairs.size))
+    for start in range(0, domains, each):
+        some = slice(start, start + each)
+        low, high = _multipliers(arithmetic, struck, [(a[some], b[some]) for a, b in kept])
+        for side, ends in enumerate(((low, high), (-high, -low))):
+            worth = gains(arithmetic, lower, upper, ends)
+            found[side, some, : len(pairs)] = _most(arithmetic, struck, worth, shares[some])
+    unbounded = ~finite[None, :, None]
+    below, above = np.where(unbounded, np.inf, found) if unbounded.any() else found
+    return below, above
+
+
+def _most(
+    arithmetic: Arithmetic, struck: Struck, worth: Numbers, shares: Sequence[Shares]
+) -> Numbers:
+    """What all pairs of an entry are worth to it, ``(B, entries)``; each is, ``(k, B or 1, Q)``."""
+    pairs, domains = struck.pairs_of, len(shares)
+    total = arithmetic.zeros((domains, len(pairs)))
+    worth = np.broadcast_to(worth, (len(worth), domains, struck.word.size))
+    for own, places in _alike(shares):
+        for part, (_, most) in zip(_ranges(struck, own), own or ((0, 1),), strict=True):
+            inside = (struck.word >= part.start) & (struck.word < part.stop)
+            kept = np.where(inside, worth[:, places], 0)
+            table = np.where(pairs >= 0, kept[..., pairs], 0)  # (k, B, entries, m)
+            table = table.reshape(len(worth), places.size * len(pairs), pairs.shape[1])
+            if struck.counted:
+                added = totals(table, arithmetic.add_up)[most]
+            else:
+                added = arithmetic.cost(table[0], arithmetic.lift_up(np.ones(pairs.shape[1])))
+            added = added.reshape(places.size, len(pairs))
+            total[places] = arithmetic.add_up(total[places], added)
+    return total
+
+
+def _multipliers(arithmetic: Arithmetic, struck: Struck, sources: Sequence[Interval]) -> Interval:
+    """Bounds of what pairs are multiplied by, ``(1 or B, Q)``."""
+    read = [sources[term.source] for term in struck.factors.terms]
+    return arithmetic.linear_interval(struck.factors, read)
+
+
+def _ranges(struck: Struck, shares: Shares) -> Iterator[slice]:
+    """The node's words in each range; without a budget, all of them."""
+    if not shares:
+        yield slice(0, struck.words.size)
+        return
+    firsts = np.searchsorted(struck.words, [first for first, _ in shares])
+    ends = [*firsts[1:].tolist(), struck.words.size]
+    for first, end in zip(firsts.tolist(), ends, strict=True):
+        yield slice(first, end)
+
+
+def _alike(shares: Sequence[Shares]) -> Iterator[tuple[Shares, IndexArray]]:
+    """Equal shares, and the places of those that have them."""
+    found: dict[Shares, list[int]] = {}
+    for place, own in enumerate(shares):
+        found.setdefault(own, []).append(place)
+    for own, places in found.items():
+        yield own, np.array(places, dtype=np.int64)
