@@ -23,7 +23,7 @@ from specs.faults.memory import Stored, store
 from specs.faults.models import ActivationFaults, FaultModel, WeightBox
 from specs.faults.placed import Placed, image, linear, weighted
 from specs.faults.reach import hull
-from specs.faults.sites import Cells, cells, weight_intervals
+from specs.faults.sites import Cells, cells, chosen_entries, weight_intervals
 from specs.linear import Sparse
 from specs.network import RESERVED, Linear, Network, Node, Perturbed, Struck, Term, moved
 from specs.query import Query
@@ -77,6 +77,21 @@ class WordFaults:
         if not found:
             raise QuestionError("no parameter is left by what [faults] says of where")
         return found
+
+    @property
+    def box(self) -> WeightBox:
+        """The model, where it is a box of weights.
+
+        Raises:
+            QuestionError: it is none.
+        """
+        if not isinstance(self.model, WeightBox):
+            raise QuestionError("the fault model is no box of weights")
+        return self.model
+
+    def chosen(self, name: str) -> BoolArray:
+        """``(size,)`` which entries of a parameter the model speaks of."""
+        return chosen_entries(self.placed, self.model.where)[name]
 
     @cached_property
     def parameters(self) -> tuple[str, ...]:

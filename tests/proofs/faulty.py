@@ -75,8 +75,30 @@ def tiny_conv(seed: int) -> bytes:
     return graph_bytes(nodes, (1, 1, 2, 2), stored)
 
 
+def taps(seed: int) -> bytes:
+    """The sum of all that a convolution of positive numbers gives."""
+    rng = np.random.default_rng(seed)
+    stored = {
+        "k": rng.integers(-2, 3, (1, 1, 2, 2)).astype(np.float32),
+        "shape": np.array([1, 9], dtype=np.int64),
+        "ones": np.ones((9, 1), dtype=np.float32),
+    }
+    nodes = [
+        node("Conv", "x k", "a", pads=[1, 1, 1, 1]),
+        node("Reshape", "a shape", "f"),
+        node("MatMul", "f ones", "y"),
+    ]
+    return graph_bytes(nodes, (1, 1, 2, 2), stored)
+
+
+def one_word(seed: int) -> bytes:
+    """``x s + s``, in two nodes."""
+    stored = {"s": np.array([1.0 + seed % 2], dtype=np.float32)}
+    return graph_bytes([node("Mul", "x s", "e"), node("Add", "e s", "y")], (1, 1), stored)
+
+
 def faults_in(content: bytes, model: FaultModel) -> WordFaults:
-    return WordFaults(place_model(model_file(content)), model)
+    return WordFaults(place_model(model_file(content), model.where.tensors), model)
 
 
 def faulty_query(content: bytes, model: FaultModel, cases: Sequence[Case]) -> Query:
