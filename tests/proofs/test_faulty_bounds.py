@@ -9,20 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proofs.bounds import bound_rows, propagate, sweep
+from proofs.check import check_proof
+from proofs.frame import Batch, Frame, Relaxations
+from proofs.outward import Outward
+from proofs.proof import Side
+from specs.errors import QuestionError
 from specs.faults.formats import FixedFormat
 from specs.faults.memory import Quantised
 from specs.faults.models import BitFlips, StuckAt, WeightBox, Where
+from tests.faulty_models import quantised_model
 from tests.proofs.faulty import (
     bounds,
     boxed_networks,
     every_fault,
     faults_in,
+    faulty_query,
     holds,
     outputs,
     tiny_conv,
     tiny_dense,
 )
-from tests.proofs.helpers import BOTH
+from tests.proofs.helpers import BOTH, at_least, box_case
 
 FEW = settings(max_examples=4, deadline=None)
 MODELS = {
@@ -106,3 +114,69 @@ def test_one_layer_at_a_point_is_bounded_exactly(arithmetic):
                 for lower, upper in found.all:
                     assert 0 <= least - lower[entry] < 1e-9, (seed, model.text)
                     assert 0 <= upper[entry] - most < 1e-9, (seed, model.text)
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("k", [1, 2])
+def test_integers_with_a_scale_for_each_channel(arithmetic, k):
+    """``DequantizeLinear``, a transposition, and factors of a Gemm stand behind the words."""
+    faults = faults_in(quantised_model(3), BitFlips(k, None, Where(("q",), bits=(0, 6, 7))))
+    low, high = np.full(4, -0.5), np.array([0.5, -0.5, 0.25, -0.5])
+    found = bounds(arithmetic, faults.network, low, high)
+    rng = np.random.default_rng(k)
+    strikes = list(every_fault(faults))
+    for place in rng.permutation(len(strikes))[:200]:
+        for point in points(low, high, rng, 2):
+            assert holds(found, strikes[place].network, point), strikes[place].cells
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("k", [1, 3])
+def test_flips_of_exponents_prove_nothing_and_break_nothing(arithmetic, k):
+    content, model = tiny_dense(3, (2, 3, 3, 2)), BitFlips(k)
+    stated = faulty_query(content, model, [box_case([0, 0], [1, 1], at_least(0, 10**9))])
+    assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_variances_without_a_root_are_a_class_of_their_own(arithmetic):
+    """The sign bit takes the root away; the other faults of the word are covered."""
+    model = BitFlips(2, None, Where(("var",), bits=(22, 23, 31)))
+    faults = faults_in(tiny_conv(4), model)
+    low, high = np.full(4, -0.5), np.full(4, 0.25)
+    found = bounds(arithmetic, faults.network, low, high)
+    strikes = list(every_fault(faults))
+    assert any(not any(bit == 31 for *_, bit in strike.cells) for strike in strikes)
+    for strike in strikes:
+        for point in points(low, high, np.random.default_rng(0), 2):
+            assert holds(found, strike.network, point), strike.cells
+
+
+def test_a_box_of_variances_without_roots_is_refused():
+    with pytest.raises(QuestionError, match="'var' may take values for which the network is not"):
+        _ = faults_in(tiny_conv(4), WeightBox(Fraction(1), where=Where(("var",)))).network
+
+
+def test_several_domains_have_bounds_of_their_own():
+    """Rows of a batch see the bounds and budgets of their own domain."""
+    faults = faults_in(tiny_dense(6, (2, 3, 2)), BitFlips(2, Quantised(3)))
+    lows, highs = np.array([[0.0, 0.0], [-1.0, 0.5]]), np.array([[0.5, 1.0], [-0.5, 2.0]])
+    shares = (((0, 2),), ((0, 0), (4, 1), (9, 1)))
+    frame = Frame(faults.network, Outward())
+    around = Batch(lows.min(0)[None], highs.max(0)[None], {}, np.zeros(1, dtype=bool))
+    propagate(frame, around, record=True)
+    batch = Batch(lows, highs, {}, np.zeros(2, dtype=bool), shares)
+    propagate(frame, batch)
+    sweep(frame, batch)
+    (output,) = faults.network.outputs
+    owner, entry = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    both = bound_rows(frame, Relaxations(frame, batch), output, owner, entry)
+    for place in range(2):
+        own = Batch(
+            lows[place][None], highs[place][None], {}, np.zeros(1, bool), shares[place:][:1]
+        )
+        propagate(frame, own)
+        sweep(frame, own)
+        alone = bound_rows(frame, Relaxations(frame, own), output, np.zeros(2, int), entry[:2])
+        for side in Side:
+            assert np.allclose(both[side][owner == place], alone[side], rtol=0, atol=1e-9)
