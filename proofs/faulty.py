@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
 from specs.enclosure import FloatArray
@@ -72,18 +73,24 @@ class Bill:
 
     def add(self, struck: Struck, rows: Numbers, sources: Sequence[Interval]) -> None:
         """Rows ``(R, n)`` pass a struck node; ``sources`` bounds what it reads, ``(1 or R, m)``."""
-        arithmetic = self._arithmetic
-        steep = slopes(arithmetic, struck, rows, sources)
-        found = gains(arithmetic, struck.lower, struck.upper, steep)
+        arithmetic, entries = self._arithmetic, _single(rows)
+        if entries is None:
+            words = np.arange(struck.words.size)[None]
+            steep = slopes(arithmetic, struck, rows, sources)
+        else:
+            words, steep = slopes_of_entries(arithmetic, struck, rows, entries, sources)
+        lower, upper = (
+            np.where(words < 0, 0.0, end[:, words]) for end in (struck.lower, struck.upper)
+        )
+        found = gains(arithmetic, lower, upper, steep)
         if not struck.counted:
-            ones = arithmetic.lift_up(np.ones(struck.words.size))
+            ones = arithmetic.lift_up(np.ones(found.shape[2]))
             self._sum = arithmetic.add_up(self._sum, arithmetic.cost(found[0], ones))
             return
         for number, (shares, places) in enumerate(self._kinds):
-            tables = [
-                totals(found[:, places][:, :, part], arithmetic.add_up)
-                for part in _ranges(struck, shares)
-            ]
+            mine, own = found[:, places], words if len(words) == 1 else words[places]
+            parts = (_within(own, part) for part in _ranges(struck, shares))
+            tables = [totals(np.where(part, mine, 0), arithmetic.add_up) for part in parts]
             if struck.shared:
                 for table, (_, most) in zip(tables, shares, strict=True):
                     self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
@@ -115,16 +122,45 @@ def slopes(
     return arithmetic.linear_interval(struck.sums, [(least, most)])
 
 
+def slopes_of_entries(
+    arithmetic: Arithmetic,
+    struck: Struck,
+    rows: Numbers,
+    entries: IndexArray,
+    sources: Sequence[Interval],
+) -> tuple[IndexArray, Interval]:
+    """As :func:`slopes`, of rows with one coefficient, for the words of its entry only.
+
+    Returns:
+        ``(R, m)`` the words, -1 where there are no more, and their bounds.
+    """
+    count = len(rows)
+    pairs = np.full((count, struck.pairs_of.shape[1]), -1)
+    known = entries < len(struck.pairs_of)
+    pairs[known] = struck.pairs_of[entries[known]]
+    low, high = (
+        np.take_along_axis(np.broadcast_to(end, (count, struck.word.size)), pairs, axis=1)
+        if pairs.size
+        else arithmetic.zeros(pairs.shape)
+        for end in _multipliers(arithmetic, struck, sources)
+    )
+    own = np.take_along_axis(rows, entries[:, None], axis=1)
+    positive = np.asarray(own > 0, dtype=bool)
+    least = arithmetic.multiply_down(own, np.where(positive, low, high))
+    most = arithmetic.multiply_up(own, np.where(positive, high, low))
+    return np.where(pairs >= 0, struck.word[pairs], -1), (least, most)
+
+
 def gains(arithmetic: Arithmetic, lower: FloatArray, upper: FloatArray, steep: Interval) -> Numbers:
     """At least what ``1, 2, ..., k`` faults may take, ``(k, R, n)``.
 
     Args:
         arithmetic: of the slopes.
-        lower, upper: ``(k, n)`` the ends of steps; 0 lies between them.
+        lower, upper: ``(k, 1 or R, n)`` the ends of steps; 0 lies between them.
         steep: ``(R, n)`` bounds of what a unit step adds.
     """
     low, high = steep
-    down, up = arithmetic.lift_up(-lower)[:, None], arithmetic.lift_up(upper)[:, None]
+    down, up = arithmetic.lift_up(-lower), arithmetic.lift_up(upper)
     falls = arithmetic.multiply_up(down, np.maximum(high, 0)[None])
     rises = arithmetic.multiply_up(up, np.maximum(-low, 0)[None])
     found = np.maximum(falls, rises)
@@ -151,7 +187,7 @@ def spread(
         Infinite for domains in which something that the node reads is unbounded.
     """
     domains, pairs = len(shares), struck.pairs_of
-    lower, upper = struck.lower[:, struck.word], struck.upper[:, struck.word]
+    lower, upper = (end[:, None, struck.word] for end in (struck.lower, struck.upper))
     finite = np.ones(domains, dtype=bool)
     for ends in sources:
         finite &= bounded(ends).all(axis=1)
@@ -178,8 +214,7 @@ def _most(
     worth = np.broadcast_to(worth, (len(worth), domains, struck.word.size))
     for own, places in _alike(shares):
         for part, (_, most) in zip(_ranges(struck, own), own or ((0, 1),), strict=True):
-            inside = (struck.word >= part.start) & (struck.word < part.stop)
-            kept = np.where(inside, worth[:, places], 0)
+            kept = np.where(_within(struck.word, part), worth[:, places], 0)
             table = np.where(pairs >= 0, kept[..., pairs], 0)  # (k, B, entries, m)
             table = table.reshape(len(worth), places.size * len(pairs), pairs.shape[1])
             if struck.counted:
@@ -206,6 +241,18 @@ def _ranges(struck: Struck, shares: Shares) -> Iterator[slice]:
     ends = [*firsts[1:].tolist(), struck.words.size]
     for first, end in zip(firsts.tolist(), ends, strict=True):
         yield slice(first, end)
+
+
+def _within(words: IndexArray, part: slice) -> npt.NDArray[np.bool_]:
+    return np.asarray((words >= part.start) & (words < part.stop))
+
+
+def _single(rows: Numbers) -> IndexArray | None:
+    """The one entry of each row that is not 0; ``None`` where rows have several."""
+    used = np.asarray(rows != 0, dtype=bool)
+    if used.size and np.max(np.count_nonzero(used, axis=1)) <= 1:
+        return np.argmax(used, axis=1)
+    return None
 
 
 def _alike(shares: Sequence[Shares]) -> Iterator[tuple[Shares, IndexArray]]:

@@ -93,7 +93,9 @@ def totals(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator
         return total
     # At most k words are struck.  One with j faults that is not among the k best for j faults
     # can be exchanged for one that is, and that is not struck: so only those matter.
-    best = np.argsort(-gains, axis=2, kind="stable")[:, :, : min(k, words)]
+    best = np.broadcast_to(np.arange(words), gains.shape)
+    if k < words:
+        best = np.argpartition(-gains, k - 1, axis=2)[:, :, :k]
     kept = np.moveaxis(best, 0, 1).reshape(rows, -1)
     order = np.sort(kept, axis=1)
     again = np.zeros(order.shape, dtype=np.bool_)
