@@ -6,7 +6,6 @@ from fractions import Fraction
 
 from proofs.check import Checked
 from specs.faults.exact import WordFault
-from specs.faults.models import BitFlips, StuckAt
 from specs.faults.struck import WordFaults, faults_of
 from specs.libraries import allowances
 from specs.network import Linear, Univariate
@@ -56,18 +55,12 @@ def semantics_in_words(query: Query) -> list[str]:
 
 def faults_in_words(faults: WordFaults) -> list[str]:
     """Which faults an answer covers, and which it does not."""
-    model = faults.model
-    lines = [
+    return [
         "semantics: real, the stored values of parameters, with faults",
-        f"faults: {model.text}",
-        f"struck: {', '.join(faults.parameters)} (all else is taken to be intact)",
+        f"faults: {faults.model.text}",
+        f"struck: words of {', '.join(faults.parameters)}",
+        *(f"not modelled: {what}" for what in faults.not_modelled),
     ]
-    if isinstance(model, BitFlips | StuckAt):
-        lines += [
-            "not covered: faults by which a word becomes Inf or NaN, or a value with which the "
-            "network is not defined; they are taken to be noticed",
-        ]
-    return lines
 
 
 def fault_in_words(fault: WordFault) -> str:

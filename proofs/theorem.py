@@ -44,12 +44,12 @@ def theorem(query: Query, *, full: bool = False) -> list[str]:
 def _meaning(query: Query) -> list[str]:
     found, faults = query.rounding, faults_of(query)
     if faults is not None:
+        lost = "  (a fault by which a word becomes Inf or NaN, or a value with which N is not"
         return [
             "  (the real-valued function with the stored values of parameters, with any fault of",
             f"  {faults.model.text}",
-            f"  in the words of {', '.join(faults.parameters)};",
-            "  a fault by which a word becomes Inf or NaN, or a value with which N is not defined,",
-            "  is not among them)",
+            f"  in the words of {', '.join(faults.parameters)})",
+            *((lost, "  defined, is not among them)") if faults.cells is not None else ()),
         ]
     if found is None:
         return ["  (the real-valued function with exactly the stored weights)"]

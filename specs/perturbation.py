@@ -135,6 +135,11 @@ class Perturbation(Protocol):
         """What a query's digest covers."""
         ...
 
+    @property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What an answer leaves out, in words."""
+        ...
+
 
 FORMATS = {
     "float32": Rounding("float32", 24, -126, 127),

@@ -82,8 +82,8 @@ class Query:
 
     @cached_property
     def not_modelled(self) -> tuple[str, ...]:
-        """What the semantics leaves out, in words."""
-        return () if self.rounding is None else self.rounding.not_modelled
+        """What an answer leaves out, in words."""
+        return tuple(what for found in self.perturbations for what in found.not_modelled)
 
     @cached_property
     def digest(self) -> str:

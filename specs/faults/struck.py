@@ -61,6 +61,16 @@ class WordFaults:
         """What a query's digest covers."""
         return f"faults {self.model.text}"
 
+    @property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What an answer leaves out, in words."""
+        lost = (
+            "faults by which a word becomes Inf or NaN, or a value with which the network is not "
+            "defined; they are taken to be noticed",
+        )
+        kept = ("faults of anything but the words stated", "rounding and overflow in a runtime")
+        return kept if isinstance(self.model, WeightBox) else (*lost, *kept)
+
     @cached_property
     def cells(self) -> Cells | None:
         """The memory cells that may be struck; ``None`` of a box of weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 
@@ -294,6 +295,14 @@ def test_a_proof_is_of_its_own_fault_model():
     assert check_proof(queries[0], proof).verdict == "valid unsat"
     for other in queries[1:]:
         assert check_proof(other, proof).verdict == "unreadable"
+
+
+def test_a_faulty_query_goes_to_other_processes_whole():
+    query = faulty_query(tiny_conv(3), TWO, [box_case([0] * 4, [1] * 4, at_least(0, 100))])
+    again = pickle.loads(pickle.dumps(query))
+    assert again.digest == query.digest
+    assert again.network.struck == query.network.struck
+    assert check_proof(again, None).verdict == check_proof(query, None).verdict
 
 
 def test_a_lemma_is_refuted_under_the_whole_budget():

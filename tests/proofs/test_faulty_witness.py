@@ -127,6 +127,7 @@ def test_a_word_that_is_no_number_is_no_witness():
     assert "a class of its own" in checked.reason
     assert any("Inf or NaN" in line for line in statement(query))
     assert any("Inf or" in line for line in theorem(query))
+    assert any("Inf or" in what for what in query.not_modelled)
 
 
 def test_boxes_of_weights():

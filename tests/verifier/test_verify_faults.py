@@ -11,11 +11,14 @@ from proofs.check import check_file
 from proofs.format import write_witness
 from proofs.proof import ProofBuilder
 from proofs.witness import Witness
+from specs.errors import ModelError, QuestionError, UnsupportedOperatorError
 from specs.faults.exact import WordFault
 from specs.question import load_question
 from tests.faulty_models import dense_model
 from verifier.attack_targets import rounded_to_float32
+from verifier.bounds_errors import error_radii
 from verifier.replay import Replay
+from verifier.stars.walk import Budget, refuse
 from verifier.verify import NO_SEARCH, verify
 
 QUESTION = """
@@ -98,8 +101,21 @@ def test_a_witness_with_a_fault_is_replayed_on_a_rewritten_model(tmp_path):
     assert Replay(risky, faults=(fault,)).judge(risky.property.cases[0], inputs).violated
 
 
+def test_faults_go_with_real_semantics_only(tmp_path):
+    question(tmp_path, 0)
+    with pytest.raises(QuestionError, match="real semantics only"):
+        load_question(tmp_path / "question.toml", semantics="float32")
+
+
+def test_other_searches_refuse_faulty_networks(tmp_path):
+    query = question(tmp_path, 0)
+    with pytest.raises(UnsupportedOperatorError, match="faulty parameters"):
+        error_radii(query)
+    with pytest.raises(QuestionError):
+        refuse(query.network, Budget())
+
+
 def test_a_model_that_cannot_be_followed_is_refused_before_any_work(tmp_path):
-    from specs.errors import ModelError
 
     with pytest.raises(ModelError, match="no initialiser 'w9'"):
         question(tmp_path, 0, more='tensors = ["w9"]')
