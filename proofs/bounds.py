@@ -8,7 +8,7 @@ import numpy as np
 
 from proofs import layers
 from proofs.arithmetic import Interval, Numbers
-from proofs.faulty import spread
+from proofs.faulty import reads, spread
 from proofs.fields import parts
 from proofs.frame import (
     Batch,
@@ -24,7 +24,7 @@ from proofs.frame import (
 from proofs.perturbed import widened
 from proofs.proof import Side
 from proofs.substitution import substitute
-from specs.network import Input, Linear, Perturbed, Struck
+from specs.network import Faulty, Input, Linear, Perturbed
 
 
 def propagate(
@@ -56,8 +56,8 @@ def propagate(
             interval = arithmetic.linear_interval(node, [intervals[t.source] for t in node.terms])
             if len(interval[0]) != len(batch.lower):  # a node without terms
                 interval = _repeat(interval, len(batch.lower))
-        elif isinstance(node, Perturbed) and isinstance(node.error, Struck):
-            read = [intervals[source] for source in network.nodes[node.source].sources]
+        elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
+            read = [intervals[source] for source in reads(network, tensor)]
             shares, size = shares_of(frame, batch), network.sizes[tensor]
             errors = spread(arithmetic, node.error, size, shares, read)
             interval = widened(arithmetic, intervals[node.source], *errors)

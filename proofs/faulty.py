@@ -20,7 +20,7 @@ from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.faults.budget import together, totals
 from specs.linear import IndexArray
-from specs.network import Network, Struck
+from specs.network import Faulty, Network, Perturbed, Replaced, Struck
 
 Shares = tuple[tuple[int, int], ...]
 """How many faults strike where: first words of ranges that follow each other, ascending from
@@ -29,9 +29,17 @@ Shares = tuple[tuple[int, int], ...]
 
 def whole_budget(network: Network) -> Shares:
     """All faults anywhere; of a network without a budget, nothing."""
-    errors = (network.nodes[tensor].error for tensor in network.struck)  # type: ignore[union-attr]
-    counts = {error.most for error in errors if isinstance(error, Struck) and error.counted}
+    errors: list[Faulty] = [network.nodes[t].error for t in network.struck]  # type: ignore
+    counts = {error.most for error in errors if isinstance(error, Replaced) or error.counted}
     return ((0, max(counts)),) if counts else ()
+
+
+def reads(network: Network, tensor: int) -> tuple[int, ...]:
+    """The tensors on whose bounds the error of a struck node depends."""
+    node = network.nodes[tensor]
+    if isinstance(node, Perturbed) and isinstance(node.error, Replaced):
+        return (node.source,)
+    return network.nodes[node.sources[0]].sources
 
 
 def parted(shares: Shares, word: int) -> tuple[Shares, ...]:
@@ -71,9 +79,13 @@ class Bill:
         self._held: dict[int, list[Numbers]] = {}
         self._sum = arithmetic.zeros((owner.size,))
 
-    def add(self, struck: Struck, rows: Numbers, sources: Sequence[Interval]) -> None:
-        """Rows ``(R, n)`` pass a struck node; ``sources`` bounds what it reads, ``(1 or R, m)``."""
+    def add(self, struck: Faulty, rows: Numbers, sources: Sequence[Interval]) -> None:
+        """Rows ``(R, n)`` pass a struck node; ``sources`` bounds its ``reads``, ``(1 or R, m)``."""
         arithmetic, entries = self._arithmetic, _single(rows)
+        if isinstance(struck, Replaced):
+            found = replacements(arithmetic, struck, rows, sources[0])
+            self._note(struck, found, np.arange(struck.words.size)[None])
+            return
         if entries is None:
             words = np.arange(struck.words.size)[None]
             steep = slopes(arithmetic, struck, rows, sources)
@@ -87,11 +99,16 @@ class Bill:
             ones = arithmetic.lift_up(np.ones(found.shape[2]))
             self._sum = arithmetic.add_up(self._sum, arithmetic.cost(found[0], ones))
             return
+        self._note(struck, found, words)
+
+    def _note(self, struck: Faulty, found: Numbers, words: IndexArray) -> None:
+        """What words, ``(1 or R, n)``, are worth to rows, ``(k, R, n)``."""
+        arithmetic = self._arithmetic
         for number, (shares, places) in enumerate(self._kinds):
             mine, own = found[:, places], words if len(words) == 1 else words[places]
             parts = (_within(own, part) for part in _ranges(struck, shares))
             tables = [totals(np.where(part, mine, 0), arithmetic.add_up) for part in parts]
-            if struck.shared:
+            if isinstance(struck, Struck) and struck.shared:
                 for table, (_, most) in zip(tables, shares, strict=True):
                     self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
             elif number not in self._held:
@@ -120,6 +137,22 @@ def slopes(
     least = arithmetic.multiply_down(own, np.where(positive, low, high))
     most = arithmetic.multiply_up(own, np.where(positive, high, low))
     return arithmetic.linear_interval(struck.sums, [(least, most)])
+
+
+def replacements(
+    arithmetic: Arithmetic, error: Replaced, rows: Numbers, before: Interval
+) -> Numbers:
+    """At least what ``1, 2, ..., k`` faults of each word may take from rows, ``(k, R, P)``.
+
+    An entry that is replaced moves from somewhere in ``before``, ``(1 or R, n)``, to
+    somewhere in the range; all entries of a word do so at once.
+    """
+    least, most = _moves(arithmetic, error, before)
+    own = rows[:, error.target]
+    worth = np.maximum(arithmetic.multiply_up(-own, least), arithmetic.multiply_up(-own, most))
+    total = np.maximum(arithmetic.linear_interval(error.sums, [(worth, worth)])[1], 0)
+    total = np.where(total == total, total, np.inf)
+    return np.broadcast_to(total, (error.most, *total.shape))
 
 
 def slopes_of_entries(
@@ -169,7 +202,7 @@ def gains(arithmetic: Arithmetic, lower: FloatArray, upper: FloatArray, steep: I
 
 def spread(
     arithmetic: Arithmetic,
-    struck: Struck,
+    struck: Faulty,
     size: int,
     shares: Sequence[Shares],
     sources: Sequence[Interval],
@@ -181,11 +214,13 @@ def spread(
         struck: the node's words.
         size: entries of the node.
         shares: of the domains.
-        sources: bounds of what the node reads, ``(B, m)``.
+        sources: bounds of its ``reads``, ``(B, m)``.
 
     Returns:
         Infinite for domains in which something that the node reads is unbounded.
     """
+    if isinstance(struck, Replaced):
+        return _replaced(arithmetic, struck, size, shares, sources[0])
     domains, pairs = len(shares), struck.pairs_of
     lower, upper = (end[:, None, struck.word] for end in (struck.lower, struck.upper))
     finite = np.ones(domains, dtype=bool)
@@ -203,6 +238,32 @@ def spread(
     unbounded = ~finite[None, :, None]
     below, above = np.where(unbounded, np.inf, found) if unbounded.any() else found
     return below, above
+
+
+def _replaced(
+    arithmetic: Arithmetic, error: Replaced, size: int, shares: Sequence[Shares], before: Interval
+) -> Interval:
+    """As :func:`spread`, of entries that a fault may replace."""
+    domains, count = len(shares), error.target.size
+    finite = bounded(before)
+    inside = np.where(finite, before[0], 0), np.where(finite, before[1], 0)
+    least, most = _moves(arithmetic, error, inside)
+    struck = np.zeros((domains, count), dtype=bool)
+    for own, places in _alike(shares):
+        for part, (_, faults) in zip(_ranges(error, own), own, strict=True):
+            struck[places] |= (faults > 0) & _within(error.word, part)
+    below, above = arithmetic.zeros((domains, size)), arithmetic.zeros((domains, size))
+    below[:, error.target] = np.where(struck, np.maximum(-least, 0), 0)
+    above[:, error.target] = np.where(struck, np.maximum(most, 0), 0)
+    return np.where(finite, below, np.inf), np.where(finite, above, np.inf)
+
+
+def _moves(arithmetic: Arithmetic, error: Replaced, before: Interval) -> Interval:
+    """From ``before`` to the range, for the entries that may be replaced."""
+    low, high = (end[:, error.target] for end in before)
+    lowest = arithmetic.lift_down(np.array([error.lower]))
+    highest = arithmetic.lift_up(np.array([error.upper]))
+    return arithmetic.add_down(lowest, -high), arithmetic.add_up(highest, -low)
 
 
 def _most(
@@ -232,7 +293,7 @@ def _multipliers(arithmetic: Arithmetic, struck: Struck, sources: Sequence[Inter
     return arithmetic.linear_interval(struck.factors, read)
 
 
-def _ranges(struck: Struck, shares: Shares) -> Iterator[slice]:
+def _ranges(struck: Faulty, shares: Shares) -> Iterator[slice]:
     """The node's words in each range; without a budget, all of them."""
     if not shares:
         yield slice(0, struck.words.size)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
-from proofs.faulty import Shares, whole_budget
+from proofs.faulty import Shares, reads, whole_budget
 from proofs.functions import function
 from proofs.outward import is_payable
 from proofs.perturbed import infinite, radius
@@ -28,13 +28,13 @@ from specs.errors import EvidenceError
 from specs.linear import Sparse
 from specs.network import (
     Error,
+    Faulty,
     Input,
     Linear,
     Network,
     Nonlinear,
     Perturbed,
     Product,
-    Struck,
     Univariate,
 )
 
@@ -176,7 +176,7 @@ class Frame:
         if known is not None:
             return known
         node = self.network.nodes[tensor]
-        if not isinstance(node, Perturbed) or isinstance(node.error, Struck):
+        if not isinstance(node, Perturbed) or not isinstance(node.error, Error):
             raise EvidenceError(f"'{node.name}' has no error of rounding")
         before = self.network.nodes[node.source]
         involved = (node.source, *before.sources)
@@ -455,8 +455,7 @@ def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int
 
 def _read_by_struck(network: Network) -> frozenset[int]:
     """Tensors that struck nodes read, and whose bounds follow from no stored ones alone."""
-    before = [network.nodes[tensor].sources[0] for tensor in network.struck]
-    read = {source for number in before for source in network.nodes[number].sources}
+    read = {source for tensor in network.struck for source in reads(network, tensor)}
     return frozenset(t for t in read if not isinstance(network.nodes[t], Input | Nonlinear))
 
 
@@ -478,6 +477,6 @@ def _work(network: Network, tensor: int) -> int:
                 size = max(size, math.prod(places) * math.prod(taps) * term.map.in_shape[1])
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
-    elif isinstance(node, Perturbed) and isinstance(node.error, Struck):
+    elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
         size = max(size, node.error.most * node.error.target.size)
     return size

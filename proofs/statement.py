@@ -58,7 +58,7 @@ def faults_in_words(faults: WordFaults) -> list[str]:
     return [
         "semantics: real, the stored values of parameters, with faults",
         f"faults: {faults.model.text}",
-        f"struck: words of {', '.join(faults.parameters)}",
+        f"struck: {', '.join(faults.struck)}",
         *(f"not modelled: {what}" for what in faults.not_modelled),
     ]
 

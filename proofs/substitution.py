@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from proofs.arithmetic import Interval, Numbers, bounded
-from proofs.faulty import Bill
+from proofs.faulty import Bill, reads
 from proofs.frame import (
     Affine,
     Batch,
@@ -25,7 +25,7 @@ from proofs.frame import (
 )
 from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
-from specs.network import Input, Linear, Nonlinear, Perturbed, Struck
+from specs.network import Faulty, Input, Linear, Nonlinear, Perturbed
 
 
 def substitute(
@@ -189,8 +189,8 @@ class Backward:
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
         elif isinstance(node, Perturbed):  # an error of rounding is part of the cost
-            if isinstance(node.error, Struck):
-                self._strike(node.error, node.source, rows)
+            if isinstance(node.error, Faulty):
+                self._strike(node.error, tensor, rows)
             self._accumulate(node.source, rows)
         else:
             positive = np.asarray(rows > 0, dtype=bool)
@@ -199,13 +199,13 @@ class Backward:
             for source, slope in zip(node.sources, slopes, strict=True):
                 self._accumulate(source, arithmetic.scale(rows, slope))
 
-    def _strike(self, error: Struck, before: int, rows: Numbers) -> None:
+    def _strike(self, error: Faulty, tensor: int, rows: Numbers) -> None:
         """Note what faulty words may take; paid for once all nodes are passed."""
         if self._bill is None:
             shares = shares_of(self._frame, self._batch)
             self._bill = Bill(self._arithmetic, shares, self._rows.owner)
         read = []
-        for source in self._frame.network.nodes[before].sources:
+        for source in reads(self._frame.network, tensor):
             low, high = bounds_of(self._frame, self._batch, source)
             if not bounded((low, high)).all():
                 raise EvidenceError("what a faulty node reads is unbounded")

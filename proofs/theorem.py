@@ -48,7 +48,7 @@ def _meaning(query: Query) -> list[str]:
         return [
             "  (the real-valued function with the stored values of parameters, with any fault of",
             f"  {faults.model.text}",
-            f"  in the words of {', '.join(faults.parameters)})",
+            f"  in {', '.join(faults.struck)})",
             *((lost, "  defined, is not among them)") if faults.cells is not None else ()),
         ]
     if found is None:

@@ -223,8 +223,7 @@ class Struck:
     @cached_property
     def sums(self) -> Linear:
         """From numbers for each pair to their sums for each word."""
-        term = Term(0, Scatter(self.word, self.words.size))
-        return Linear("sums", (self.words.size,), (term,), zeros(self.words.size))
+        return _sums(self.word, self.words.size)
 
     @cached_property
     def pairs_of(self) -> IndexArray:
@@ -237,13 +236,50 @@ class Struck:
 
 
 @dataclass(frozen=True, eq=False)
+class Replaced:
+    """Entries of a tensor that faults replace by any values of a range.
+
+    Attributes:
+        target: ``(Q,)`` ascending, the entries that may be replaced.
+        word: ``(Q,)`` positions in ``words``: entries of one word are replaced together, each
+            by a value of its own.
+        words: ``(P,)`` ascending, their numbers among all of the network.
+        lower, upper: the range.
+        most: how many words of the network are struck at most.
+
+    Raises:
+        ModelError: the parts do not fit, or the range has no ends.
+    """
+
+    target: IndexArray
+    word: IndexArray
+    words: IndexArray
+    lower: float
+    upper: float
+    most: int
+
+    def __post_init__(self) -> None:
+        ascending = np.all(np.diff(self.target) > 0) and np.all(np.diff(self.words) > 0)
+        fits = self.target.size == self.word.size and self.most > 0 and ascending
+        if not fits or np.any(self.word < 0) or np.any(self.word >= self.words.size):
+            raise ModelError("the parts of a fault do not fit each other")
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+            raise ModelError("a faulty activation has no bounds")
+
+    @cached_property
+    def sums(self) -> Linear:
+        """From numbers for each entry that may be replaced to their sums for each word."""
+        return _sums(self.word, self.words.size)
+
+
+@dataclass(frozen=True, eq=False)
 class Perturbed:
     """Tensor ``source`` plus an error, entry by entry."""
 
     name: str
     shape: tuple[int, ...]
     source: int
-    error: Error | Struck
+    error: Error | Struck | Replaced
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -252,6 +288,7 @@ class Perturbed:
 
 
 Nonlinear = Univariate | Product
+Faulty = Struck | Replaced
 Node = Input | Linear | Univariate | Product | Perturbed
 
 
@@ -333,8 +370,8 @@ class Network:
 
     @cached_property
     def struck(self) -> tuple[int, ...]:
-        """Those of them whose error comes from faulty words."""
-        return tuple(i for i in self.perturbed if isinstance(_error(self.nodes[i]), Struck))
+        """Those of them whose error comes from faulty words or activations."""
+        return tuple(i for i in self.perturbed if isinstance(_error(self.nodes[i]), Faulty))
 
     @cached_property
     def preactivations(self) -> tuple[int, ...]:
@@ -374,7 +411,11 @@ def _used(node: Node) -> tuple[int, ...]:
     return node.bounded if isinstance(node, Nonlinear) else node.sources
 
 
-def _error(node: Node) -> Error | Struck | None:
+def _sums(index: IndexArray, size: int) -> Linear:
+    return Linear("sums", (size,), (Term(0, Scatter(index, size)),), zeros(size))
+
+
+def _error(node: Node) -> Error | Struck | Replaced | None:
     return node.error if isinstance(node, Perturbed) else None
 
 
@@ -391,7 +432,7 @@ def _check_node(node: Node, number: int, sizes: list[int]) -> None:
     elif any(sizes[source] != size for source in _used(node)):
         raise ModelError(f"node '{node.name}' does not fit its sources")
     error = _error(node)
-    if isinstance(error, Struck) and error.target.size and error.target[-1] >= size:
+    if isinstance(error, Faulty) and error.target.size and error.target[-1] >= size:
         raise ModelError(f"node '{node.name}': a fault of an entry that it lacks")
     if isinstance(error, Error):
         for part in (error.floor, error.base):

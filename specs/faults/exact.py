@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from specs.enclosure import FloatArray
+from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError, QuestionError
 from specs.faults.formats import LONGEST_WORD
-from specs.faults.sites import Cells
+from specs.faults.models import ActivationFaults
+from specs.faults.sites import Cells, activation_groups
 from specs.faults.struck import WordFaults
-from specs.network import Network
+from specs.linear import Scale
+from specs.network import RESERVED, Linear, Network, Node, Term, moved
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,10 @@ class WordFault:
     """What is wrong with one word.
 
     Attributes:
-        tensor: the initialiser.
+        tensor: the initialiser; of activations, their tensor.
         entry: flat, which of its entries.
-        bits: ascending, the bits that are inverted; of a box of weights none.
-        value: of a box of weights, what the entry is now.
+        bits: ascending, the bits that are inverted; of other faults none.
+        value: of a box of weights, or of activations, what the entry is now.
     """
 
     tensor: str
@@ -39,6 +42,8 @@ def faulted_values(faults: WordFaults, listed: Sequence[WordFault]) -> dict[str,
     Raises:
         QuestionError: the fault model does not allow these faults, or a word is no number then.
     """
+    if listed and isinstance(faults.model, ActivationFaults):
+        raise QuestionError("faulty activations are no stored values")
     values = {name: faults.values(name).copy() for name in faults.placed.parameters}
     places = [(fault.tensor, fault.entry) for fault in listed]
     if len(set(places)) != len(places):
@@ -65,22 +70,65 @@ def faulted_network(faults: WordFaults, listed: Sequence[WordFault]) -> Network:
     Raises:
         QuestionError: as for ``faulted_values``, or the network is not defined then.
     """
+    if isinstance(faults.model, ActivationFaults):
+        return _with_activations(faults.intact, faults.model, listed)
     try:
         return faults.placed.with_values(faulted_values(faults, listed))
     except ModelError as error:
         raise QuestionError(str(error)) from None
 
 
+def _with_activations(
+    network: Network, model: ActivationFaults, listed: Sequence[WordFault]
+) -> Network:
+    """The network in which the entries listed have the values listed."""
+    groups, struck = activation_groups(network, model), set[tuple[int, int]]()
+    values: dict[int, dict[int, float]] = {}
+    for fault in listed:
+        name = f"entry {fault.entry} of '{fault.tensor:.100}'"
+        tensor = network.tensors.get(fault.tensor, -1)
+        held = [k for k, group in enumerate(groups.get(tensor, [])) if fault.entry in group]
+        if not held or fault.entry in values.get(tensor, {}):
+            raise QuestionError(f"{name} may not be faulty, or is named twice")
+        if fault.bits or fault.value is None or not model.lower <= fault.value <= model.upper:
+            raise QuestionError(f"{name} needs a value of the range, and no bits")
+        values.setdefault(tensor, {})[fault.entry] = _float(fault.value, name)
+        struck.add((tensor, held[0]))
+    if len(struck) > model.k:
+        raise QuestionError(f"it has {len(struck)} faults, of at most {model.k}")
+    if sum(groups[tensor][group].size for tensor, group in struck) > len(listed):
+        raise QuestionError("it does not name every entry of a faulty channel")
+    nodes: list[Node] = []
+    place: list[int] = []
+    for number, node in enumerate(network.nodes):
+        found = moved(node, place.__getitem__)
+        if number in values:
+            nodes.append(dataclasses.replace(found, name=f"{RESERVED}{found.name}/intact"))
+            kept, offset = np.ones(network.sizes[number]), np.zeros(network.sizes[number])
+            entries = list(values[number])
+            kept[entries], offset[entries] = 0.0, list(values[number].values())
+            term = Term(len(nodes) - 1, Scale(Enclosure(kept)))
+            found = Linear(found.name, found.shape, (term,), Enclosure(offset))
+        place.append(len(nodes))
+        nodes.append(found)
+    return Network(tuple(nodes), tuple(place[tensor] for tensor in network.outputs))
+
+
+def _float(value: Fraction, name: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        raise QuestionError(f"{name} lies outside its interval") from None
+    if Fraction(number) != value:
+        raise QuestionError(f"the value of {name} is no number of 64 bits")
+    return number
+
+
 def _boxed(faults: WordFaults, fault: WordFault) -> float:
     name = f"entry {fault.entry} of '{fault.tensor}'"
     if fault.bits or fault.value is None:
         raise QuestionError(f"{name} needs a value, and no bits")
-    try:
-        number = float(fault.value)
-    except OverflowError:
-        raise QuestionError(f"{name} lies outside its interval") from None
-    if Fraction(number) != fault.value:
-        raise QuestionError(f"the value of {name} is no number of 64 bits")
+    number = _float(fault.value, name)
     centre, model = Fraction(float(faults.values(fault.tensor)[fault.entry])), faults.box
     if abs(fault.value - centre) > model.absolute + model.relative * abs(centre):
         raise QuestionError(f"{name} lies outside its interval")

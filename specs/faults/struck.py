@@ -7,6 +7,7 @@ node may be off.  The tensor with its error has the ONNX name, the one before a 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -16,6 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
+from specs.decimals import round_down, round_up
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import QuestionError
 from specs.faults.formats import BoolArray, IndexArray
@@ -23,9 +25,26 @@ from specs.faults.memory import Stored, store
 from specs.faults.models import ActivationFaults, FaultModel, WeightBox
 from specs.faults.placed import Placed, image, linear, weighted
 from specs.faults.reach import hull
-from specs.faults.sites import Cells, cells, chosen_entries, weight_intervals
+from specs.faults.sites import (
+    Cells,
+    activation_groups,
+    cells,
+    chosen_entries,
+    weight_intervals,
+)
 from specs.linear import Sparse
-from specs.network import RESERVED, Linear, Network, Node, Perturbed, Struck, Term, moved
+from specs.network import (
+    RESERVED,
+    Faulty,
+    Linear,
+    Network,
+    Node,
+    Perturbed,
+    Replaced,
+    Struck,
+    Term,
+    moved,
+)
 from specs.query import Query
 from specs.reader import rounding
 from specs.reader.parameters import LINEAR, Place
@@ -39,11 +58,11 @@ Steps = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class WordFaults:
-    """That stored words may be faulty: a perturbation of a query.
+    """That stored words, or activations, may be faulty: a perturbation of a query.
 
     Attributes:
         placed: the model.
-        model: what may happen to its words.
+        model: what may happen; of activations, each neuron or channel counts as a word.
 
     Raises:
         QuestionError: the model has no rule in proofs, or does not fit the network.
@@ -51,10 +70,6 @@ class WordFaults:
 
     placed: Placed
     model: FaultModel
-
-    def __post_init__(self) -> None:
-        if isinstance(self.model, ActivationFaults):
-            raise QuestionError("activation_faults have no rule in proofs yet")
 
     @property
     def text(self) -> str:
@@ -69,11 +84,13 @@ class WordFaults:
             "defined; they are taken to be noticed",
         )
         kept = ("faults of anything but the words stated", "rounding and overflow in a runtime")
+        if isinstance(self.model, ActivationFaults):
+            return ("faults of anything but the activations stated", kept[1])
         return kept if isinstance(self.model, WeightBox) else (*lost, *kept)
 
     @cached_property
     def cells(self) -> Cells | None:
-        """The memory cells that may be struck; ``None`` of a box of weights."""
+        """The memory cells that may be struck; ``None``: the model is not of bits."""
         if isinstance(self.model, WeightBox | ActivationFaults):
             return None
         return cells(store(self.placed, self.model.format), self.model)
@@ -106,8 +123,15 @@ class WordFaults:
     @cached_property
     def parameters(self) -> tuple[str, ...]:
         """The parameters that are struck, in the order in which their words are numbered."""
-        known = self.intervals if self.cells is None else self.cells.exposed
+        known: Mapping[str, object] = self.intervals if self.cells is None else self.cells.exposed
         return tuple(name for name in self.placed.parameters if name in known)
+
+    @cached_property
+    def struck(self) -> tuple[str, ...]:
+        """What may be faulty, by its ONNX names: parameters, or tensors of activations."""
+        if isinstance(self.model, ActivationFaults):
+            return tuple(self.network.nodes[tensor].name for tensor in self.network.struck)
+        return self.parameters
 
     @cached_property
     def first_words(self) -> Mapping[str, int]:
@@ -128,7 +152,9 @@ class WordFaults:
         Raises:
             QuestionError: a parameter's faults have no rule in proofs.
         """
-        return _with_errors(self.intact, self._errors())
+        if isinstance(self.model, ActivationFaults):
+            return with_errors(self.intact, _replaced(self.intact, self.model))
+        return with_errors(self.intact, self._errors())
 
     def values(self, name: str) -> FloatArray:
         """The stored values of a parameter, flat."""
@@ -202,6 +228,20 @@ class WordFaults:
         )
         counted = not isinstance(self.model, WeightBox)
         return Struck(factors, target, word, words, lower, upper, counted, shared)
+
+
+def _replaced(network: Network, model: ActivationFaults) -> dict[int, Replaced]:
+    """By tensor, which entries faults replace; words are neurons, or whole channels."""
+    found, first = {}, 0
+    for number, groups in activation_groups(network, model).items():
+        target = np.concatenate(groups)
+        word = np.repeat(np.arange(len(groups)), [group.size for group in groups])
+        order = np.argsort(target)
+        words = first + np.arange(len(groups))
+        first += len(groups)
+        ends = round_down(model.lower), round_up(model.upper)
+        found[number] = Replaced(target[order], word[order], words, *ends, model.k)
+    return found
 
 
 def faults_of(query: Query) -> WordFaults | None:
@@ -322,18 +362,15 @@ def _reached(stored: Stored, entry: int, changeable: int, count: int) -> FloatAr
     return values[number]
 
 
-def _with_errors(network: Network, errors: Mapping[int, Struck]) -> Network:
+def with_errors(network: Network, errors: Mapping[int, Faulty]) -> Network:
     """The network with a perturbed node behind some nodes."""
     nodes: list[Node] = []
     place: list[int] = []
     for number, node in enumerate(network.nodes):
         found = moved(node, place.__getitem__)
         error = errors.get(number)
-        if error is not None and isinstance(found, Linear):
-            inside = Linear(
-                f"{RESERVED}{found.name}/intact", found.shape, found.terms, found.offset
-            )
-            nodes.append(inside)
+        if error is not None:
+            nodes.append(dataclasses.replace(found, name=f"{RESERVED}{found.name}/intact"))
             found = Perturbed(found.name, found.shape, len(nodes) - 1, error)
         place.append(len(nodes))
         nodes.append(found)

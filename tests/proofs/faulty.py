@@ -16,8 +16,10 @@ from proofs.faulty import Shares
 from proofs.frame import Batch, Frame, Relaxations
 from proofs.proof import Side
 from specs.errors import ModelError
-from specs.faults.models import BitFlips, FaultModel, StuckAt, WeightBox
+from specs.faults.exact import WordFault
+from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
 from specs.faults.placed import place_model
+from specs.faults.sites import activation_groups
 from specs.faults.struck import WordFaults
 from specs.network import Network
 from specs.property import Case, Property
@@ -98,7 +100,33 @@ def one_word(seed: int) -> bytes:
 
 
 def faults_in(content: bytes, model: FaultModel) -> WordFaults:
-    return WordFaults(place_model(model_file(content), model.where.tensors), model)
+    tensors = () if isinstance(model, ActivationFaults) else model.where.tensors
+    return WordFaults(place_model(model_file(content), tensors), model)
+
+
+def replaced(
+    faults: WordFaults, rng: np.random.Generator, count: int
+) -> Iterator[tuple[WordFault, ...]]:
+    """Faults of activations, drawn at random; values are mostly ends of the range."""
+    model = faults.model
+    assert isinstance(model, ActivationFaults)
+    sites = [
+        (faults.intact.nodes[tensor].name, group)
+        for tensor, groups in activation_groups(faults.intact, model).items()
+        for group in groups
+    ]
+    for _ in range(count):
+        chosen = rng.permutation(len(sites))[: rng.integers(model.k + 1)]
+        yield tuple(
+            WordFault(
+                sites[place][0],
+                int(entry),
+                (),
+                [model.lower, model.upper, (model.lower + model.upper) / 2][rng.integers(3)],
+            )
+            for place in chosen
+            for entry in sites[place][1]
+        )
 
 
 def faulty_query(content: bytes, model: FaultModel, cases: Sequence[Case]) -> Query:
