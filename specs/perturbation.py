@@ -51,6 +51,11 @@ class Rounding:
         return f"rounding {self.name} {self.precision} {self.smallest} {self.highest}"
 
     @property
+    def faulty_nodes(self) -> int:
+        """None."""
+        return 0
+
+    @property
     def unit(self) -> float:
         """The unit roundoff: half the gap between 1 and the next number."""
         return 2.0**-self.precision
@@ -138,6 +143,11 @@ class Perturbation(Protocol):
     @property
     def not_modelled(self) -> tuple[str, ...]:
         """What an answer leaves out, in words."""
+        ...
+
+    @property
+    def faulty_nodes(self) -> int:
+        """How many nodes of the query's network are struck by it."""
         ...
 
 

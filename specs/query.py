@@ -60,6 +60,8 @@ class Query:
             )
         if len(self.perturbations) > 1:
             raise QuestionError(f"{self.title}: several perturbations at once")
+        if len(self.network.struck) != sum(found.faulty_nodes for found in self.perturbations):
+            raise QuestionError(f"{self.title}: the network's faults are not those that it states")
         if self.network.semantics != self.semantics:
             raise QuestionError(
                 f"{self.title}: the network was read under {self.network.semantics} semantics, "

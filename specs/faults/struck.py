@@ -22,7 +22,7 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.errors import QuestionError
 from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.memory import Stored, store
-from specs.faults.models import ActivationFaults, FaultModel, WeightBox
+from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
 from specs.faults.placed import Placed, image, linear, weighted
 from specs.faults.reach import hull
 from specs.faults.sites import (
@@ -49,6 +49,9 @@ from specs.query import Query
 from specs.reader import rounding
 from specs.reader.parameters import LINEAR, Place
 
+MOST = 64
+"""Faults anywhere: what they cost grows with their square."""
+
 LISTED = 1 << 20
 """Most words that one word's faults are enumerated to, where some of them have no image."""
 
@@ -71,10 +74,24 @@ class WordFaults:
     placed: Placed
     model: FaultModel
 
+    def __post_init__(self) -> None:
+        model = self.model
+        if isinstance(model, WeightBox) or (
+            isinstance(model, BitFlips | StuckAt) and model.per_word
+        ):
+            return
+        if model.k > MOST:
+            raise QuestionError(f"k = {model.k}: proofs speak of at most {MOST} faults anywhere")
+
     @property
     def text(self) -> str:
         """What a query's digest covers."""
         return f"faults {self.model.text}"
+
+    @property
+    def faulty_nodes(self) -> int:
+        """How many nodes of the network are struck."""
+        return len(self.network.struck)
 
     @property
     def not_modelled(self) -> tuple[str, ...]:

@@ -99,6 +99,12 @@ def one_word(seed: int) -> bytes:
     return graph_bytes([node("Mul", "x s", "e"), node("Add", "e s", "y")], (1, 1), stored)
 
 
+def two_words(seed: int) -> bytes:
+    """``x + s + t``, a word in each of two nodes."""
+    stored = {name: np.array([1.0 + seed % 2], dtype=np.float32) for name in "st"}
+    return graph_bytes([node("Add", "x s", "e"), node("Add", "e t", "y")], (1, 1), stored)
+
+
 def faults_in(content: bytes, model: FaultModel) -> WordFaults:
     tensors = () if isinstance(model, ActivationFaults) else model.where.tensors
     return WordFaults(place_model(model_file(content), tensors), model)

@@ -23,11 +23,13 @@ from tests.proofs.faulty import (
     one_word,
     taps,
     tiny_dense,
+    two_words,
 )
 from tests.proofs.helpers import BOTH
 
 ONE, TWO = BitFlips(1, Quantised(4)), BitFlips(2, Quantised(3))
 TAPS = BitFlips(1, Quantised(4), Where(("k",)))
+SIGNS = BitFlips(2, Quantised(3), Where(bits=(2,)))
 BOX = WeightBox(Fraction(1, 4))
 
 
@@ -149,7 +151,12 @@ def only_the_worst_weight_of_a_box(patch):
     patch.setattr(Struck, "__post_init__", counted)
 
 
+def layers_that_do_not_add_up(patch):
+    patch.setattr(faulty, "together", lambda first, second, add: np.maximum(first, second))
+
+
 MUTANTS = {
+    layers_that_do_not_add_up: (two_words, SIGNS),
     one_fault_less: (tiny_dense, TWO),
     the_last_use_forgotten: (taps, TAPS),
     offsets_forgotten: (tiny_dense, ONE),

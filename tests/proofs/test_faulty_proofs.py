@@ -17,10 +17,10 @@ from proofs.draft import draft_of, written
 from proofs.faulty import parted, whole_budget
 from proofs.format import read_evidence, write_proof
 from proofs.proof import NodeKind, ProofBuilder, Side, SlopeHint
-from specs.errors import EvidenceError
+from specs.errors import EvidenceError, QuestionError
 from specs.faults.memory import Quantised
 from specs.faults.models import BitFlips, StuckAt, WeightBox
-from specs.faults.struck import WordFaults
+from specs.faults.struck import WordFaults, faults_of
 from tests.proofs.faulty import (
     bounds,
     every_fault,
@@ -303,6 +303,16 @@ def test_a_faulty_query_goes_to_other_processes_whole():
     assert again.digest == query.digest
     assert again.network.struck == query.network.struck
     assert check_proof(again, None).verdict == check_proof(query, None).verdict
+
+
+def test_a_query_states_the_faults_of_its_network():
+    query = faulty_query(tiny_dense(3), TWO, [box_case([0, 0], [1, 1], at_least(0, 10**6))])
+    for others in ({"perturbations": ()}, {"network": faults_of(query).intact}):
+        with pytest.raises(QuestionError, match="the network's faults"):
+            replace(query, **others)
+    with pytest.raises(QuestionError, match="k = 65: proofs speak of at most 64"):
+        faults_in(tiny_dense(3), BitFlips(65))
+    assert faults_in(tiny_dense(3), BitFlips(65, per_word=True)).network.struck
 
 
 def test_a_lemma_is_refuted_under_the_whole_budget():
