@@ -29,6 +29,7 @@ from tests.proofs.faulty import (
     outputs,
     tiny_conv,
     tiny_dense,
+    two_words,
 )
 from tests.proofs.helpers import BOTH, at_least, box_case
 
@@ -180,3 +181,16 @@ def test_several_domains_have_bounds_of_their_own():
         alone = bound_rows(frame, Relaxations(frame, own), output, np.zeros(2, int), entry[:2])
         for side in Side:
             assert np.allclose(both[side][owner == place], alone[side], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("k", [1, 2])
+def test_one_budget_pays_for_all_layers(arithmetic, k):
+    """A fault in one of two nodes is not paid for in both; words used twice are, which is loose."""
+    faults = faults_in(two_words(0), BitFlips(k, Quantised(3)))
+    x = np.array([0.5])
+    found = bounds(arithmetic, faults.network, x, x)
+    values = [outputs(s.network, (Fraction(1, 2),))[0] for s in every_fault(faults)]
+    least, most = min(low for low, _ in values), max(high for _, high in values)
+    assert 0 <= least - found.rows[0][0] < 1e-9
+    assert 0 <= found.rows[1][0] - most < 1e-9

@@ -16,6 +16,7 @@ from proofs.check import check_proof
 from proofs.draft import draft_of, written
 from proofs.faulty import parted, whole_budget
 from proofs.format import read_evidence, write_proof
+from proofs.minimise import minimise
 from proofs.proof import NodeKind, ProofBuilder, Side, SlopeHint
 from specs.errors import EvidenceError, QuestionError
 from specs.faults.memory import Quantised
@@ -330,3 +331,10 @@ def test_a_lemma_is_refuted_under_the_whole_budget():
     assert checked.verdict == "invalid"
     assert {r.node for r in checked.rejected} == {0}
     assert proof.arrays["node_kind"][1] == NodeKind.SPLIT_FAULTS
+
+
+def test_a_proof_with_fault_splits_is_made_smaller():
+    stated, proof, _ = a_split_that_helps("outward")
+    found = minimise(stated, proof, effort="default")
+    assert check_proof(stated, found.proof).verdict == "valid unsat"
+    assert found.proof.leaves <= proof.leaves
