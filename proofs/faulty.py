@@ -5,7 +5,8 @@ its pairs, ``d`` the steps of the words, ``z`` linear in what the node reads.  F
 coefficients ``a``, word ``p`` is worth at least ``-c(p, j)`` when ``j`` of its cells fail:
 the least of ``d * g``, where ``g`` is the sum of ``a[target[q]] * z[q]`` over *all* pairs of
 ``p``, added up before an end of anything is taken.  A budget is the largest sum of these over
-all ways to spread the faults.  Everything is rounded up.
+all ways to spread the faults.  Activations that faults replace (``specs.network.Replaced``)
+count as words, too.  Everything is rounded up.
 """
 
 from __future__ import annotations
