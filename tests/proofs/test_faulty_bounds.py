@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proofs.bounds import bound_rows, propagate, sweep
 from proofs.check import check_proof
+from proofs.faulty import parted
 from proofs.frame import Batch, Frame, Relaxations
 from proofs.outward import Outward
 from proofs.proof import Side
@@ -18,7 +19,7 @@ from specs.errors import QuestionError
 from specs.faults.formats import FixedFormat
 from specs.faults.memory import Quantised
 from specs.faults.models import BitFlips, StuckAt, WeightBox, Where
-from tests.faulty_models import quantised_model
+from tests.faulty_models import graph_bytes, node, quantised_model
 from tests.proofs.faulty import (
     bounds,
     boxed_networks,
@@ -194,3 +195,55 @@ def test_one_budget_pays_for_all_layers(arithmetic, k):
     least, most = min(low for low, _ in values), max(high for _, high in values)
     assert 0 <= least - found.rows[0][0] < 1e-9
     assert 0 <= found.rows[1][0] - most < 1e-9
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_word_that_is_weight_and_offset_of_one_node(arithmetic, k):
+    """``y = w x + w``: what it does to an entry is added up before anything else."""
+    stored = {"w": np.array([1.0, -2.0], dtype=np.float32), "s": np.array([1, 2])}
+    nodes = [node("Reshape", "w s", "m"), node("Gemm", "x m w", "y", alpha=0.3)]
+    content = graph_bytes(nodes, (1, 1), stored)
+    faults = faults_in(content, BitFlips(k, Quantised(4), Where(("w",))))
+    (struck,) = (faults.network.nodes[t] for t in faults.network.struck)
+    assert struck.error.target.tolist() == [0, 1]
+    x = np.array([-2.5])
+    found = bounds(arithmetic, faults.network, x, x)
+    values = [outputs(s.network, (Fraction(-5, 2),)) for s in every_fault(faults)]
+    for entry in range(2):
+        least, most = min(v[entry][0] for v in values), max(v[entry][1] for v in values)
+        for lower, upper in found.all:
+            assert -1e-9 < least - lower[entry] < 1e-9
+            assert -1e-9 < upper[entry] - most < 1e-9
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("make", [tiny_dense, tiny_conv])
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_parts_of_a_budget(arithmetic, make, seed):
+    """Every fault belongs to one of the children of a split, and lies within its bounds there."""
+    rng = np.random.default_rng(seed)
+    model = BitFlips(2, Quantised(3), Where(bits=(1, 2)))
+    faults = faults_in(make(seed), model)
+    size = faults.network.input_size
+    low = rng.integers(-2, 2, size) / 2.0
+    high = low + rng.integers(0, 2, size) / 4.0
+    count = sum(faults.placed.parameters[name].size for name in faults.parameters)
+    first, second = sorted(rng.choice(np.arange(1, count), 2, replace=False).tolist())
+    leaves = [last for part in parted(((0, 2),), second) for last in parted(part, first)]
+    assert len(leaves) == 6
+    found = [bounds(arithmetic, faults.network, low, high, leaf) for leaf in leaves]
+    strikes = list(every_fault(faults))
+    chosen = points(low, high, rng, 0)
+    for place in rng.permutation(len(strikes))[:100]:
+        cells = [faults.first_words[name] + entry for name, entry, _ in strikes[place].cells]
+        numbers = np.searchsorted([first, second], cells, side="right")
+        inside = [
+            all(np.sum(numbers == part) <= most for part, (_, most) in enumerate(leaf))
+            for leaf in leaves
+        ]
+        assert any(inside)
+        for held, own in zip(inside, found, strict=True):
+            if held:
+                assert all(holds(own, strikes[place].network, point) for point in chosen)
