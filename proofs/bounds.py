@@ -8,12 +8,23 @@ import numpy as np
 
 from proofs import layers
 from proofs.arithmetic import Interval, Numbers
+from proofs.faulty import reads, spread
 from proofs.fields import parts
-from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop, image, unstable
+from proofs.frame import (
+    Batch,
+    Frame,
+    IndexArray,
+    Relaxations,
+    Rows,
+    Stop,
+    image,
+    shares_of,
+    unstable,
+)
 from proofs.perturbed import widened
 from proofs.proof import Side
 from proofs.substitution import substitute
-from specs.network import Input, Linear, Perturbed
+from specs.network import Faulty, Input, Linear, Perturbed
 
 
 def propagate(
@@ -45,8 +56,14 @@ def propagate(
             interval = arithmetic.linear_interval(node, [intervals[t.source] for t in node.terms])
             if len(interval[0]) != len(batch.lower):  # a node without terms
                 interval = _repeat(interval, len(batch.lower))
+        elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
+            read = [intervals[source] for source in reads(network, tensor)]
+            shares, size = shares_of(frame, batch), network.sizes[tensor]
+            errors = spread(arithmetic, node.error, size, shares, read)
+            interval = widened(arithmetic, intervals[node.source], *errors)
         elif isinstance(node, Perturbed):
-            interval = widened(arithmetic, intervals[node.source], frame.radius(tensor))
+            radius = frame.radius(tensor)
+            interval = widened(arithmetic, intervals[node.source], radius, radius)
         else:
             interval = image(arithmetic, node, [intervals[source] for source in node.sources])
         if record:
@@ -54,9 +71,9 @@ def propagate(
         if exact.get(tensor) is False and frame.passes([tensor]):
             # intervals lose what cancels on the way
             batch.improve(tensor, *layers.interval(frame, tensor, batch))
-        if tensor in frame.preactivations:
+        if tensor in frame.stored:
             batch.improve(tensor, *interval)
-            if refine is not None:
+            if refine is not None and tensor in frame.preactivations:
                 refine(tensor)
             interval = batch.bounds[tensor]
             if record:

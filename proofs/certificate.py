@@ -29,6 +29,7 @@ from proofs.theorem import theorem
 from proofs.witness import Witness
 from specs import version
 from specs.errors import EvidenceError
+from specs.faults.struck import faults_of
 from specs.network import Linear, Product, Univariate
 from specs.query import Query
 
@@ -103,7 +104,7 @@ def certificate(found: Audit) -> dict[str, Any]:
 
 def _question(query: Query) -> dict[str, Any]:
     network, stated = query.network, query.property
-    functions: Counter[str] = Counter()
+    faults, functions = faults_of(query), Counter[str]()
     for tensor, node in enumerate(network.nodes):
         if isinstance(node, Univariate | Product):
             name = node.function if isinstance(node, Univariate) else "product"
@@ -111,7 +112,8 @@ def _question(query: Query) -> dict[str, Any]:
     return {
         "digest": query.digest,
         "semantics": query.semantics,
-        "not_modelled": [] if query.rounding is None else list(query.rounding.not_modelled),
+        "not_modelled": list(query.not_modelled),
+        "faults": None if faults is None else faults.model.text,
         "models": [
             {
                 "file": None if model.path is None else model.path.name,

@@ -21,7 +21,7 @@ from proofs.folder import Report, check_pieces, pieces
 from proofs.format import read_evidence, replacing
 from proofs.proof import NodeKind, Proof
 from proofs.signature import KEY, content_hash, signatures
-from proofs.statement import established, near, statement
+from proofs.statement import established, fault_in_words, near, statement
 from proofs.targets import check_targets
 from proofs.theorem import theorem
 from proofs.witness import Witness
@@ -250,7 +250,8 @@ def _witness_lines(witness: Witness) -> list[str]:
         f"witness for question {witness.question}",
         f"claims: case {witness.case}, disjunct {witness.disjunct}, is violated at",
     ]
-    return lines + [f"  x[{i}] = {x} = {near(x)}" for i, x in enumerate(witness.point)]
+    lines += [f"  x[{i}] = {x} = {near(x)}" for i, x in enumerate(witness.point)]
+    return lines + [f"  with {fault_in_words(fault)}" for fault in witness.faults]
 
 
 def _proof_lines(proof: Proof) -> list[str]:

@@ -139,6 +139,7 @@ class Domains:
             np.concatenate([batch.upper for batch in batches]),
             bounds,
             np.concatenate([batch.empty for batch in batches]),
+            tuple(own for batch in batches for own in batch.shares or ((),) * len(batch.empty)),
         )
         nodes = np.concatenate([part.nodes for part in parts])
         return Domains(nodes, [path for part in parts for path in part.paths], batch)
@@ -170,7 +171,7 @@ def assume(frame: Frame, domains: Domains, made: Sequence[Literal | None]) -> Do
             (tensor, index), _ = literal.weights[0]
             cuts.setdefault((tensor, literal.side), []).append((place, index, literal.point))
     old = domains.batch
-    batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty)
+    batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty, old.shares)
     for (tensor, side), listed in cuts.items():
         columns = zip(*listed, strict=True)
         places, entries, points = (np.array(column) for column in columns)

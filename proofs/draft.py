@@ -198,6 +198,8 @@ def _tree(tables: Tables, first: int, trees: dict[int, TreeDraft]) -> Node:
             arg = tables.step(number)
         elif kind is NodeKind.SPLIT_NEURON:
             arg = tables.neuron(number)
+        elif kind is NodeKind.SPLIT_FAULTS:
+            arg = tables.fault_split(number)
         elif kind is NodeKind.SPLIT_AT:
             arg = tables.literal(number, Side.LOWER)
         elif kind is NodeKind.CITE:
@@ -304,6 +306,8 @@ class Writer:
             builder.sweep(bool(arg))
         elif kind is NodeKind.SPLIT_DISJUNCT:
             builder.split_disjunct(len(node.children))
+        elif kind is NodeKind.SPLIT_FAULTS and isinstance(arg, tuple):
+            builder.split_faults(arg[0], len(node.children))
         elif isinstance(arg, int) and kind is NodeKind.SPLIT_INPUT:
             builder.split_input(arg)
         elif isinstance(arg, tuple):

@@ -19,7 +19,7 @@ from proofs.functions import function
 from proofs.limbs import product
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
-from specs.network import Input, Linear, Network, Node, Perturbed, Product, Univariate
+from specs.network import Error, Input, Linear, Network, Node, Perturbed, Product, Univariate
 
 PRECISION = 512
 """Bits after the point where a value cannot be kept exactly."""
@@ -115,6 +115,8 @@ def _refined(tensor: _Tensor, shift: int) -> _Tensor:
 def _perturbed(node: Perturbed, before: Node, tensors: Sequence[_Tensor], common: int) -> _Tensor:
     """The error's radius, from magnitudes at the point, on top of the source's."""
     source, error = tensors[node.source], node.error
+    if not isinstance(error, Error):
+        raise EvidenceError(f"'{node.name}': a faulty network is evaluated with its faults only")
     own, zero = _magnitude(source), source.centre * 0
     read = [_magnitude(tensors[t]) for t in before.sources]
     size = own

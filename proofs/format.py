@@ -29,6 +29,7 @@ from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.errors import EvidenceError
+from specs.faults.exact import WordFault
 
 VERSION = 1
 PROOF, WITNESS = "farkas-proof", "farkas-witness"
@@ -91,6 +92,8 @@ def write_witness(path: str | Path, witness: Witness) -> int:
         "disjunct": witness.disjunct,
         "point": [str(x) for x in witness.point],
     }
+    if witness.faults:
+        content["faults"] = [_fault_object(fault) for fault in witness.faults]
     text = (json.dumps(content, indent=1) + "\n").encode()
     with replacing(path) as stream:
         stream.write(text)
@@ -194,20 +197,47 @@ def _read_witness(data: bytes) -> Witness:
     numbers = type(case) is int and type(disjunct) is int  # bool is another kind of int
     if not numbers or not isinstance(point, list) or not all(isinstance(x, str) for x in point):
         raise EvidenceError("a witness needs whole numbers 'case', 'disjunct' and texts 'point'")
-    if any(len(x) > 4000 or not x.isascii() for x in point):
-        raise EvidenceError("a coordinate has more than 4000 characters, or strange ones")
     exact = tuple(_rational(x) for x in point)
-    return Witness(_digest(content), int(case), int(disjunct), exact)  # type: ignore[arg-type]
+    listed = content.get("faults", [])
+    if not isinstance(listed, list):
+        raise EvidenceError("'faults' is no list")
+    faults = tuple(map(_fault, listed))
+    return Witness(_digest(content), int(case), int(disjunct), exact, faults)  # type: ignore[arg-type]
+
+
+def _fault_object(fault: WordFault) -> dict[str, Any]:
+    place: dict[str, Any] = {"tensor": fault.tensor, "entry": fault.entry}
+    if fault.value is not None:
+        return {**place, "value": str(fault.value)}
+    return {**place, "bits": list(fault.bits)}
+
+
+def _fault(given: Any) -> WordFault:
+    if not isinstance(given, dict) or set(given) not in ({*_PLACE, "bits"}, {*_PLACE, "value"}):
+        raise EvidenceError("a fault needs 'tensor', 'entry', and 'bits' or 'value'")
+    tensor, entry = given["tensor"], given["entry"]
+    bits, value = given.get("bits", []), given.get("value")
+    whole = type(entry) is int and isinstance(bits, list) and all(type(b) is int for b in bits)
+    text = isinstance(value, str) if "value" in given else True
+    if not (isinstance(tensor, str) and whole and text):
+        raise EvidenceError("a fault's parts are of the wrong type")
+    exact = None if value is None else _rational(value)
+    return WordFault(tensor, entry, tuple(bits), exact)
 
 
 def _rational(text: str) -> Fraction:
     """``p`` or ``p/q``; no exponents, whose expansion could be huge."""
+    if len(text) > 4000 or not text.isascii():
+        raise EvidenceError("a coordinate has more than 4000 characters, or strange ones")
     top, slash, bottom = text.partition("/")
     if not top.removeprefix("-").isdecimal() or (slash and not bottom.isdecimal()):
         raise EvidenceError(f"'{text[:40]}' is not an integer or a quotient of integers")
     if slash and int(bottom) == 0:
         raise EvidenceError("a coordinate has denominator 0")
     return Fraction(int(top), int(bottom) if slash else 1)
+
+
+_PLACE = frozenset({"tensor", "entry"})
 
 
 def _object(data: bytes, kind: str) -> dict[str, Any]:

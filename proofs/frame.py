@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
+from proofs.faulty import Shares, reads, whole_budget
 from proofs.functions import function
 from proofs.outward import is_payable
 from proofs.perturbed import infinite, radius
@@ -25,7 +26,17 @@ from specs.convolution import Conv
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.linear import Sparse
-from specs.network import Input, Linear, Network, Nonlinear, Perturbed, Product, Univariate
+from specs.network import (
+    Error,
+    Faulty,
+    Input,
+    Linear,
+    Network,
+    Nonlinear,
+    Perturbed,
+    Product,
+    Univariate,
+)
 
 IndexArray = npt.NDArray[np.int64]
 Hints = Mapping[tuple[int, Side], FloatArray]
@@ -48,6 +59,8 @@ class Frame:
         self.network = network
         self.arithmetic = arithmetic
         self.preactivations = network.preactivations
+        self.stored = frozenset(self.preactivations) | _read_by_struck(network)
+        self.shares = whole_budget(network)
         self._magnitude: list[Numbers | None] = [None] * len(network.nodes)
         self._unpayable: set[int] = set()
         self._ancestors: dict[int, frozenset[int]] = {}
@@ -134,7 +147,7 @@ class Frame:
 
         Covers one rounding of each coefficient of the tensor itself; for a linear node
         also the rounding of its adjoint, the radii of its coefficients and of its offset;
-        for a perturbed one the error.
+        for a perturbed one the error, if it is one of rounding.
         """
         known = self._cost.get(tensor)
         if known is not None:
@@ -149,7 +162,7 @@ class Frame:
             offset = arithmetic.offset(node.offset)
             if offset is not None:
                 vector = arithmetic.add_up(vector, offset[1])
-        elif isinstance(node, Perturbed):
+        elif isinstance(node, Perturbed) and isinstance(node.error, Error):
             vector = arithmetic.add_up(vector, self.radius(tensor))
         self._cost[tensor] = (vector, flat)
         return vector, flat
@@ -163,8 +176,8 @@ class Frame:
         if known is not None:
             return known
         node = self.network.nodes[tensor]
-        if not isinstance(node, Perturbed):
-            raise EvidenceError(f"'{node.name}' is not perturbed")
+        if not isinstance(node, Perturbed) or not isinstance(node.error, Error):
+            raise EvidenceError(f"'{node.name}' has no error of rounding")
         before = self.network.nodes[node.source]
         involved = (node.source, *before.sources)
         if any(self._magnitude[t] is None for t in involved):
@@ -185,7 +198,7 @@ class Frame:
         tensor everything before is finite where its bounds are used; a fact about a tensor
         behind would take for granted that there was no overflow.
         """
-        for tensor in self.network.perturbed:
+        for tensor in sorted(set(self.network.perturbed) - set(self.network.struck)):
             if not bounded((self.radius(tensor),) * 2).all():
                 return self.network.nodes[tensor].name
         return None
@@ -206,19 +219,24 @@ class Batch:
 
     Attributes:
         lower, upper: the boxes, ``(B, input_size)``, floats in both arithmetics.
-        bounds: of each pre-activation tensor, ``(B, n)`` below and above.
+        bounds: of each pre-activation tensor, ``(B, n)`` below and above, and of some more
+            (``Frame.stored``).
         empty: domains whose bounds contradict each other.
+        shares: where how many faults strike in each domain; where empty: anywhere, as many
+            as the query allows.
     """
 
     lower: FloatArray
     upper: FloatArray
     bounds: dict[int, Interval]
     empty: npt.NDArray[np.bool_]
+    shares: tuple[Shares, ...] = ()
 
     def pick(self, owner: IndexArray) -> Batch:
         """The batch whose ``k``-th domain is domain ``owner[k]`` of this one."""
         bounds = {t: (low[owner], high[owner]) for t, (low, high) in self.bounds.items()}
-        return Batch(self.lower[owner], self.upper[owner], bounds, self.empty[owner])
+        shares = tuple(self.shares[k] for k in owner.tolist()) if self.shares else ()
+        return Batch(self.lower[owner], self.upper[owner], bounds, self.empty[owner], shares)
 
     def cut(self, places: IndexArray, lower: FloatArray, upper: FloatArray) -> None:
         """Intersect the boxes of some domains with others, ``(P, input_size)``."""
@@ -361,6 +379,29 @@ class Relaxations:
         return Lines((used[0],), floor, (used[1],), ceiling)
 
 
+def shares_of(frame: Frame, batch: Batch) -> tuple[Shares, ...]:
+    """Where how many faults strike in each domain."""
+    return tuple(own or frame.shares for own in batch.shares or ((),) * len(batch.lower))
+
+
+def bounds_of(frame: Frame, batch: Batch, tensor: int) -> Interval:
+    """Bounds of what a struck node reads, ``(B, n)``, on the paths of a batch.
+
+    Raises:
+        EvidenceError: none are stored.
+    """
+    node = frame.network.nodes[tensor]
+    if isinstance(node, Input):
+        columns = frame.box_columns(tensor)
+        low, high = batch.lower[:, columns], batch.upper[:, columns]
+        return frame.arithmetic.lift_down(low), frame.arithmetic.lift_up(high)
+    if tensor in batch.bounds:
+        return batch.bounds[tensor]
+    if isinstance(node, Nonlinear):
+        return image(frame.arithmetic, node, [bounds_of(frame, batch, s) for s in node.sources])
+    raise EvidenceError(f"no bounds of '{node.name}' are stored")
+
+
 def image(arithmetic: Arithmetic, node: Nonlinear, sources: Sequence[Interval]) -> Interval:
     """Interval propagation through a nonlinear node."""
     if isinstance(node, Product):
@@ -397,8 +438,8 @@ def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int
         single = len(terms) == 1 and terms[0].map.fan_in <= 1
         apart = None not in stems and len(set(stems)) == len(stems)
         linear = isinstance(node, Linear) and all(straight[term.source] for term in terms)
-        if isinstance(node, Perturbed):  # intervals grow by what rows pay
-            linear = straight[node.source]
+        if isinstance(node, Perturbed):  # intervals grow by what rows pay, unless words fail
+            linear = straight[node.source] and isinstance(node.error, Error)
             straight.append(linear)
             exact.append(exact[node.source])
             stem.append(stem[node.source])
@@ -410,6 +451,12 @@ def _first_layers(network: Network, preactivations: tuple[int, ...]) -> dict[int
         if linear and tensor in preactivations and network.sizes[tensor] * width <= FIRST_LAYER:
             found[tensor] = exact[tensor]
     return found
+
+
+def _read_by_struck(network: Network) -> frozenset[int]:
+    """Tensors that struck nodes read, and whose bounds follow from no stored ones alone."""
+    read = {source for tensor in network.struck for source in reads(network, tensor)}
+    return frozenset(t for t in read if not isinstance(network.nodes[t], Input | Nonlinear))
 
 
 def _starts(sizes: list[int]) -> Iterator[int]:
@@ -430,4 +477,6 @@ def _work(network: Network, tensor: int) -> int:
                 size = max(size, math.prod(places) * math.prod(taps) * term.map.in_shape[1])
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
+    elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
+        size = max(size, node.error.most * node.error.target.size)
     return size

@@ -68,14 +68,16 @@ def infinite(like: Numbers) -> Numbers:
     return np.full(like.shape, np.inf, dtype=like.dtype)
 
 
-def widened(arithmetic: Arithmetic, interval: Interval, errors: Numbers) -> Interval:
-    """Interval propagation through a perturbed node, ``(B, n)``."""
+def widened(arithmetic: Arithmetic, interval: Interval, below: Numbers, above: Numbers) -> Interval:
+    """Interval propagation through a perturbed node, ``(B, n)``; errors reach so far each way."""
     lower, upper = interval
-    finite = bounded((lower, upper), (errors, errors))
+    finite = bounded((lower, upper), (below, above))
     if finite.all():
-        return arithmetic.add_down(lower, -errors), arithmetic.add_up(upper, errors)
-    lower, upper, errors = (np.where(finite, part, 0) for part in (lower, upper, errors))
-    low, high = arithmetic.add_down(lower, -errors), arithmetic.add_up(upper, errors)
+        return arithmetic.add_down(lower, -below), arithmetic.add_up(upper, above)
+    lower, upper, below, above = (
+        np.where(finite, part, 0) for part in (lower, upper, below, above)
+    )
+    low, high = arithmetic.add_down(lower, -below), arithmetic.add_up(upper, above)
     return np.where(finite, low, -np.inf), np.where(finite, high, np.inf)
 
 

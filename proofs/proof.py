@@ -33,7 +33,7 @@ class NodeKind(IntEnum):
     SPLIT_NEURON = 6  # two children; arg: neuron number, split at 0
     SPLIT_AT = 7  # two children; arg: row of the table of split forms
     SPLIT_DISJUNCT = 8  # arg children: one per disjunct that remains
-    SPLIT_FAULTS = 9  # reserved for fault budgets
+    SPLIT_FAULTS = 9  # arg: row of the table of fault splits, which says how many children
     CLIP = 10  # one child; arg 0: no hints, otherwise substitution arg - 1
 
 
@@ -108,6 +108,8 @@ ARRAYS: Mapping[str, tuple[str, ...]] = {
     "step_sub": ("int32",),
     "step_scale_ptr": ("uint32",),
     "step_scale": ("int8",),
+    "fault_word": ("uint32",),
+    "fault_children": ("uint32",),
     "square_tensor": ("uint32",),
     "square_scale": ("float32",),
 }
@@ -379,6 +381,19 @@ class ProofBuilder:
     def split_disjunct(self, children: int) -> None:
         """One child per disjunct that remains on the path, in the property's order."""
         self._node(NodeKind.SPLIT_DISJUNCT, children)
+
+    def split_faults(self, word: int, children: int) -> None:
+        """Split the range of words that holds ``word`` before it.
+
+        One child for each number of faults, from 0 to as many as may strike in the range, that
+        strike before the word; all others strike behind.
+        """
+        key = ("faults", word, children)
+        if key not in self._seen:
+            self._columns["fault_word"].append(word)
+            self._columns["fault_children"].append(children)
+            self._remember(key, len(self._columns["fault_word"]) - 1)
+        self._node(NodeKind.SPLIT_FAULTS, self._seen[key])
 
     def finish(self, manifest: Mapping[str, Any] | None = None) -> Proof:
         """The proof written so far.

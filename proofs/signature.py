@@ -61,7 +61,7 @@ def content_hash(evidence: Proof | Witness) -> str:
     """SHA-256 of what evidence says, in a canonical form that ``FORMAT.md`` specifies.
 
     It depends on the question, the names of tensors and the values of the arrays (of a
-    witness: on its case, disjunct and point), on nothing else: neither on how the file is
+    witness: on its case, disjunct, point and faults), on nothing else: neither on how the file is
     packed nor on how narrow a type holds a number.
 
     Raises:
@@ -77,6 +77,9 @@ def _content(evidence: Proof | Witness) -> Iterator[bytes]:
     if isinstance(evidence, Witness):
         yield _line("farkas-content-1", "witness", evidence.question)
         yield _line(evidence.case, evidence.disjunct, [str(x) for x in evidence.point])
+        for fault in evidence.faults:
+            value = None if fault.value is None else str(fault.value)
+            yield _line(fault.tensor, fault.entry, list(fault.bits), value)
         return
     yield _line("farkas-content-1", "proof", evidence.question)
     yield _line(list(evidence.tensors))

@@ -11,7 +11,7 @@ import numpy as np
 from proofs.arithmetic import Numbers
 from proofs.entries import Entries
 from proofs.frame import Batch, Frame, Lines, Relaxations, Rows
-from specs.network import Input, Linear, Nonlinear, Perturbed
+from specs.network import Faulty, Input, Linear, Nonlinear, Perturbed
 
 FILLED = 0.05
 """Share of a tensor's entries from which on rows are dense."""
@@ -45,6 +45,8 @@ def pass_back(
         found: tuple[list[tuple[int, Entries]], Numbers | None] | None
         if isinstance(node, Linear):
             found = _through_linear(frame, node, here, count)
+        elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
+            break  # what words are worth is found for dense rows
         elif isinstance(node, Perturbed):  # the error is part of the cost
             found = [(node.source, here)], None
         else:

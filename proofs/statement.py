@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from proofs.check import Checked
+from specs.faults.exact import WordFault
+from specs.faults.struck import WordFaults, faults_of
 from specs.libraries import allowances
 from specs.network import Linear, Univariate
 from specs.perturbation import Rounding
@@ -38,7 +40,9 @@ def number_of_unsafe_sets(query: Query) -> int:
 
 def semantics_in_words(query: Query) -> list[str]:
     """What the network is evaluated in, and what is left out."""
-    found = query.rounding
+    found, faults = query.rounding, faults_of(query)
+    if faults is not None:
+        return faults_in_words(faults)
     if found is None:
         return ["semantics: real, stored weights, no perturbation"]
     return [
@@ -47,6 +51,24 @@ def semantics_in_words(query: Query) -> list[str]:
         *(f"assumed of libraries: {line}" for line in _assumed(query, found)),
         *(f"not modelled: {what}" for what in found.not_modelled),
     ]
+
+
+def faults_in_words(faults: WordFaults) -> list[str]:
+    """Which faults an answer covers, and which it does not."""
+    return [
+        "semantics: real, the stored values of parameters, with faults",
+        f"faults: {faults.model.text}",
+        f"struck: {', '.join(faults.struck)}",
+        *(f"not modelled: {what}" for what in faults.not_modelled),
+    ]
+
+
+def fault_in_words(fault: WordFault) -> str:
+    """A word and what is wrong with it."""
+    name = f"'{fault.tensor}'[{fault.entry}]"
+    if fault.value is not None:
+        return f"{name} = {fault.value}"
+    return f"bits {', '.join(map(str, fault.bits))} of {name} inverted"
 
 
 def _assumed(query: Query, format: Rounding) -> list[str]:
@@ -62,6 +84,8 @@ def _assumed(query: Query, format: Rounding) -> list[str]:
 def established(query: Query, checked: Checked) -> str:
     """The theorem that valid evidence proves, as a sentence; otherwise what is missing."""
     over = "over the reals"
+    if faults_of(query) is not None:
+        over = "over the reals and for every fault that is covered"
     if query.rounding is not None:
         over = f"in every evaluation in {query.semantics} that is covered"
     where = f"the regions of all {len(query.property.cases)} cases"

@@ -9,11 +9,23 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from proofs.arithmetic import Interval, Numbers
-from proofs.frame import Affine, Batch, Frame, IndexArray, Relaxations, Rows, Stop, image
+from proofs.arithmetic import Interval, Numbers, bounded
+from proofs.faulty import Bill, reads
+from proofs.frame import (
+    Affine,
+    Batch,
+    Frame,
+    IndexArray,
+    Relaxations,
+    Rows,
+    Stop,
+    bounds_of,
+    image,
+    shares_of,
+)
 from proofs.sparse import ROWS, pass_back
 from specs.errors import EvidenceError
-from specs.network import Input, Linear, Nonlinear, Perturbed
+from specs.network import Faulty, Input, Linear, Nonlinear, Perturbed
 
 
 def substitute(
@@ -101,6 +113,7 @@ class Backward:
         self._constant = rows.constant.copy()
         self._coefficients: dict[int, Numbers] = {}
         self._count = rows.owner.size
+        self._bill: Bill | None = None
         self._at_inputs: dict[int, Numbers] | None = None
         domains = len(batch.lower)
         self._shared = domains == 1
@@ -141,6 +154,8 @@ class Backward:
                 if not stop.kept.size:
                     continue
             self._visit(tensor, rows)
+        if self._bill is not None:
+            self._charge(self._bill.total())
         return self._constant
 
     def _pay(self, tensor: int, rows: Numbers) -> None:
@@ -173,7 +188,9 @@ class Backward:
                 self._gain(arithmetic.dot_down(rows, offset[0]))
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
-        elif isinstance(node, Perturbed):  # the error is part of the cost
+        elif isinstance(node, Perturbed):  # an error of rounding is part of the cost
+            if isinstance(node.error, Faulty):
+                self._strike(node.error, tensor, rows)
             self._accumulate(node.source, rows)
         else:
             positive = np.asarray(rows > 0, dtype=bool)
@@ -181,6 +198,19 @@ class Backward:
             self._gain(arithmetic.dot_down(rows, intercept))
             for source, slope in zip(node.sources, slopes, strict=True):
                 self._accumulate(source, arithmetic.scale(rows, slope))
+
+    def _strike(self, error: Faulty, tensor: int, rows: Numbers) -> None:
+        """Note what faulty words may take; paid for once all nodes are passed."""
+        if self._bill is None:
+            shares = shares_of(self._frame, self._batch)
+            self._bill = Bill(self._arithmetic, shares, self._rows.owner)
+        read = []
+        for source in reads(self._frame.network, tensor):
+            low, high = bounds_of(self._frame, self._batch, source)
+            if not bounded((low, high)).all():
+                raise EvidenceError("what a faulty node reads is unbounded")
+            read.append((self._own(low), self._own(high)))
+        self._bill.add(error, rows, read)
 
     def _select(self, tensor: int, given: tuple[IndexArray, IndexArray, Numbers]) -> bool:
         """Pass a dense layer by looking up its rows, when each row starts as one neuron."""

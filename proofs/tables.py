@@ -165,6 +165,12 @@ class Tables:
             self._forms[form] = tuple(((int(t), int(i)), float(w)) for t, i, w in places)
         return Literal(self._forms[form], float(self._arrays["form_point"][form]), side)
 
+    def fault_split(self, number: int) -> tuple[int, int]:
+        """Before which word faults are split, and the number of children."""
+        names = ("fault_word", "fault_children")
+        word, children = (int(self._arrays[name][number]) for name in names)
+        return word, children
+
     def neuron(self, number: int) -> tuple[int, int]:
         """Tensor and index of a neuron."""
         position = int(np.searchsorted(self._neuron_ends, number, side="right")) - 1
@@ -283,6 +289,7 @@ class Tables:
             ("block_tensor", "block_side", "block_set", "block_rows", "block_exponent"),
             ("multiplier_kind", "multiplier_index", "multiplier_value"),
             ("step_target", "step_set", "step_sides", "step_sub"),
+            ("fault_word", "fault_children"),
         ):
             for other in others:
                 if count[first] != count[other]:
@@ -308,6 +315,7 @@ class Tables:
             ("step_sides", 1, 2 * AS_STORED),
             ("step_sub", -1, subs),
             ("block_exponent", -1022, 512),
+            ("fault_children", 1, 1 << 32),
         ):
             _check_range(name, arrays[name], low, high)
         for name in ("form_point", "entry_weight", "multiplier_value", "weight_value", "slope"):
@@ -398,6 +406,7 @@ class Tables:
             NodeKind.SPLIT_NEURON: int(self._neuron_ends[-1]),
             NodeKind.SPLIT_AT: len(arrays["form_point"]),
             NodeKind.SPLIT_DISJUNCT: 1 << 32,
+            NodeKind.SPLIT_FAULTS: len(arrays["fault_word"]),
             NodeKind.CLIP: len(arrays["sub_stop"]) + 1,
         }
         known = np.zeros(len(kind), dtype=bool)
@@ -414,12 +423,18 @@ class Tables:
         for each in (NodeKind.SWEEP, NodeKind.BOUND):
             if np.any(args[preludes == each] >= limits[each]):
                 raise EvidenceError(f"a prelude's {each.name} argument is out of range")
-        self.subtree = _subtrees(kind, arg, arrays["tree_ptr"].astype(np.int64))
+        faults = kind == NodeKind.SPLIT_FAULTS
+        shared = np.zeros(len(kind), dtype=np.int64)
+        shared[faults] = arrays["fault_children"][arg[faults]]
+        self.subtree = _subtrees(kind, arg, shared, arrays["tree_ptr"].astype(np.int64))
 
 
-def _subtrees(kind: Array, arg: Array, starts: Array) -> Array:
-    """Number of nodes of every subtree; refuses trees that are not exactly consumed."""
-    arity = np.zeros(len(kind), dtype=np.int64)
+def _subtrees(kind: Array, arg: Array, shared: Array, starts: Array) -> Array:
+    """Number of nodes of every subtree; refuses trees that are not exactly consumed.
+
+    ``shared`` is the number of children of splits of faults, 0 elsewhere.
+    """
+    arity = shared.copy()
     arity[np.isin(kind, (NodeKind.SWEEP, NodeKind.BOUND, NodeKind.CLIP))] = 1
     arity[np.isin(kind, (NodeKind.SPLIT_INPUT, NodeKind.SPLIT_NEURON, NodeKind.SPLIT_AT))] = 2
     disjuncts = kind == NodeKind.SPLIT_DISJUNCT

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby
 
+from specs.faults.struck import faults_of
 from specs.numerals import numeral
 from specs.property import Case, Conjunction, Constraint
 from specs.query import Query
@@ -41,7 +42,15 @@ def theorem(query: Query, *, full: bool = False) -> list[str]:
 
 
 def _meaning(query: Query) -> list[str]:
-    found = query.rounding
+    found, faults = query.rounding, faults_of(query)
+    if faults is not None:
+        lost = "  (a fault by which a word becomes Inf or NaN, or a value with which N is not"
+        return [
+            "  (the real-valued function with the stored values of parameters, with any fault of",
+            f"  {faults.model.text}",
+            f"  in {', '.join(faults.struck)})",
+            *((lost, "  defined, is not among them)") if faults.cells is not None else ()),
+        ]
     if found is None:
         return ["  (the real-valued function with exactly the stored weights)"]
     return [

@@ -14,7 +14,8 @@ from proofs.bounds import propagate, sweep
 from proofs.clip import Clipper
 from proofs.domain import NO_NODE, TO_CLOSE, Domains, Literal, Path, assume, literals, middle
 from proofs.facts import Facts
-from proofs.frame import Batch, Frame, IndexArray
+from proofs.faulty import Shares, parted
+from proofs.frame import Batch, Frame, IndexArray, shares_of
 from proofs.proof import NodeKind, Side
 from proofs.steps import Steps
 from proofs.tables import Step, Substitution, Tables
@@ -285,7 +286,7 @@ class Walker:
         if kind is NodeKind.CLOSE:
             return self._close(domains)
         old, nodes = domains.batch, domains.nodes
-        batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty)
+        batch = Batch(old.lower, old.upper, dict(old.bounds), old.empty, old.shares)
         if kind is NodeKind.SWEEP and arg == 0:
             sweep(self.frame, batch, tick=self.tick)
         elif kind is NodeKind.SWEEP:
@@ -330,7 +331,8 @@ class Walker:
         if self._tables is None:
             raise EvidenceError("the empty proof has no splits")
         found, subtree = Found(), self._tables.subtree
-        children: list[tuple[int, int, Path, Literal | None]] = []  # parent, node, ...
+        children: list[tuple[int, int, Path, Literal | None, Shares]] = []  # parent, node, ...
+        known = shares_of(self.frame, domains.batch)
         for place, (node, path) in enumerate(
             zip(domains.nodes.tolist(), domains.paths, strict=True)
         ):
@@ -340,11 +342,21 @@ class Walker:
                 why = "the proof leaves it open"
             elif kind is NodeKind.CITE:
                 why = self._citation(node, arg, path)
+            elif kind is NodeKind.SPLIT_FAULTS:
+                word, count = self._tables.fault_split(arg)
+                ways = parted(known[place], word)
+                if count == len(ways):
+                    child = node + 1
+                    for shares in ways:
+                        children.append((place, child, path, None, shares))
+                        child += int(subtree[child])
+                    continue
+                why = "a split of faults does not list every number of faults"
             elif kind is not NodeKind.SPLIT_DISJUNCT:
-                below = self._literal(kind, arg, domains.batch, place)
-                children.append((place, node + 1, path, below))
+                below, own = self._literal(kind, arg, domains.batch, place), known[place]
+                children.append((place, node + 1, path, below, own))
                 second = node + 1 + int(subtree[node + 1])
-                children.append((place, second, path, replace(below, side=Side.UPPER)))
+                children.append((place, second, path, replace(below, side=Side.UPPER), own))
                 continue
             elif arg != len(path.disjuncts):
                 why = "a disjunct split does not list every disjunct"
@@ -352,17 +364,18 @@ class Walker:
                 child = node + 1
                 for disjunct in path.disjuncts:
                     only = replace(path, disjuncts=(disjunct,))
-                    children.append((place, child, only, None))
+                    children.append((place, child, only, None, known[place]))
                     child += int(subtree[child])
                 continue
             found.leaves += 1
             if why is not None:
                 found.reject(path, node, None, why)
         if children:
-            parents, nodes, paths, made = zip(*children, strict=True)
+            parents, nodes, paths, made, shares_below = zip(*children, strict=True)
             batch = domains.batch.pick(np.array(parents))
-            parted = Domains(np.array(nodes), paths, batch)
-            found.following.append(assume(self.frame, parted, made))
+            batch.shares = shares_below
+            made_of = Domains(np.array(nodes), paths, batch)
+            found.following.append(assume(self.frame, made_of, made))
         return found
 
     def _literal(self, kind: NodeKind, arg: int, batch: Batch, place: int) -> Literal:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from proofs.evaluate import Value, evaluate
-from specs.errors import EvidenceError
+from specs.errors import EvidenceError, QuestionError
+from specs.faults.exact import WordFault, faulted_network
+from specs.faults.struck import faults_of
+from specs.network import Network
 from specs.property import Constraint
 from specs.query import Query
 
@@ -22,12 +25,14 @@ class Witness:
         question: digest of the query.
         case, disjunct: which ones.
         point: every input, exactly.
+        faults: of a faulty network, which words are struck, and how.
     """
 
     question: str
     case: int
     disjunct: int
     point: tuple[Fraction, ...]
+    faults: tuple[WordFault, ...] = ()
 
 
 def objection(query: Query, witness: Witness) -> str | None:
@@ -66,14 +71,28 @@ def objection(query: Query, witness: Witness) -> str | None:
             if not query.rounding.holds(value):
                 return f"input {i} = {_shown(value)} is no number of {query.rounding.name}"
     try:
-        y = evaluate(query.network, x)
-    except EvidenceError as error:
+        y = evaluate(_network(query, witness), x)
+    except (EvidenceError, QuestionError) as error:
         return str(error)
     for number, constraint in enumerate(case.unsafe[witness.disjunct]):
         value = _largest(constraint, x, y)
         if value > 0 or (constraint.strict and value == 0):
             return f"constraint {number} of the unsafe set is not satisfied: {_shown(value)} > 0"
     return None
+
+
+def _network(query: Query, witness: Witness) -> Network:
+    """The network that runs: the query's, or the one with exactly the faults of the witness.
+
+    Raises:
+        QuestionError: these faults are not allowed.
+    """
+    faults = faults_of(query)
+    if faults is not None:
+        return faulted_network(faults, witness.faults)
+    if witness.faults:
+        raise QuestionError("it names faults, and the question allows none")
+    return query.network
 
 
 def _shown(value: Fraction) -> str:

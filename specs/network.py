@@ -15,9 +15,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from specs.enclosure import Enclosure, FloatArray
+from specs.enclosure import Enclosure, FloatArray, zeros
 from specs.errors import ModelError
-from specs.linear import LinearMap
+from specs.linear import IndexArray, LinearMap, Scatter
 
 RESERVED = "farkas:"
 """How the names of tensors start that are in no model."""
@@ -168,13 +168,118 @@ class Error:
 
 
 @dataclass(frozen=True, eq=False)
+class Struck:
+    """How far a linear node may be off when words that hold its constants are faulty.
+
+    Word ``p`` moves by a step ``d[p]``; then entry ``t`` of the node moves by the sum of
+    ``d[word[q]] * z[q]`` over the *pairs* ``q`` with ``target[q] = t``.  What a pair is
+    multiplied by, ``z``, is all that its word does to its entry, added up.
+
+    Attributes:
+        factors: the node ``z``; source ``i`` of its terms is the ``i``-th source of the
+            node that is struck.
+        target, word: ``(Q,)``, entries and positions in ``words``; each pair once, ascending.
+        words: ``(P,)`` ascending, their numbers among all words of the network.
+        lower, upper: ``(k, P)`` the ends of the steps of words of which at most
+            ``1, 2, ..., k`` cells fail; 0 lies between them.
+        counted: the faults of all words of the network together are at most ``k``; otherwise
+            every word takes any step of its own, and ``k`` is 1.
+        shared: some of the words stand in other nodes as well.
+
+    Raises:
+        ModelError: the parts do not fit, or a step has no ends.
+    """
+
+    factors: Linear
+    target: IndexArray
+    word: IndexArray
+    words: IndexArray
+    lower: FloatArray
+    upper: FloatArray
+    counted: bool
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        pairs, words = self.target.size, self.words.size
+        fits = self.word.size == pairs == math.prod(self.factors.shape)
+        shapes = {self.lower.shape, self.upper.shape}
+        fits = fits and shapes == {(len(self.lower), words)} and len(self.lower) > 0
+        if not fits or np.any(self.word < 0) or np.any(self.word >= words):
+            raise ModelError("the parts of a fault do not fit each other")
+        if np.any(np.diff(self.words) <= 0) or np.any(
+            np.diff(self.target * words + self.word) <= 0
+        ):
+            raise ModelError("the words or pairs of a fault are not ascending")
+        if not np.all(np.isfinite(self.lower) & np.isfinite(self.upper)):
+            raise ModelError("a faulty word has no bounds")
+        if np.any(self.lower > 0) or np.any(self.upper < 0):
+            raise ModelError("a faulty word cannot stay as it is")
+
+    @property
+    def most(self) -> int:
+        """The ``k``."""
+        return len(self.lower)
+
+    @cached_property
+    def sums(self) -> Linear:
+        """From numbers for each pair to their sums for each word."""
+        return _sums(self.word, self.words.size)
+
+    @cached_property
+    def pairs_of(self) -> IndexArray:
+        """``(entries, m)``: the pairs of each entry up to the last that has some; -1: no more."""
+        count = int(self.target[-1]) + 1 if self.target.size else 0
+        firsts = np.searchsorted(self.target, np.arange(count + 1))
+        width = int(np.diff(firsts).max(initial=0))
+        found = firsts[:-1, None] + np.arange(width)
+        return np.where(found < firsts[1:, None], found, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Replaced:
+    """Entries of a tensor that faults replace by any values of a range.
+
+    Attributes:
+        target: ``(Q,)`` ascending, the entries that may be replaced.
+        word: ``(Q,)`` positions in ``words``: entries of one word are replaced together, each
+            by a value of its own.
+        words: ``(P,)`` ascending, their numbers among all of the network.
+        lower, upper: the range.
+        most: how many words of the network are struck at most.
+
+    Raises:
+        ModelError: the parts do not fit, or the range has no ends.
+    """
+
+    target: IndexArray
+    word: IndexArray
+    words: IndexArray
+    lower: float
+    upper: float
+    most: int
+
+    def __post_init__(self) -> None:
+        ascending = np.all(np.diff(self.target) > 0) and np.all(np.diff(self.words) > 0)
+        fits = self.target.size == self.word.size and self.most > 0 and ascending
+        if not fits or np.any(self.word < 0) or np.any(self.word >= self.words.size):
+            raise ModelError("the parts of a fault do not fit each other")
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+            raise ModelError("a faulty activation has no bounds")
+
+    @cached_property
+    def sums(self) -> Linear:
+        """From numbers for each entry that may be replaced to their sums for each word."""
+        return _sums(self.word, self.words.size)
+
+
+@dataclass(frozen=True, eq=False)
 class Perturbed:
     """Tensor ``source`` plus an error, entry by entry."""
 
     name: str
     shape: tuple[int, ...]
     source: int
-    error: Error
+    error: Error | Struck | Replaced
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -183,6 +288,7 @@ class Perturbed:
 
 
 Nonlinear = Univariate | Product
+Faulty = Struck | Replaced
 Node = Input | Linear | Univariate | Product | Perturbed
 
 
@@ -263,6 +369,11 @@ class Network:
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Perturbed))
 
     @cached_property
+    def struck(self) -> tuple[int, ...]:
+        """Those of them whose error comes from faulty words or activations."""
+        return tuple(i for i in self.perturbed if isinstance(_error(self.nodes[i]), Faulty))
+
+    @cached_property
     def preactivations(self) -> tuple[int, ...]:
         """The tensors on whose bounds these nodes are relaxed, in order."""
         return tuple(sorted({t for i in self.nonlinear for t in _used(self.nodes[i])}))
@@ -300,6 +411,14 @@ def _used(node: Node) -> tuple[int, ...]:
     return node.bounded if isinstance(node, Nonlinear) else node.sources
 
 
+def _sums(index: IndexArray, size: int) -> Linear:
+    return Linear("sums", (size,), (Term(0, Scatter(index, size)),), zeros(size))
+
+
+def _error(node: Node) -> Error | Struck | Replaced | None:
+    return node.error if isinstance(node, Perturbed) else None
+
+
 def _check_node(node: Node, number: int, sizes: list[int]) -> None:
     size = sizes[number]
     if not all(0 <= source < number for source in _used(node)):
@@ -312,8 +431,11 @@ def _check_node(node: Node, number: int, sizes: list[int]) -> None:
                 raise ModelError(f"node '{node.name}': a term's map does not fit its tensors")
     elif any(sizes[source] != size for source in _used(node)):
         raise ModelError(f"node '{node.name}' does not fit its sources")
-    if isinstance(node, Perturbed):
-        for part in (node.error.floor, node.error.base):
+    error = _error(node)
+    if isinstance(error, Faulty) and error.target.size and error.target[-1] >= size:
+        raise ModelError(f"node '{node.name}': a fault of an entry that it lacks")
+    if isinstance(error, Error):
+        for part in (error.floor, error.base):
             if part.shape not in ((size,), (1,)):
                 raise ModelError(f"node '{node.name}': an error of {part.shape}, not ({size},)")
     if isinstance(node, Univariate) and not all(map(math.isfinite, node.parameters)):

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,11 @@ class Rounding:
     def text(self) -> str:
         """What a query's digest covers."""
         return f"rounding {self.name} {self.precision} {self.smallest} {self.highest}"
+
+    @property
+    def faulty_nodes(self) -> int:
+        """None."""
+        return 0
 
     @property
     def unit(self) -> float:
@@ -127,8 +132,24 @@ class Rounding:
         )
 
 
-Perturbation = Rounding
-"""Every kind there is."""
+class Perturbation(Protocol):
+    """Rounding, or faults of stored words (``specs.faults.struck.WordFaults``)."""
+
+    @property
+    def text(self) -> str:
+        """What a query's digest covers."""
+        ...
+
+    @property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What an answer leaves out, in words."""
+        ...
+
+    @property
+    def faulty_nodes(self) -> int:
+        """How many nodes of the query's network are struck by it."""
+        ...
+
 
 FORMATS = {
     "float32": Rounding("float32", 24, -126, 127),

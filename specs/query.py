@@ -60,6 +60,8 @@ class Query:
             )
         if len(self.perturbations) > 1:
             raise QuestionError(f"{self.title}: several perturbations at once")
+        if len(self.network.struck) != sum(found.faulty_nodes for found in self.perturbations):
+            raise QuestionError(f"{self.title}: the network's faults are not those that it states")
         if self.network.semantics != self.semantics:
             raise QuestionError(
                 f"{self.title}: the network was read under {self.network.semantics} semantics, "
@@ -82,8 +84,8 @@ class Query:
 
     @cached_property
     def not_modelled(self) -> tuple[str, ...]:
-        """What the semantics leaves out, in words."""
-        return () if self.rounding is None else self.rounding.not_modelled
+        """What an answer leaves out, in words."""
+        return tuple(what for found in self.perturbations for what in found.not_modelled)
 
     @cached_property
     def digest(self) -> str:

@@ -128,13 +128,7 @@ def _perturbations(format: Rounding | None) -> tuple[Perturbation, ...]:
 
 def _document(path: Path) -> Document:
     document = read_document(path)
-    if "faults" in document.tables:
-        raise document.error(
-            "faults",
-            "",
-            "no proof speaks of [faults] yet; specs.faults.schema.load_faults reads such a file",
-        )
-    check_question(document)
+    check_question(document, "faults")
     return document
 
 
@@ -150,10 +144,35 @@ def _load_toml(path: Path, semantics: str | None, integers: bool = False) -> Que
         format = None if integers else rounding_of(written or semantics or REAL)
     except QuestionError as error:
         raise document.error("", "semantics", str(error)) from None
+    title = top.get("title", path.name)
+    if "faults" in top:
+        if integers or format is not None:
+            raise document.error("faults", "", "faults are stated of real semantics only")
+        return _load_faults(path, title)
     network, model = read_model(only_model(document), format)
     stated, digest = stated_property(document, network)
-    title = top.get("title", path.name)
     return Query(network, stated, (model,), digest, _perturbations(format), title)
+
+
+def _load_faults(path: Path, title: str) -> Query:
+    """The query of a file with ``[faults]``.
+
+    Raises:
+        InputError: it is malformed, states no property, or no proof can speak of its faults.
+    """
+    from specs.faults.schema import load_faults  # which reads the rest as this module does
+    from specs.faults.struck import WordFaults
+
+    found = load_faults(path)
+    if found.property is None or found.property_digest is None:
+        raise QuestionError(f"{path}: [faults] without [region] and [statement] asks nothing")
+    try:
+        faults = WordFaults(found.placed, found.model)
+        network = faults.network
+    except QuestionError as error:
+        raise read_document(path).error("faults", "", str(error)) from None
+    models = (found.placed.model,)
+    return Query(network, found.property, models, found.property_digest, (faults,), title)
 
 
 def check_question(document: Document, *others: str) -> None:

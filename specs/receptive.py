@@ -137,8 +137,11 @@ def receptive(
 ) -> Receptive | None:
     """The network cut to the receptive field of a window.
 
-    ``None`` where more than a share ``most_left`` of the field's entries would be left.
+    ``None`` where more than a share ``most_left`` of the field's entries would be left, or
+    where nodes are struck: what faulty words do depends on whole tensors.
     """
+    if network.struck:
+        return None
     windows = _windows(network, tensor, window)
     sizes = [(network.sizes[n], w) for n, w in windows.items()]
     left = sum(size if w is None else w.size for size, w in sizes)
@@ -155,7 +158,7 @@ def receptive(
             terms = tuple(Term(t.source, _cut(t.map, here, windows[t.source])) for t in node.terms)
             offset = _picked(node.offset, here.index)
             nodes.append(Linear(node.name, here.extent, terms, offset))
-        elif isinstance(node, Perturbed):
+        elif isinstance(node, Perturbed) and isinstance(node.error, Error):
             error = _cut_error(node.error, here.index)
             nodes.append(dataclasses.replace(node, shape=here.extent, error=error))
         else:

@@ -11,7 +11,7 @@ from proofs.frame import Batch, Frame
 from proofs.outward import Outward
 from proofs.tree import hull
 from specs.enclosure import FloatArray
-from specs.errors import FarkasError
+from specs.errors import FarkasError, UnsupportedOperatorError
 from specs.query import Query
 
 
@@ -32,8 +32,12 @@ def error_radii(
 
     Raises:
         OverflowPossibleError: for the first tensor at which it is not excluded.
+        UnsupportedOperatorError: words of the network may be faulty, which searches know
+            nothing of.
     """
     network = query.network
+    if network.struck:
+        raise UnsupportedOperatorError("no search has a rule for faulty parameters yet")
     if not network.perturbed:
         return None
     frame = Frame(network, Outward())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from specs.errors import FarkasError, MissingExtraError
+from specs.errors import FarkasError, InputError, MissingExtraError
+from specs.faults.exact import WordFault, faulted_values
+from specs.faults.placed import rewritten
+from specs.faults.struck import faults_of
 from specs.property import Case
 from specs.query import Query
 
@@ -48,14 +51,17 @@ class Replay:
     """The models of a query, loaded in onnxruntime (CPU) once.
 
     Under float semantics its graph optimisations are off, so that what runs is the stored
-    graph as it stands; ``stored`` asks for the same whatever the semantics.
+    graph as it stands; ``stored`` asks for the same whatever the semantics.  Of a question of
+    faults the model is rewritten: with the stored values, and with these ``faults``.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
         ReplayError: it refuses a model, or the query was built in memory.
     """
 
-    def __init__(self, query: Query, *, stored: bool = False) -> None:
+    def __init__(
+        self, query: Query, *, stored: bool = False, faults: Sequence[WordFault] = ()
+    ) -> None:
         if importlib.util.find_spec("onnxruntime") is None:
             raise MissingExtraError(
                 "a counterexample is replayed in onnxruntime, which is not installed: "
@@ -69,7 +75,7 @@ class Replay:
         for model in query.models:
             if model.digest not in loaded:
                 optimised = query.rounding is None and not stored
-                loaded[model.digest] = _load(model, optimised)
+                loaded[model.digest] = _load(_as_stored(query, model, faults), optimised)
             self._sessions.append(loaded[model.digest])
 
     def run(self, x: Float32Array) -> npt.NDArray[Any]:
@@ -125,6 +131,18 @@ class Replay:
         values = [Fraction(float(v)) for v in y]
         violated = any(all(c.holds(point, values) for c in d) for d in case.unsafe)
         return Replayed(violated, case.contains(point), tuple(map(float, y)))
+
+
+def _as_stored(query: Query, model: ModelFile, listed: Sequence[WordFault]) -> ModelFile:
+    """The model file with the stored values that a question of faults is about."""
+    faults = faults_of(query)
+    if faults is None:
+        return model
+    try:
+        content = rewritten(model, faulted_values(faults, listed))
+    except InputError as error:
+        raise ReplayError(str(error)) from error
+    return replace(model, content=content)
 
 
 def _load(model: ModelFile, optimised: bool) -> Any:

@@ -74,17 +74,28 @@ def worst(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.
     Raises:
         QuestionError: the gains are not of that shape, or one is NaN.
     """
+    found: Numbers = totals(gains, add)[-1]
+    return found
+
+
+def totals(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.add) -> Numbers:
+    """As :func:`worst`, of at most ``0, 1, ..., k`` faults: ``(k + 1, R)``."""
     if gains.ndim != 3 or not len(gains):
         raise QuestionError(f"gains of shape {gains.shape}")
     if np.any(gains != gains):
         raise QuestionError("a gain is no number")
     k, rows, words = gains.shape
-    total = [np.zeros(rows, dtype=gains.dtype)] * (k + 1)
+    total = np.zeros((k + 1, rows), dtype=gains.dtype)
     if not words:
-        return total[k]
+        return total
+    if k == 1:
+        total[1] = np.maximum(gains[0].max(axis=1), 0)
+        return total
     # At most k words are struck.  One with j faults that is not among the k best for j faults
     # can be exchanged for one that is, and that is not struck: so only those matter.
-    best = np.argsort(-gains, axis=2, kind="stable")[:, :, : min(k, words)]
+    best = np.broadcast_to(np.arange(words), gains.shape)
+    if k < words:
+        best = np.argpartition(-gains, k - 1, axis=2)[:, :, :k]
     kept = np.moveaxis(best, 0, 1).reshape(rows, -1)
     order = np.sort(kept, axis=1)
     again = np.zeros(order.shape, dtype=np.bool_)
@@ -97,4 +108,16 @@ def worst(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.
             for faults in range(1, budget + 1):
                 other = add(total[budget - faults], np.maximum(own[faults - 1], 0))
                 total[budget] = np.maximum(total[budget], other)
-    return total[k]
+    return total
+
+
+def together(
+    first: Numbers, second: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.add
+) -> Numbers:
+    """Totals, ``(k + 1, R)``, of the words of both; none of them is in both."""
+    found = np.maximum(first, second)
+    for budget in range(1, len(found)):
+        for faults in range(1, budget):
+            other = add(first[budget - faults], second[faults])
+            found[budget] = np.maximum(found[budget], other)
+    return found

@@ -166,7 +166,29 @@ def test_parts_that_do_not_fit_the_model(folder):
 
 
 def test_a_question_with_faults_is_no_question_without(folder):
-    """What decides fault-free questions refuses the file; nothing is passed over."""
-    load(folder, 'model = "bit_flips"', REGION)
-    with pytest.raises(QuestionError, match=r"question.toml:3:1: no proof speaks of \[faults\]"):
-        load_question(folder / "question.toml")
+    """Its digest covers the faults, and its network has nodes that are struck."""
+    digests = set()
+    for faults in ('model = "bit_flips"', 'model = "bit_flips"\nk = 2', 'model = "stuck_at"'):
+        load(folder, faults, REGION)
+        query = load_question(folder / "question.toml")
+        assert query.network.struck
+        digests.add(query.digest)
+    assert len(digests) == 3
+
+
+def test_what_no_proof_speaks_of_is_refused(folder):
+    for faults, rest, message in (
+        (
+            'model = "weight_box"\nabsolute = 100',
+            REGION,
+            "3:1: .*'var' may take values for which the network is not defined",
+        ),
+        (
+            'model = "bit_flips"',
+            "",
+            r"\[faults\] without \[region\] and \[statement\] asks nothing",
+        ),
+    ):
+        load(folder, faults, rest)
+        with pytest.raises(QuestionError, match=message):
+            load_question(folder / "question.toml")

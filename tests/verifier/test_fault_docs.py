@@ -41,8 +41,9 @@ def test_the_example_of_a_question_is_read(tmp_path):
 
 
 def test_the_example_of_a_map_runs(monkeypatch, capsys):
-    (example,) = blocks("python")
+    proof, example = blocks("python")
     monkeypatch.chdir(ROOT)
+    exec(compile(proof, "docs/faults.md", "exec"), {})
     exec(compile(example, "docs/faults.md", "exec"), {})
     assert "'undecided': 0" in capsys.readouterr().out
 

@@ -95,6 +95,8 @@ def _tree(network: Network, tables: Tables, tree: int, seen: Survey) -> _Node:
             made[node] = _leaf(tables, node, kind, seen)
             continue
         count = int(tables.node_arg[node]) if kind is NodeKind.SPLIT_DISJUNCT else 2
+        if kind is NodeKind.SPLIT_FAULTS:
+            count = tables.fault_split(int(tables.node_arg[node]))[1]
         children, child = [], node + 1
         for _ in range(count):
             children.append(made.pop(child))

@@ -292,8 +292,8 @@ def refuse(network: Network, budget: Budget) -> None:
     for node in network.nodes:
         if isinstance(node, Perturbed):
             raise QuestionError(
-                f"tensor '{node.name}' carries rounding errors: stars are of networks in real "
-                "numbers (--semantics real)"
+                f"tensor '{node.name}' carries rounding errors, or faults: stars are of intact "
+                "networks in real numbers (--semantics real)"
             )
         if budget.splits is None and (
             isinstance(node, Product)
