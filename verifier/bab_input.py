@@ -121,7 +121,7 @@ class InputSearch:
     def reopen(self, node: int, deadline: float) -> None:
         """Search below a leaf that was closed in vain; of a box closed with stars, all of it."""
         node = self._box_of(node)
-        if self._tree.kind[node] == Kind.OPEN:
+        if not self._tree.attached(node):  # the box is open already
             return
         tick, net, tree = until(deadline), self._net, self._tree
         above = tree.parent[node]

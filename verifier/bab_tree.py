@@ -187,6 +187,15 @@ class Tree:
             node = above
         return steps[::-1]
 
+    def attached(self, node: int) -> bool:
+        """Whether a node still belongs to its tree: what was above it was not opened again."""
+        while (above := self.parent[node]) >= 0:
+            count = self.arg[above] if self.kind[above] == Kind.DISJUNCT else 2
+            if self.kind[above] <= Kind.CLOSED or not 0 <= node - self.child[above] < count:
+                return False
+            node = above
+        return True
+
     def case_of(self, node: int) -> int:
         """The case in whose tree a node stands."""
         while self.parent[node] >= 0:

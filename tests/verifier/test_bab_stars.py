@@ -25,6 +25,7 @@ from verifier.alpha import Multipliers
 from verifier.bab import Search, Settings
 from verifier.bab_input import InputSearch
 from verifier.bab_pays import MOST_SAVED, Growth, Pays
+from verifier.bab_tree import Kind
 from verifier.options import Options
 from verifier.verify import verify
 
@@ -129,6 +130,28 @@ def test_leaves_that_the_kernel_rejects_are_opened_again() -> None:
     after = search.proof()
     assert NodeKind.HOLE not in kinds(after)
     assert check_proof(stated, after).verdict == "valid unsat"
+
+
+def test_a_box_is_opened_once_and_what_is_open_can_be_taken_up_again() -> None:
+    stated = ridge(2, 4, 1e-3)
+    search = searching(stated)
+    assert search.run() == "closed"
+    engine, proof = search._engine, search.proof()
+    assert isinstance(engine, InputSearch)
+    leaves = [k for k, kind in enumerate(kinds(proof)) if kind == NodeKind.CLOSE]
+    search.reopen(leaves)  # all leaves of all boxes
+    tree = search._tree
+    opened = {n for n in range(len(tree.kind)) if tree.kind[n] == Kind.OPEN and tree.attached(n)}
+    assert 0 < len(opened) < len(leaves)
+    assert engine.open == len(opened)
+    while len(engine._pool):  # as if a deadline had lost what was in work
+        engine._pool.take(1)
+    proof = search.proof()
+    search.reopen([k for k, kind in enumerate(kinds(proof)) if kind == NodeKind.HOLE])
+    assert engine.open == len(opened)
+    search.extend(time.monotonic() + 60)
+    assert search.run() == "closed"
+    assert check_proof(stated, search.proof()).verdict == "valid unsat"
 
 
 def test_twice_as_many_programs_where_fewer_were_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
