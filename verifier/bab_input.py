@@ -54,6 +54,7 @@ class InputSearch:
         self._growth, self._stars_pay = Growth(), Pays()
         self._stars = _stars(parts)
         self._closed_by_stars: set[int] = set()
+        self._widened = False  # the margin of stars, since the last run
         self._stuck: list[int] = []
         self._batch, self._most = 16, parts.settings.batch
         self._waiting: list[int] | None = None
@@ -95,7 +96,7 @@ class InputSearch:
 
     def run(self, deadline: float, round_over: Callable[[], bool]) -> str:
         """Search until everything is closed, a violation is confirmed or time is up."""
-        self._deadline, self._tick = deadline, until(deadline)
+        self._deadline, self._tick, self._widened = deadline, until(deadline), False
         if not self._roots(deadline):
             return "violated" if self._candidates.found else "timeout"
         while self._old:
@@ -160,10 +161,12 @@ class InputSearch:
 
     def _box_of(self, node: int) -> int:
         """The box above a leaf that stars closed, whose stars now need a wider margin."""
-        above = next((n for n, _ in self._tree.path(node) if n in self._closed_by_stars), node)
-        if self._stars is not None and (above != node or node in self._closed_by_stars):
-            self._stars.margin = max(10.0 * self._stars.margin, 1e-9)
-            self._closed_by_stars.discard(above)
+        closed = self._closed_by_stars
+        above = next((n for n, _ in self._tree.path(node) if n in closed), node)
+        if self._stars is not None and above in closed:
+            closed.discard(above)
+            if not self._widened:  # once for all that a check rejects
+                self._stars.margin, self._widened = max(10.0 * self._stars.margin, 1e-9), True
         return above
 
     def take_up(self, number: int, root: Domains, leaves: Sequence[Open]) -> bool:

@@ -139,7 +139,10 @@ def test_a_box_is_opened_once_and_what_is_open_can_be_taken_up_again() -> None:
     engine, proof = search._engine, search.proof()
     assert isinstance(engine, InputSearch)
     leaves = [k for k, kind in enumerate(kinds(proof)) if kind == NodeKind.CLOSE]
+    assert engine._stars is not None
+    margin = engine._stars.margin
     search.reopen(leaves)  # all leaves of all boxes
+    assert engine._stars.margin == pytest.approx(10.0 * margin)
     tree = search._tree
     opened = {n for n in range(len(tree.kind)) if tree.kind[n] == Kind.OPEN and tree.attached(n)}
     assert 0 < len(opened) < len(leaves)
