@@ -1,0 +1,309 @@
+"""Which stored bits matter: every single fault at every sample, decided.
+
+A fault is *certified benign* on the samples if it changes none of their predictions, *critical* if
+it changes one, *no number* if the word becomes Inf or NaN, and *undecided* otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from specs.faults.formats import BoolArray, IndexArray
+from specs.faults.sites import Faults as Singles
+from verifier.certify.data import Data
+from verifier.certify.faults import common
+from verifier.certify.faults.common import Faults, predictions
+from verifier.certify.section import (
+    Judged,
+    Part,
+    Place,
+    Record,
+    Rows,
+    Task,
+    at_least,
+    digest_of,
+)
+from verifier.certify.table import Table
+from verifier.faults.maps import single_fault_maps
+
+CHUNK = 8
+"""Samples of a task."""
+LISTED = 20
+"""Critical faults that a report lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The single faults of one parameter, over all samples.
+
+    Attributes:
+        faults: all of them.
+        number: ``(n,)`` the word is a number that the network is defined with.
+        critical, undecided: ``(n,)`` at how many samples.
+        first: ``(n,)`` place of the first sample at which it is critical; -1: none.
+    """
+
+    faults: Singles
+    number: BoolArray
+    critical: IndexArray
+    undecided: IndexArray
+    first: IndexArray
+
+    @property
+    def benign(self) -> BoolArray:
+        """``(n,)`` certified at every sample."""
+        return np.asarray(self.number & (self.critical == 0) & (self.undecided == 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A map over all samples.
+
+    Attributes:
+        layers: by parameter.
+        samples: how many.
+        seconds: that deciding took.
+    """
+
+    layers: Mapping[str, Layer]
+    samples: int
+    seconds: float
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """How many faults are of each kind."""
+        every = self.layers.values()
+        return {
+            "faults": sum(len(one.faults) for one in every),
+            "benign": sum(int(one.benign.sum()) for one in every),
+            "critical": sum(int((one.critical > 0).sum()) for one in every),
+            "no number": sum(int((~one.number).sum()) for one in every),
+            "undecided": sum(
+                int((one.number & (one.critical == 0) & (one.undecided > 0)).sum()) for one in every
+            ),
+        }
+
+    @cached_property
+    def cells(self) -> dict[str, int]:
+        """How many memory cells are certified: each of a cell's faults is.
+
+        ``"benign"``, and ``"safe"``: benign or no number.
+        """
+        found = {"benign": 0, "safe": 0}
+        for one in self.layers.values():
+            cell = one.faults.entry * 32 + one.faults.bit
+            for kind, good in (("benign", one.benign), ("safe", one.benign | ~one.number)):
+                found[kind] += np.unique(cell).size - np.unique(cell[~good]).size
+        return found
+
+    @property
+    def events(self) -> int:
+        """Pairs of a fault and a sample at which it is critical or undecided."""
+        every = self.layers.values()
+        return sum(int(one.critical.sum() + one.undecided.sum()) for one in every)
+
+
+@dataclass(frozen=True, eq=False)
+class BitMap:
+    """The answer ``[faults.map]``, and what others read off the same results.
+
+    Attributes:
+        faults: the model.
+        data: the samples.
+        thresholds: ``certified_benign`` and ``certified_safe``, where they are stated.
+        device: what evaluates.
+    """
+
+    faults: Faults
+    data: Data
+    thresholds: Mapping[str, Fraction]
+    device: str = "numpy"
+
+    def tasks(self) -> Sequence[Task]:
+        """One for every few samples."""
+        found = []
+        for start in range(0, len(self.data.points), CHUNK):
+            data = self.data.part(start, start + CHUNK)
+            depends = ("faults.map 1", self.faults.text, digest_of(data.points))
+            name = f"map of samples {data.numbers[0]} to {data.numbers[-1]}"
+            found.append(Task(name, depends, partial(self._run, data)))
+        return found
+
+    def _run(self, data: Data, place: Place) -> Record:
+        cells = self.faults.cells
+        predictions(cells.memory, data)  # a message that names the samples
+
+        def tick(name: str, done: int, total: int) -> None:
+            place.progress.count(f"map, {name}: samples", int(data.numbers[0]) + done, total)
+
+        maps = single_fault_maps(cells, data.points, tick, self.device)
+        arrays = {}
+        for number, name in enumerate(cells.exposed):
+            each = maps.maps.get(name)
+            if each is None:
+                continue
+            arrays[f"number{number}"] = each.number
+            arrays[f"critical{number}"] = each.critical.astype(np.int16)
+            arrays[f"undecided{number}"] = each.undecided.astype(np.int16)
+            arrays[f"first{number}"] = each.first.astype(np.int16)
+        values = {
+            "labels": maps.labels.tolist(),
+            "seconds": maps.seconds,
+            "decided": vars(maps.tally),
+        }
+        return Record(values, arrays)
+
+    def summary(self, records: Sequence[Record]) -> Summary:
+        """The maps of all tasks together."""
+        layers = {}
+        for number, name in enumerate(self.faults.cells.exposed):
+            if f"number{number}" not in records[0].arrays:
+                continue
+            parts = list(self.faults.cells.batches(name))
+            joined = {
+                key: np.concatenate([getattr(part, key) for part in parts])
+                for key in ("entry", "bit", "reads", "word", "value", "number")
+            }
+            critical, undecided = (
+                np.sum([r.arrays[f"{kind}{number}"].astype(np.int64) for r in records], axis=0)
+                for kind in ("critical", "undecided")
+            )
+            first = np.full(critical.shape, -1, dtype=np.int64)
+            for index, record in enumerate(records):
+                own = record.arrays[f"first{number}"].astype(np.int64)
+                fresh = (first < 0) & (own >= 0)
+                first[fresh] = own[fresh] + index * CHUNK
+            layers[name] = Layer(
+                Singles(name, **joined),
+                records[0].arrays[f"number{number}"],
+                critical,
+                undecided,
+                first,
+            )
+        seconds = sum(record.values["seconds"] for record in records)
+        return Summary(layers, len(self.data.points), seconds)
+
+    def conclude(self, records: Sequence[Record]) -> Part:
+        """Shares, thresholds, tables, the heat map."""
+        found = self.summary(records)
+        counts = found.totals
+        decisions = counts["faults"] * found.samples
+        lines = (
+            f"{counts['faults']} single faults of {self.faults.cells.count} stored bits, at "
+            f"{found.samples} samples",
+            *(f"{kind}: {_part(counts[kind], counts['faults'])}" for kind in list(counts)[1:]),
+            f"decided in {found.seconds:.2f} s, {decisions / max(found.seconds, 1e-9):.3g} faults "
+            "at a sample in a second",
+            "a map rests on exact evaluation; it is no proof that another program could check",
+        )
+        return Part(
+            "Critical bits",
+            lines,
+            (
+                common.REAL_ARITHMETIC,
+                common.NOTICED,
+                common.SAMPLES,
+                "a fault stays for the whole evaluation",
+            ),
+            tuple(self._judged(counts)),
+            {"faults": self._stated(), "samples": found.samples, **counts, "by_tensor": _by(found)},
+            (self._by_tensor(found), self._worst(found)),
+            (("Certified benign share, by parameter and bit position", partial(_draw, found)),),
+        )
+
+    def _stated(self) -> str:
+        return "" if self.faults.fault is None else self.faults.fault.text
+
+    def _judged(self, counts: Mapping[str, int]) -> list[Judged]:
+        found = []
+        for name, asked in self.thresholds.items():
+            sure = counts["benign"] + (counts["no number"] if name == "certified_safe" else 0)
+            may = Fraction(sure + counts["undecided"], counts["faults"])
+            words = name.replace("_", " ") + " share of single faults"
+            found.append(at_least(words, asked, Fraction(sure, counts["faults"]), may))
+        return found
+
+    def _by_tensor(self, found: Summary) -> Rows:
+        rows = tuple(
+            (
+                name,
+                str(len(one.faults)),
+                str(int(one.benign.sum())),
+                str(int((one.critical > 0).sum())),
+                str(int((~one.number).sum())),
+            )
+            for name, one in found.layers.items()
+        )
+        head = ("parameter", "faults", "benign", "critical", "no number")
+        return Rows("By parameter", head, rows)
+
+    def _worst(self, found: Summary) -> Rows:
+        """The faults that are critical at most samples."""
+        listed: list[tuple[int, tuple[str, ...]]] = []
+        for name, one in found.layers.items():
+            for k in np.argsort(-one.critical, kind="stable")[:LISTED]:
+                if one.critical[k] == 0:
+                    break
+                entry, faults = int(one.faults.entry[k]), one.faults
+                row = (
+                    f"{name}[{entry}]",
+                    str(int(faults.bit[k])),
+                    f"{self.faults.memory.values[name][entry]:.6g}",
+                    f"{float(faults.value[k]):.6g}",
+                    str(int(one.critical[k])),
+                    str(int(self.data.numbers[one.first[k]])),
+                )
+                listed.append((int(one.critical[k]), row))
+        listed.sort(key=lambda each: -each[0])
+        head = ("word", "bit", "stored", "faulty", "samples changed", "first of them")
+        return Rows("Critical faults, worst first", head, tuple(row for _, row in listed[:LISTED]))
+
+
+def read(faults: Faults, table: Table) -> BitMap:
+    """Keys: ``first``, ``certified_benign``, ``certified_safe``, ``device``."""
+    data = faults.samples(table)
+    given = {key: table.share(key) for key in ("certified_benign", "certified_safe")}
+    device = table.text("device", "numpy", ("numpy", "cpu", "cuda")) or "numpy"
+    faults.cells  # noqa: B018  errors of the fault model come before any work
+    return BitMap(faults, data, {k: v for k, v in given.items() if v is not None}, device)
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count} of {total} ({100.0 * count / max(1, total):.3f} %)"
+
+
+def _by(found: Summary) -> dict[str, dict[str, list[int]]]:
+    """By parameter and kind, how many faults of each bit position."""
+    table = {}
+    for name, one in found.layers.items():
+        width = int(one.faults.bit.max(initial=0)) + 1
+        kinds = {"benign": one.benign, "critical": one.critical > 0, "no number": ~one.number}
+        table[name] = {
+            kind: np.bincount(one.faults.bit[chosen], minlength=width).tolist()
+            for kind, chosen in {"faults": np.ones(len(one.faults), np.bool_), **kinds}.items()
+        }
+    return table
+
+
+def _draw(found: Summary, figure: Any) -> None:
+    """Rows of parameters, columns of bit positions; the colour is the certified share."""
+    table = _by(found)
+    width = max(len(kinds["faults"]) for kinds in table.values())
+    shares = np.full((len(table), width), np.nan)
+    for row, kinds in enumerate(table.values()):
+        total = np.array(kinds["faults"], dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares[row, : total.size] = np.where(
+                total > 0, np.array(kinds["benign"]) / total, np.nan
+            )
+    panel = figure.add_subplot()
+    image = panel.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    panel.set_yticks(range(len(table)), list(table))
+    panel.set_xlabel("bit position; 0 is the least significant")
+    figure.colorbar(image, label="certified benign share")

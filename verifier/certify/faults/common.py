@@ -1,0 +1,167 @@
+"""What the answers of ``[faults]`` share: the model, its stored words, and the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from specs.enclosure import FloatArray
+from specs.errors import InputError
+from specs.faults.memory import Memory, store
+from specs.faults.models import BitFlips, FaultModel, StuckAt
+from specs.faults.placed import Placed, read_placed
+from specs.faults.sites import Cells, cells
+from specs.linear import IndexArray
+from verifier.certify.data import Data
+from verifier.certify.section import Setting
+from verifier.certify.table import Table
+from verifier.faults.judge import Judge
+
+REAL_ARITHMETIC = (
+    "networks are real-valued functions with exactly the stored values; rounding and overflow in "
+    "a runtime are left out"
+)
+INTACT = (
+    "what is no initializer (instructions, addresses, attributes and constants of the graph, "
+    "scales and zero points of a stated format, inputs, the arithmetic) is intact"
+)
+NOTICED = (
+    "a word that becomes Inf or NaN, or a value with which the network is not defined, is noticed "
+    "by the platform"
+)
+SAMPLES = (
+    "points and data sets are the samples that were given; other inputs are not spoken of unless a "
+    "radius is stated"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Faults:
+    """A model and what may be wrong with it.
+
+    Attributes:
+        setting: of the configuration.
+        table: ``[faults]``.
+        path: of the model.
+        fault: the fault model; ``None``: the table states none.
+        stated: what the table says of it, as it stands.
+    """
+
+    setting: Setting
+    table: Table
+    path: Path
+    fault: FaultModel | None
+    stated: Mapping[str, Any]
+
+    @cached_property
+    def placed(self) -> Placed:
+        """The model; the parameters that the fault model names are followed, or all."""
+        bits = isinstance(self.fault, BitFlips | StuckAt)
+        named = self.fault.where.tensors if bits and self.fault is not None else None
+        return read_placed(self.path, named)
+
+    @cached_property
+    def plain(self) -> Placed:
+        """The model without followed parameters."""
+        return read_placed(self.path, ())
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The memory cells that may be struck.
+
+        Raises:
+            QuestionError: the fault model is not one of bits.
+        """
+        if not isinstance(self.fault, BitFlips | StuckAt):
+            raise self.table.error("model", "this asks for model = 'bit_flips' or 'stuck_at'")
+        fault = self.fault
+        found: Cells = self.table.placed(
+            "model", lambda: cells(store(self.placed, fault.format), fault)
+        )
+        return found
+
+    @property
+    def memory(self) -> Memory:
+        """The stored parameters."""
+        return self.cells.memory
+
+    @property
+    def text(self) -> str:
+        """What results depend on."""
+        stated = "" if self.fault is None else self.fault.text
+        return f"{self.plain.model.digest} {stated}"
+
+    def samples(self, table: Table) -> Data:
+        """The samples that an answer speaks of: ``first`` of them.
+
+        Raises:
+            QuestionError: there are none, or they do not fit the model.
+        """
+        first = table.integer("first", None, 1)
+        data = self.setting.data
+        if data is None:
+            raise table.error("", f"[{table.name}] needs samples: [data] is missing")
+        size = self.plain.network.input_size
+        if data.points.shape[1] != size:
+            raise self.setting.document.error(
+                "data", "points", f"samples of {data.points.shape[1]} numbers for {size} inputs"
+            )
+        outputs = self.plain.network.output_size
+        if data.labels is not None and int(data.labels.max()) >= outputs:
+            raise self.setting.document.error(
+                "data",
+                "labels",
+                f"label {int(data.labels.max())} of a model with {outputs} outputs",
+            )
+        return data.first(first)
+
+    @cached_property
+    def stored_bits(self) -> int:
+        """How many bits the initializers have, each in the format that it is stored in."""
+        graph = onnx.ModelProto.FromString(self.placed.model.content).graph
+        total, known = 0, self.memory.stored
+        for tensor in graph.initializer:
+            count = 1
+            for extent in tensor.dims:
+                count *= extent
+            if tensor.name in known:
+                width = known[tensor.name].format.bits
+            else:
+                width = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+            total += count * width
+        return max(total, self.cells.count)
+
+
+def predictions(memory: Memory, data: Data) -> IndexArray:
+    """The fault-free predictions of the network with the stored values.
+
+    Raises:
+        InputError: at some sample no output exceeds every other for certain.
+    """
+    try:
+        return Judge(memory, data.points).labels
+    except InputError as error:
+        raise InputError(f"samples {data.numbers[0]} to {data.numbers[-1]}: {error}") from None
+
+
+def radius_of(table: Table) -> tuple[Fraction | None, tuple[Fraction, Fraction] | None]:
+    """``radius`` and ``clip`` of an answer.
+
+    Raises:
+        QuestionError: a clip without a radius, or a negative one.
+    """
+    radius, clip = table.number("radius", None, 0), table.interval("clip")
+    if clip is not None and radius is None:
+        raise table.error("clip", "'clip' goes with a radius")
+    return radius, clip
+
+
+def point_text(point: FloatArray) -> str:
+    """What a result at a point depends on, exactly."""
+    return point.tobytes().hex()

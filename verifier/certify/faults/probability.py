@@ -1,0 +1,229 @@
+"""What a bit error rate can do: upper bounds of SDC, and residual failure rates (FIT).
+
+Both rest on the single-fault maps (``bitmap.py``), and on k-fault certificates at the same samples
+where ``[faults.certificate]`` has some.  Every stored bit of the model counts; what ``[faults]``
+leaves out is not certified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from specs.decimals import round_up
+from specs.faults.models import StuckAt
+from verifier.certify.faults import common
+from verifier.certify.faults.binomial import sdc_above, tail_above
+from verifier.certify.faults.bitmap import BitMap, Summary
+from verifier.certify.faults.common import Faults
+from verifier.certify.section import Judged, Part, Record, Rows, Task, above, at_most, below, shown
+from verifier.certify.table import Table
+
+INDEPENDENT = (
+    "every stored bit of the initializers fails with the same probability, independently of the "
+    "others and of the sample, and stays so for one inference"
+)
+UNIFORM = "the probability of SDC is the average over the samples, each as likely as the others"
+SPFM = ((Fraction(99, 100), "D"), (Fraction(97, 100), "C"), (Fraction(9, 10), "B"))
+"""Shares that ISO 26262-5 recommends of the single-point fault metric, by ASIL."""
+SWEEP = tuple(Fraction(1, 10**power) for power in range(12, 4, -1))
+MBIT = 10**6
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold: at this bit error rate, SDC at most so probable."""
+
+    rate: Fraction
+    most: Fraction
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """What bounds are made of.
+
+    Attributes:
+        bits: ``N``, all stored bits.
+        harmful: cells that are not certified, averaged over samples.
+        safe: cells certified at every sample.
+    """
+
+    bits: int
+    harmful: Fraction
+    safe: int
+
+    @property
+    def safe_mean(self) -> Fraction:
+        """Cells that are certified, averaged over samples."""
+        return self.bits - self.harmful
+
+
+@dataclass(frozen=True, eq=False)
+class Probability:
+    """The answer ``[faults.probability]``.
+
+    Attributes:
+        map: single faults at the samples.
+        rates: bit error rates.
+        limits: thresholds.
+        raw_fit: FIT for a Mbit; ``None``: not asked.
+        residual: threshold of the residual FIT.
+        noticed: words that are no number are taken to be noticed.
+    """
+
+    map: BitMap
+    rates: tuple[Fraction, ...]
+    limits: tuple[Limit, ...]
+    raw_fit: Fraction | None
+    residual: Fraction | None
+    noticed: bool
+
+    def tasks(self) -> Sequence[Task]:
+        """Those of the map."""
+        return self.map.tasks()
+
+    def counts(self, found: Summary) -> Counts:
+        """How many cells are certified."""
+        faults = self.map.faults
+        lost = 0
+        if not self.noticed:
+            lost = sum(int((~one.number).sum()) for one in found.layers.values())
+        outside = faults.stored_bits - faults.cells.count
+        # A cell with two faults (stuck at either) that are both critical counts twice: an
+        # upper bound.
+        harmful = Fraction(found.events, found.samples) + lost + outside
+        safe = found.cells["safe" if self.noticed else "benign"]
+        return Counts(faults.stored_bits, min(harmful, Fraction(faults.stored_bits)), safe)
+
+    def conclude(self, records: Sequence[Record]) -> Part:
+        """Bounds, residual FIT, thresholds."""
+        counts = self.counts(self.map.summary(records))
+        bounds = {rate: sdc_above(counts.bits, rate, counts.harmful) for rate in self.rates}
+        lines = [
+            f"N = {counts.bits} stored bits, of which [faults] exposes "
+            f"{self.map.faults.cells.count}; the others count as not certified",
+            f"c = {shown(counts.harmful)} bits not certified, on average over "
+            f"{len(self.map.data.points)} samples",
+            "P(SDC) <= c p (1-p)^(N-1) + P(Bin(N, p) >= 2), rounded up",
+            *(f"p = {shown(rate)}: P(SDC) <= {above(bound, 4)}" for rate, bound in bounds.items()),
+        ]
+        judged = [self._judged(counts, limit) for limit in self.limits]
+        facts: dict[str, Any] = {
+            "bits": counts.bits,
+            "exposed": self.map.faults.cells.count,
+            "not_certified_mean": str(counts.harmful),
+            "certified_at_all_samples": counts.safe,
+            "bounds": {shown(rate): bound for rate, bound in bounds.items()},
+            "two_or_more": {shown(rate): tail_above(counts.bits, rate, 2) for rate in self.rates},
+            "noticed": self.noticed,
+        }
+        if self.raw_fit is not None:
+            lines += self._fit(counts, self.raw_fit, facts, judged)
+        stuck = isinstance(self.map.faults.fault, StuckAt)
+        return Part(
+            "Probability of silent data corruption",
+            tuple(lines),
+            self._assumed(stuck),
+            tuple(judged),
+            facts,
+            (self._rows(bounds, counts),),
+            (("Upper bound of P(SDC) by bit error rate", partial(_draw, counts)),),
+        )
+
+    def _assumed(self, stuck: bool) -> tuple[str, ...]:
+        lasting = (
+            "a failed cell reads 0 or 1, as [faults] says, whatever was written"
+            if stuck
+            else "a failed cell reads the opposite of what was written"
+        )
+        found = [INDEPENDENT, UNIFORM, lasting, common.INTACT, common.REAL_ARITHMETIC]
+        return (*found, common.NOTICED) if self.noticed else tuple(found)
+
+    def _judged(self, counts: Counts, limit: Limit) -> Judged:
+        bound = sdc_above(counts.bits, limit.rate, counts.harmful)
+        return at_most(f"P(SDC) at bit error rate {shown(limit.rate)}", limit.most, bound)
+
+    def _fit(
+        self, counts: Counts, raw: Fraction, facts: dict[str, Any], judged: list[Judged]
+    ) -> list[str]:
+        """Residual failure rates: in 10**9 hours, at a raw rate for a million bits."""
+        whole = raw * counts.bits / MBIT
+        shares = {
+            "at every sample": Fraction(counts.safe, counts.bits),
+            "on average": counts.safe_mean / counts.bits,
+        }
+        kinds = "benign or no number (noticed)" if self.noticed else "benign"
+        lines = [
+            f"raw: {shown(raw)} FIT for a Mbit (10^6 bits), {shown(whole)} FIT for {counts.bits} "
+            "bits",
+            f"safe fraction: stored bits whose single faults are certified {kinds}, of all N bits",
+        ]
+        for name, share in shares.items():
+            left = _above(whole * (1 - share))
+            lines.append(f"safe fraction {name}: {below(share)}; residual: {above(left)} FIT")
+            facts[f"fit {name}"] = {"safe_fraction": str(share), "residual": left}
+        share = shares["at every sample"]
+        classes = [level for least, level in SPFM if share >= least]
+        reached = f"reaches what ASIL {classes[0]}" if classes else "is below 90 %, what ASIL B"
+        lines.append(
+            f"for orientation only: the safe fraction at every sample {reached} asks of the "
+            "single-point fault metric of a whole element; this one speaks of stored bits alone"
+        )
+        if self.residual is not None:
+            left = _above(whole * (1 - share))
+            judged.append(at_most("residual FIT", self.residual, left))
+        return lines
+
+    def _rows(self, bounds: Mapping[Fraction, float], counts: Counts) -> Rows:
+        rows = tuple(
+            (shown(rate), above(bound, 4), above(tail_above(counts.bits, rate, 2), 4))
+            for rate, bound in bounds.items()
+        )
+        return Rows("Bounds", ("bit error rate", "P(SDC) at most", "of it: two or more"), rows)
+
+
+def read(faults: Faults, table: Table) -> Probability:
+    """Keys: ``rates``, ``sdc_at``, ``raw_fit``, ``residual_fit``, ``noticed``, ``first``."""
+    rates = table.numbers("rates")
+    limits = []
+    for each in table.tables("sdc_at"):
+        rate, most = each.number("rate", None, 0, 1), each.share("at_most")
+        each.done()
+        if rate is None or most is None:
+            raise table.error("sdc_at", "'sdc_at' must be { rate = P, at_most = SHARE }")
+        limits.append(Limit(rate, most))
+    if any(not 0 <= rate <= 1 for rate in rates):
+        raise table.error("rates", "'rates' must hold numbers between 0 and 1")
+    raw, residual = table.number("raw_fit", None, 0), table.number("residual_fit", None, 0)
+    if residual is not None and raw is None:
+        raise table.error("residual_fit", "'residual_fit' needs raw_fit, in FIT for a Mbit")
+    if not rates and not limits and raw is None:
+        raise table.error("", f"[{table.name}] needs rates, sdc_at or raw_fit")
+    noticed = table.flag("noticed", True)
+    data = faults.samples(table)
+    faults.cells  # noqa: B018  errors of the fault model come before any work
+    return Probability(BitMap(faults, data, {}), rates, tuple(limits), raw, residual, noticed)
+
+
+def _above(number: Fraction) -> float:
+    return float(round_up(number))
+
+
+def _draw(counts: Counts, figure: Any) -> None:
+    panel = figure.add_subplot()
+    rates = [float(rate) for rate in SWEEP]
+    for share, label in (
+        (counts.harmful, "all faults"),
+        (Fraction(0), "of it: two or more failures"),
+        (Fraction(counts.bits), "nothing certified"),
+    ):
+        bounds = [sdc_above(counts.bits, rate, share) for rate in SWEEP]
+        panel.plot(rates, bounds, marker=".", label=label)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("bit error rate")
+    panel.set_ylabel("upper bound of P(SDC)")
+    panel.legend(frameon=False)
