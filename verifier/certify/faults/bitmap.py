@@ -18,7 +18,7 @@ from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.sites import Faults as Singles
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, predictions
+from verifier.certify.faults.common import Faults, narrowed, predictions
 from verifier.certify.section import (
     Judged,
     Part,
@@ -266,7 +266,10 @@ class BitMap:
 
 
 def read(faults: Faults, table: Table) -> BitMap:
-    """Keys: ``first``, ``certified_benign``, ``certified_safe``, ``device``."""
+    """Keys, beside those of the fault model: ``first``, ``certified_benign``,
+    ``certified_safe``, ``device``.
+    """
+    faults = narrowed(faults, table)
     data = faults.samples(table)
     given = {key: table.share(key) for key in ("certified_benign", "certified_safe")}
     device = table.text("device", "numpy", ("numpy", "cpu", "cuda")) or "numpy"

@@ -15,7 +15,7 @@ from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.struck import WordFaults
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, point_text, radius_of
+from verifier.certify.faults.common import Faults, narrowed, point_text, radius_of
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import Question, ask, box_around
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
@@ -74,7 +74,7 @@ class Certificate:
         """How many samples are certified."""
         total = len(records)
         answers = [record.values["answer"] for record in records]
-        proved, refuted = answers.count("unsat"), answers.count("sat")
+        proved, refuted = proved_of(records), answers.count("sat")
         where = f"within {shown(self.radius)} of the sample" if self.radius else "at the sample"
         stated = _model(self.faults)
         lines = (
@@ -115,13 +115,34 @@ class Certificate:
 
 
 def read(faults: Faults, table: Table) -> Certificate:
-    """Keys: ``first``, ``radius``, ``clip``, ``certified``."""
+    """Keys, beside those of the fault model: ``first``, ``radius``, ``clip``, ``certified``."""
+    faults = narrowed(faults, table)
     data = faults.samples(table)
     radius, clip = radius_of(table)
     certified = table.share("certified")
+    return certificate_of(faults, data, radius or Fraction(0), clip, certified)
+
+
+def certificate_of(
+    faults: Faults,
+    data: Data,
+    radius: Fraction = Fraction(0),
+    clip: tuple[Fraction, Fraction] | None = None,
+    certified: Fraction | None = None,
+) -> Certificate:
+    """Certificates for samples.
+
+    Raises:
+        QuestionError: the fault model has no rule in proofs.
+    """
     model = _model(faults)
     faults.table.placed("model", lambda: WordFaults(faults.placed, model).network)
-    return Certificate(faults, data, radius or Fraction(0), clip, certified)
+    return Certificate(faults, data, radius, clip, certified)
+
+
+def proved_of(records: Sequence[Record]) -> int:
+    """How many samples are certified."""
+    return sum(record.values["answer"] == "unsat" for record in records)
 
 
 def _model(faults: Faults) -> FaultModel:

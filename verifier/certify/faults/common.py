@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from specs.errors import InputError
 from specs.faults.memory import Memory, store
 from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.placed import Placed, read_placed
+from specs.faults.schema import read_faults
 from specs.faults.sites import Cells, cells
 from specs.linear import IndexArray
 from verifier.certify.data import Data
@@ -39,6 +41,12 @@ SAMPLES = (
     "points and data sets are the samples that were given; other inputs are not spoken of unless a "
     "radius is stated"
 )
+
+FAULT_KEYS = (
+    *("model", "k", "per_word", "format", "scale", "zero", "axis", "reads"),
+    *("absolute", "relative", "range", "unit", "tensors", "layers", "channels", "bits"),
+)
+"""What states a fault model; see ``specs/faults/schema.py``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +144,38 @@ class Faults:
                 width = 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
             total += count * width
         return max(total, self.cells.count)
+
+
+def narrowed(faults: Faults, table: Table, *, without: Sequence[str] = ()) -> Faults:
+    """The faults with what an answer's own table says of them.
+
+    Keys of a fault model stand for those of ``[faults]``; with ``model`` they state another one.
+
+    Args:
+        faults: of the section.
+        table: of the answer.
+        without: keys that mean something else there.
+
+    Raises:
+        QuestionError: together they make no fault model.
+    """
+    keys = [key for key in FAULT_KEYS if key not in without]
+    own = {key: table.values[key] for key in keys if table.has(key)}
+    if not own:
+        return faults
+    stated = own if "model" in own else {**faults.stated, **own}
+    document = replace(faults.setting.document, tables={"faults": stated})
+    try:
+        fault = read_faults(document)
+    except InputError as error:
+        key = next((key for key in own if f"'{key}'" in str(error)), next(iter(own)))
+        raise table.error(key, message_of(error)) from None
+    return replace(faults, fault=fault, stated=stated)
+
+
+def message_of(error: InputError) -> str:
+    """What an error of a file says, without the place."""
+    return re.sub(r"^\S*:\d+:\d+: ", "", str(error))
 
 
 def predictions(memory: Memory, data: Data) -> IndexArray:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, predictions
+from verifier.certify.faults.common import Faults, narrowed, predictions
 from verifier.certify.section import Part, Place, Record, Rows, Task
 from verifier.certify.table import Table
 from verifier.faults.campaign import Campaign, Outcomes, Plan
@@ -89,7 +89,10 @@ class Injection:
 
 
 def read(faults: Faults, table: Table) -> Injection:
-    """Keys: ``trials``, ``rate`` or ``k``, ``seed``, ``confidence``, ``first``."""
+    """Keys, beside those of the fault model: ``trials``, ``rate`` or ``k``,
+    ``seed``, ``confidence``, ``first``.
+    """
+    faults = narrowed(faults, table, without=("k",))
     trials = table.integer("trials", None, 1)
     rate, k = table.share("rate"), table.integer("k", None, 1)
     seed, confidence = table.integer("seed", 0), table.share("confidence")

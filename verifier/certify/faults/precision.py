@@ -27,7 +27,7 @@ from specs.network import Network
 from specs.perturbation import FORMATS
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, point_text, radius_of
+from verifier.certify.faults.common import Faults, message_of, point_text, radius_of
 from verifier.certify.faults.stand import label_at, labels_at, stands
 from verifier.certify.models import stored_model
 from verifier.certify.questions import Question, ask, box_around, in_memory
@@ -236,7 +236,7 @@ def _choice(faults: Faults, table: Table, name: str, axis: int | None) -> Choice
     try:
         model = read_faults(document)
     except InputError as error:
-        raise table.error("formats", str(error).rpartition(": ")[2]) from None
+        raise table.error("formats", message_of(error)) from None
     return model.format if isinstance(model, BitFlips) else None
 
 

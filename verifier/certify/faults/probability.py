@@ -8,17 +8,19 @@ leaves out is not certified.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
 from specs.decimals import round_up
-from specs.faults.models import StuckAt
+from specs.faults.models import BitFlips, StuckAt
+from verifier.certify.data import Data
 from verifier.certify.faults import common
 from verifier.certify.faults.binomial import sdc_above, tail_above
 from verifier.certify.faults.bitmap import BitMap, Summary
-from verifier.certify.faults.common import Faults
+from verifier.certify.faults.certificate import Certificate, certificate_of, proved_of
+from verifier.certify.faults.common import Faults, narrowed
 from verifier.certify.section import Judged, Part, Record, Rows, Task, above, at_most, below, shown
 from verifier.certify.table import Table
 
@@ -49,11 +51,20 @@ class Counts:
         bits: ``N``, all stored bits.
         harmful: cells that are not certified, averaged over samples.
         safe: cells certified at every sample.
+        exposed: cells among which ``k`` failures are certified to do no harm, for a ``share`` of
+            the samples.
     """
 
     bits: int
     harmful: Fraction
     safe: int
+    exposed: int = 0
+    k: int = 1
+    share: Fraction = Fraction(0)
+
+    def bound(self, rate: Fraction) -> float:
+        """Of the probability of SDC at a bit error rate."""
+        return sdc_above(self.bits, rate, self.harmful, self.exposed, self.k, self.share)
 
     @property
     def safe_mean(self) -> Fraction:
@@ -72,6 +83,7 @@ class Probability:
         raw_fit: FIT for a Mbit; ``None``: not asked.
         residual: threshold of the residual FIT.
         noticed: words that are no number are taken to be noticed.
+        certificate: that several faults do no harm at the samples, if it is asked for.
     """
 
     map: BitMap
@@ -80,12 +92,14 @@ class Probability:
     raw_fit: Fraction | None
     residual: Fraction | None
     noticed: bool
+    certificate: Certificate | None = None
 
     def tasks(self) -> Sequence[Task]:
-        """Those of the map."""
-        return self.map.tasks()
+        """Those of the map and of the certificates."""
+        several = [] if self.certificate is None else self.certificate.tasks()
+        return (*self.map.tasks(), *several)
 
-    def counts(self, found: Summary) -> Counts:
+    def counts(self, found: Summary, several: Sequence[Record] = ()) -> Counts:
         """How many cells are certified."""
         faults = self.map.faults
         lost = 0
@@ -96,18 +110,25 @@ class Probability:
         # upper bound.
         harmful = Fraction(found.events, found.samples) + lost + outside
         safe = found.cells["safe" if self.noticed else "benign"]
-        return Counts(faults.stored_bits, min(harmful, Fraction(faults.stored_bits)), safe)
+        counts = Counts(faults.stored_bits, min(harmful, Fraction(faults.stored_bits)), safe)
+        if self.certificate is None:
+            return counts
+        cells = self.certificate.faults.cells
+        share = Fraction(proved_of(several), len(several))
+        return replace(counts, exposed=cells.count, k=cells.model.k, share=share)
 
     def conclude(self, records: Sequence[Record]) -> Part:
         """Bounds, residual FIT, thresholds."""
-        counts = self.counts(self.map.summary(records))
-        bounds = {rate: sdc_above(counts.bits, rate, counts.harmful) for rate in self.rates}
+        single = len(self.map.tasks())
+        counts = self.counts(self.map.summary(records[:single]), records[single:])
+        bounds = {rate: counts.bound(rate) for rate in self.rates}
         lines = [
             f"N = {counts.bits} stored bits, of which [faults] exposes "
             f"{self.map.faults.cells.count}; the others count as not certified",
             f"c = {shown(counts.harmful)} bits not certified, on average over "
             f"{len(self.map.data.points)} samples",
             "P(SDC) <= c p (1-p)^(N-1) + P(Bin(N, p) >= 2), rounded up",
+            *self._several_in_words(counts),
             *(f"p = {shown(rate)}: P(SDC) <= {above(bound, 4)}" for rate, bound in bounds.items()),
         ]
         judged = [self._judged(counts, limit) for limit in self.limits]
@@ -133,6 +154,15 @@ class Probability:
             (("Upper bound of P(SDC) by bit error rate", partial(_draw, counts)),),
         )
 
+    def _several_in_words(self, counts: Counts) -> tuple[str, ...]:
+        if self.certificate is None:
+            return ()
+        return (
+            f"less s (1-p)^(N-n) (P(Bin(n, p) >= 2) - P(Bin(n, p) >= {counts.k + 1})): up to "
+            f"{counts.k} failures among n = {counts.exposed} bits are proved to do no "
+            f"harm at a share s = {counts.share} of the samples",
+        )
+
     def _assumed(self, stuck: bool) -> tuple[str, ...]:
         lasting = (
             "a failed cell reads 0 or 1, as [faults] says, whatever was written"
@@ -143,8 +173,8 @@ class Probability:
         return (*found, common.NOTICED) if self.noticed else tuple(found)
 
     def _judged(self, counts: Counts, limit: Limit) -> Judged:
-        bound = sdc_above(counts.bits, limit.rate, counts.harmful)
-        return at_most(f"P(SDC) at bit error rate {shown(limit.rate)}", limit.most, bound)
+        words = f"P(SDC) at bit error rate {shown(limit.rate)}"
+        return at_most(words, limit.most, counts.bound(limit.rate))
 
     def _fit(
         self, counts: Counts, raw: Fraction, facts: dict[str, Any], judged: list[Judged]
@@ -186,7 +216,10 @@ class Probability:
 
 
 def read(faults: Faults, table: Table) -> Probability:
-    """Keys: ``rates``, ``sdc_at``, ``raw_fit``, ``residual_fit``, ``noticed``, ``first``."""
+    """Keys, beside those of the fault model: ``rates``, ``sdc_at``, ``raw_fit``,
+    ``residual_fit``, ``noticed``, ``several``, ``first``.
+    """
+    faults = narrowed(faults, table)
     rates = table.numbers("rates")
     limits = []
     for each in table.tables("sdc_at"):
@@ -205,7 +238,31 @@ def read(faults: Faults, table: Table) -> Probability:
     noticed = table.flag("noticed", True)
     data = faults.samples(table)
     faults.cells  # noqa: B018  errors of the fault model come before any work
-    return Probability(BitMap(faults, data, {}), rates, tuple(limits), raw, residual, noticed)
+    certificate = None
+    for each in table.tables("several")[:1]:
+        certificate = _several(faults, each, data, noticed)
+        each.done()
+    found = BitMap(faults, data, {})
+    return Probability(found, rates, tuple(limits), raw, residual, noticed, certificate)
+
+
+def _several(faults: Faults, table: Table, data: Data, noticed: bool) -> Certificate:
+    """The certificates for several faults at the same samples."""
+    own = narrowed(faults, table)
+    fault = own.fault
+    if not isinstance(fault, BitFlips | StuckAt) or fault.k < 2 or fault.per_word or not noticed:
+        raise table.error(
+            "several",
+            "'several' counts on certificates for k = 2 or more bits anywhere, and on noticed = "
+            "true: state such a k, without per_word",
+        )
+    one, two = faults.memory.stored, own.memory.stored
+    same = one.keys() == two.keys() and all(
+        one[name].format.text == two[name].format.text for name in one
+    )
+    if not same or type(fault) is not type(faults.fault):
+        raise table.error("several", "'several' must speak of the same stored words and faults")
+    return certificate_of(own, data)
 
 
 def _above(number: Fraction) -> float:
@@ -215,12 +272,13 @@ def _above(number: Fraction) -> float:
 def _draw(counts: Counts, figure: Any) -> None:
     panel = figure.add_subplot()
     rates = [float(rate) for rate in SWEEP]
-    for share, label in (
-        (counts.harmful, "all faults"),
-        (Fraction(0), "of it: two or more failures"),
-        (Fraction(counts.bits), "nothing certified"),
+    nothing = Counts(counts.bits, Fraction(counts.bits), 0)
+    for found, label in (
+        (counts, "all faults"),
+        (replace(counts, harmful=Fraction(0)), "of it: two or more failures"),
+        (nothing, "nothing certified"),
     ):
-        bounds = [sdc_above(counts.bits, rate, share) for rate in SWEEP]
+        bounds = [found.bound(rate) for rate in SWEEP]
         panel.plot(rates, bounds, marker=".", label=label)
     panel.set_xscale("log")
     panel.set_yscale("log")
