@@ -107,6 +107,8 @@ class _Behind:
 
     def margins(self, entry: IndexArray, value: FloatArray) -> FloatArray:
         """``(m,)``: by how much the label exceeds the others, to float64."""
+        if not entry.size:
+            return np.zeros(0)
         base = self.tensors[self.number]
         rows = np.repeat(base.value, entry.size, axis=0)
         rows[np.arange(entry.size), entry] = value
