@@ -58,6 +58,8 @@ def test_a_map_is_that_of_all_samples_at_once(tmp_path):
     assert facts["benign"] == totals["benign"]
     assert facts["critical"] == totals["critical"]
     assert facts["no number"] == totals["not a number"]
+    bad = sum(int(each.critical.sum()) for each in maps.maps.values())
+    assert Fraction(facts["benign_mean"]) == 1 - Fraction(bad, 20 * totals["faults"])
     for name, each in maps.maps.items():
         table = each.by_bit(8)
         assert facts["by_tensor"][name]["benign"] == table["benign"].tolist()

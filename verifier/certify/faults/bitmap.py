@@ -18,7 +18,7 @@ from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.sites import Faults as Singles
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, narrowed, predictions
+from verifier.certify.faults.common import Faults, in_words, narrowed, predictions
 from verifier.certify.section import (
     Judged,
     Part,
@@ -27,6 +27,7 @@ from verifier.certify.section import (
     Rows,
     Task,
     at_least,
+    below,
     digest_of,
 )
 from verifier.certify.table import Table
@@ -34,6 +35,12 @@ from verifier.faults.maps import single_fault_maps
 
 CHUNK = 8
 """Samples of a task."""
+WORDS = {
+    "certified_benign": "share certified benign at every sample",
+    "certified_safe": "share certified benign at every sample, or no number,",
+    "certified_benign_mean": "share certified benign at a sample, on average,",
+}
+"""Thresholds."""
 LISTED = 20
 """Critical faults that a report lists."""
 
@@ -103,6 +110,18 @@ class Summary:
         return found
 
     @property
+    def mean(self) -> Fraction:
+        """The share of faults that are certified benign, averaged over samples."""
+        total = self.totals["faults"] - self.totals["no number"]
+        return (total - Fraction(self.events, self.samples)) / self.totals["faults"]
+
+    @property
+    def possible_mean(self) -> Fraction:
+        """What it is if all that is undecided is benign."""
+        left = sum(int(one.undecided.sum()) for one in self.layers.values())
+        return self.mean + Fraction(left, self.samples * self.totals["faults"])
+
+    @property
     def events(self) -> int:
         """Pairs of a fault and a sample at which it is critical or undecided."""
         every = self.layers.values()
@@ -116,7 +135,7 @@ class BitMap:
     Attributes:
         faults: the model.
         data: the samples.
-        thresholds: ``certified_benign`` and ``certified_safe``, where they are stated.
+        thresholds: of ``WORDS``, those that are stated.
         device: what evaluates.
     """
 
@@ -195,9 +214,11 @@ class BitMap:
         counts = found.totals
         decisions = counts["faults"] * found.samples
         lines = (
+            f"fault model: {in_words(self.faults.cells.model)}; the map is of single ones",
             f"{counts['faults']} single faults of {self.faults.cells.count} stored bits, at "
             f"{found.samples} samples",
             *(f"{kind}: {_part(counts[kind], counts['faults'])}" for kind in list(counts)[1:]),
+            f"at a sample, benign on average: {below(100 * found.mean)} %",
             f"decided in {found.seconds:.2f} s, {decisions / max(found.seconds, 1e-9):.3g} faults "
             "at a sample in a second",
             "a map rests on exact evaluation; it is no proof that another program could check",
@@ -211,22 +232,29 @@ class BitMap:
                 common.SAMPLES,
                 "a fault stays for the whole evaluation",
             ),
-            tuple(self._judged(counts)),
-            {"faults": self._stated(), "samples": found.samples, **counts, "by_tensor": _by(found)},
+            tuple(self._judged(found)),
+            {
+                "model": self.faults.cells.model.text,
+                "samples": found.samples,
+                **counts,
+                "benign_mean": str(found.mean),
+                "by_tensor": _by(found),
+            },
             (self._by_tensor(found), self._worst(found)),
             (("Certified benign share, by parameter and bit position", partial(_draw, found)),),
         )
 
-    def _stated(self) -> str:
-        return "" if self.faults.fault is None else self.faults.fault.text
-
-    def _judged(self, counts: Mapping[str, int]) -> list[Judged]:
+    def _judged(self, summary: Summary) -> list[Judged]:
+        counts = summary.totals
         found = []
         for name, asked in self.thresholds.items():
             sure = counts["benign"] + (counts["no number"] if name == "certified_safe" else 0)
-            may = Fraction(sure + counts["undecided"], counts["faults"])
-            words = name.replace("_", " ") + " share of single faults"
-            found.append(at_least(words, asked, Fraction(sure, counts["faults"]), may))
+            certain = Fraction(sure, counts["faults"])
+            possible = Fraction(sure + counts["undecided"], counts["faults"])
+            if name == "certified_benign_mean":
+                certain, possible = summary.mean, summary.possible_mean
+            words = WORDS[name] + " of single faults"
+            found.append(at_least(words, asked, certain, possible))
         return found
 
     def _by_tensor(self, found: Summary) -> Rows:
@@ -267,11 +295,11 @@ class BitMap:
 
 def read(faults: Faults, table: Table) -> BitMap:
     """Keys, beside those of the fault model: ``first``, ``certified_benign``,
-    ``certified_safe``, ``device``.
+    ``certified_benign_mean``, ``certified_safe``, ``device``.
     """
     faults = narrowed(faults, table)
     data = faults.samples(table)
-    given = {key: table.share(key) for key in ("certified_benign", "certified_safe")}
+    given = {key: table.share(key) for key in WORDS}
     device = table.text("device", "numpy", ("numpy", "cpu", "cuda")) or "numpy"
     faults.cells  # noqa: B018  errors of the fault model come before any work
     return BitMap(faults, data, {k: v for k, v in given.items() if v is not None}, device)

@@ -15,7 +15,7 @@ from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.struck import WordFaults
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, narrowed, point_text, radius_of
+from verifier.certify.faults.common import Faults, in_words, narrowed, point_text, radius_of
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import Question, ask, box_around
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
@@ -78,7 +78,7 @@ class Certificate:
         where = f"within {shown(self.radius)} of the sample" if self.radius else "at the sample"
         stated = _model(self.faults)
         lines = (
-            f"{stated.text}: no such fault changes the prediction {where}",
+            f"{in_words(stated)}: no such fault changes the prediction {where}",
             f"proved for {proved} of {total} samples, refuted for {refuted}, open for "
             f"{total - proved - refuted}; each proof is in the folder evidence",
         )

@@ -14,8 +14,8 @@ import onnx
 
 from specs.enclosure import FloatArray
 from specs.errors import InputError
-from specs.faults.memory import Memory, store
-from specs.faults.models import BitFlips, FaultModel, StuckAt
+from specs.faults.memory import Memory, Quantised, store
+from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
 from specs.faults.placed import Placed, read_placed
 from specs.faults.schema import read_faults
 from specs.faults.sites import Cells, cells
@@ -188,6 +188,32 @@ def predictions(memory: Memory, data: Data) -> IndexArray:
         return Judge(memory, data.points).labels
     except InputError as error:
         raise InputError(f"samples {data.numbers[0]} to {data.numbers[-1]}: {error}") from None
+
+
+def in_words(model: FaultModel) -> str:
+    """A fault model for people."""
+    where = [
+        f"{name} {', '.join(map(str, given))}"
+        for name in ("tensors", "layers", "channels", "bits")
+        if (given := getattr(model.where, name)) is not None
+    ]
+    scope = f", in {'; '.join(where)}" if where else ""
+    if isinstance(model, WeightBox):
+        sizes = {"": model.absolute, " |w|": model.relative}
+        radius = " + ".join(f"{float(r):g}{of}" for of, r in sizes.items() if r) or "0"
+        return f"every parameter w off by at most {radius}{scope}"
+    if isinstance(model, ActivationFaults):
+        ends = f"[{float(model.lower):g}, {float(model.upper):g}]"
+        return f"at most {model.k} faulty {model.unit}(s), of any values in {ends}{scope}"
+    many = "" if model.k == 1 else "s"
+    kind = f"flipped bit{many}"
+    if isinstance(model, StuckAt):
+        kind = f"cell{many} stuck at {'0 or 1' if model.reads is None else model.reads}"
+    stored = "as in the file" if model.format is None else f"as {model.format.text}"
+    if isinstance(model.format, Quantised):
+        stored = f"as {'' if model.format.signed else 'u'}int{model.format.bits}"
+    spread = "in one word" if model.per_word else "anywhere"
+    return f"at most {model.k} {kind} {spread}, stored {stored}{scope}"
 
 
 def radius_of(table: Table) -> tuple[Fraction | None, tuple[Fraction, Fraction] | None]:
