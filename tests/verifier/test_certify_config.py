@@ -83,14 +83,14 @@ WRONG = {
         HEAD + MAP.replace("map", "probability") + "residual_fit = 1\n",
         "c.toml:11:1: 'residual_fit' needs raw_fit",
     ),
-    "several of one": (
-        HEAD + MAP.replace("map", "probability") + "rates = [0.1]\nseveral = { k = 1 }\n",
+    "proofs about one": (
+        HEAD + MAP.replace("map", "probability") + "rates = [0.1]\nproved = { k = 1 }\n",
         "k = 2 or more",
     ),
-    "several of other words": (
+    "proofs about other words": (
         HEAD
         + MAP.replace("map", "probability")
-        + 'rates = [0.1]\nseveral = { k = 2, format = "int4" }\n',
+        + 'rates = [0.1]\nproved = { k = 2, format = "int4" }\n',
         "the same stored words",
     ),
     "ranges of nothing": (HEAD + "[faults]\n[faults.ranges]\n", "needs tensor and within"),

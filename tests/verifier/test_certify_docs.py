@@ -23,6 +23,7 @@ FULL = """
 model = "bit_flips"
 format = "int8"
 [faults.map]
+[faults.several]
 [faults.certificate]
 [faults.ranges]
 tensor = "h0"
@@ -62,7 +63,16 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
     for name in ANSWERS:
         keys = set(known[f"faults.{name}"])
         narrows = len(keys & set(FAULT_KEYS)) > 3
-        assert narrows == (name in ("map", "certificate", "probability", "campaign"))
+        assert narrows == (
+            name
+            in (
+                "map",
+                "several",
+                "certificate",
+                "probability",
+                "campaign",
+            )
+        )
         own = keys - set(FAULT_KEYS) if narrows else keys
         assert listed(name) == own | ({"k"} if name == "campaign" else set())
     table = PAGE.partition("## The file")[2].partition("\n## ")[0]

@@ -7,6 +7,7 @@ leaves out is not certified.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,12 +18,13 @@ from specs.decimals import round_up
 from specs.faults.models import BitFlips, StuckAt
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.binomial import sdc_above, tail_above
-from verifier.certify.faults.bitmap import BitMap, Summary
-from verifier.certify.faults.certificate import Certificate, certificate_of, proved_of
+from verifier.certify.faults.bitmap import BitMap
+from verifier.certify.faults.certificate import Certificate, certificate_of
 from verifier.certify.faults.common import Faults, narrowed
+from verifier.certify.faults.several import Several, tail_of
 from verifier.certify.section import Judged, Part, Record, Rows, Task, above, at_most, below, shown
 from verifier.certify.table import Table
+from verifier.faults.binomial import several_above, single_above, tail_above
 
 INDEPENDENT = (
     "every stored bit of the initializers fails with the same probability, independently of the "
@@ -31,8 +33,10 @@ INDEPENDENT = (
 UNIFORM = "the probability of SDC is the average over the samples, each as likely as the others"
 SPFM = ((Fraction(99, 100), "D"), (Fraction(97, 100), "C"), (Fraction(9, 10), "B"))
 """Shares that ISO 26262-5 recommends of the single-point fault metric, by ASIL."""
-SWEEP = tuple(Fraction(1, 10**power) for power in range(12, 4, -1))
+SWEEP = tuple(Fraction(1, 10**power) for power in (10, 8, 7, 6, 5, 4))
 MBIT = 10**6
+UP = 1.0 + 2.0**-40
+"""Pays for the rounding of a few operations."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +55,44 @@ class Counts:
         bits: ``N``, all stored bits.
         harmful: cells that are not certified, averaged over samples.
         safe: cells certified at every sample.
-        exposed: cells among which ``k`` failures are certified to do no harm, for a ``share`` of
-            the samples.
+        exposed: cells that the fault model speaks of.
+        noticed: words that are no number are noticed.
+        costs: by sample, the record of the costs of its faults.
+        proved: by sample, whether up to ``k`` failures among ``certified`` cells are proved to do
+            no harm.
+        certified, k: see there.
     """
 
     bits: int
     harmful: Fraction
     safe: int
-    exposed: int = 0
+    exposed: int
+    noticed: bool
+    costs: tuple[Record, ...] = ()
+    proved: tuple[bool, ...] = ()
+    certified: int = 0
     k: int = 1
-    share: Fraction = Fraction(0)
-
-    def bound(self, rate: Fraction) -> float:
-        """Of the probability of SDC at a bit error rate."""
-        return sdc_above(self.bits, rate, self.harmful, self.exposed, self.k, self.share)
 
     @property
     def safe_mean(self) -> Fraction:
         """Cells that are certified, averaged over samples."""
         return self.bits - self.harmful
+
+    def several(self, rate: Fraction) -> float:
+        """Of the probability that two or more bits fail and may do harm, averaged over samples."""
+        plain = several_above(self.bits, rate)
+        proved = several_above(self.bits, rate, self.certified, self.k)
+        outside = self.bits - self.exposed
+        tails = [
+            min(proved if good else plain, tail_of(record, self.noticed, outside, rate))
+            for record, good in zip(self.costs, self.proved, strict=True)
+        ]
+        return math.fsum(tails) / len(tails) * UP if tails else plain
+
+    def bound(self, rate: Fraction) -> float:
+        """Of the probability of SDC at a bit error rate."""
+        alone = single_above(self.bits, rate, self.harmful)
+        return min(1.0, (alone + self.several(rate)) * UP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +118,19 @@ class Probability:
     certificate: Certificate | None = None
 
     def tasks(self) -> Sequence[Task]:
-        """Those of the map and of the certificates."""
-        several = [] if self.certificate is None else self.certificate.tasks()
-        return (*self.map.tasks(), *several)
+        """Those of the map, of costs and of the certificates."""
+        proofs = [] if self.certificate is None else self.certificate.tasks()
+        return (*self.map.tasks(), *self._several.tasks(), *proofs)
 
-    def counts(self, found: Summary, several: Sequence[Record] = ()) -> Counts:
-        """How many cells are certified."""
+    @property
+    def _several(self) -> Several:
+        return Several(self.map.faults, self.map.data)
+
+    def counts(self, records: Sequence[Record]) -> Counts:
+        """How many cells are certified, and what several failures do."""
+        single, samples = len(self.map.tasks()), len(self.map.data.points)
+        found = self.map.summary(records[:single])
+        costs, proofs = records[single : single + samples], records[single + samples :]
         faults = self.map.faults
         lost = 0
         if not self.noticed:
@@ -110,25 +140,34 @@ class Probability:
         # upper bound.
         harmful = Fraction(found.events, found.samples) + lost + outside
         safe = found.cells["safe" if self.noticed else "benign"]
-        counts = Counts(faults.stored_bits, min(harmful, Fraction(faults.stored_bits)), safe)
+        bits, exposed = faults.stored_bits, faults.cells.count
+        counts = Counts(
+            bits,
+            min(harmful, Fraction(bits)),
+            safe,
+            exposed,
+            self.noticed,
+            tuple(costs),
+            (False,) * samples,
+        )
         if self.certificate is None:
             return counts
         cells = self.certificate.faults.cells
-        share = Fraction(proved_of(several), len(several))
-        return replace(counts, exposed=cells.count, k=cells.model.k, share=share)
+        proved = tuple(record.values["answer"] == "unsat" for record in proofs)
+        return replace(counts, proved=proved, certified=cells.count, k=cells.model.k)
 
     def conclude(self, records: Sequence[Record]) -> Part:
         """Bounds, residual FIT, thresholds."""
-        single = len(self.map.tasks())
-        counts = self.counts(self.map.summary(records[:single]), records[single:])
+        counts = self.counts(records)
         bounds = {rate: counts.bound(rate) for rate in self.rates}
         lines = [
             f"N = {counts.bits} stored bits, of which [faults] exposes "
             f"{self.map.faults.cells.count}; the others count as not certified",
             f"c = {shown(counts.harmful)} bits not certified, on average over "
             f"{len(self.map.data.points)} samples",
-            "P(SDC) <= c p (1-p)^(N-1) + P(Bin(N, p) >= 2), rounded up",
-            *self._several_in_words(counts),
+            "P(SDC) <= c p (1-p)^(N-1) + P(two or more fail, and their costs reach 1), rounded up; "
+            "a cost is what a bit may use up of the margins",
+            *self._proofs_in_words(counts),
             *(f"p = {shown(rate)}: P(SDC) <= {above(bound, 4)}" for rate, bound in bounds.items()),
         ]
         judged = [self._judged(counts, limit) for limit in self.limits]
@@ -138,6 +177,7 @@ class Probability:
             "not_certified_mean": str(counts.harmful),
             "certified_at_all_samples": counts.safe,
             "bounds": {shown(rate): bound for rate, bound in bounds.items()},
+            "several": {shown(rate): counts.several(rate) for rate in self.rates},
             "two_or_more": {shown(rate): tail_above(counts.bits, rate, 2) for rate in self.rates},
             "noticed": self.noticed,
         }
@@ -154,13 +194,12 @@ class Probability:
             (("Upper bound of P(SDC) by bit error rate", partial(_draw, counts)),),
         )
 
-    def _several_in_words(self, counts: Counts) -> tuple[str, ...]:
+    def _proofs_in_words(self, counts: Counts) -> tuple[str, ...]:
         if self.certificate is None:
             return ()
         return (
-            f"less s (1-p)^(N-n) (P(Bin(n, p) >= 2) - P(Bin(n, p) >= {counts.k + 1})): up to "
-            f"{counts.k} failures among n = {counts.exposed} bits are proved to do no "
-            f"harm at a share s = {counts.share} of the samples",
+            f"up to {counts.k} failures among {counts.certified} bits are proved to do no harm at "
+            f"{sum(counts.proved)} of {len(counts.proved)} samples, and are left out there",
         )
 
     def _assumed(self, stuck: bool) -> tuple[str, ...]:
@@ -209,15 +248,24 @@ class Probability:
 
     def _rows(self, bounds: Mapping[Fraction, float], counts: Counts) -> Rows:
         rows = tuple(
-            (shown(rate), above(bound, 4), above(tail_above(counts.bits, rate, 2), 4))
+            (
+                shown(rate),
+                above(bound, 4),
+                above(counts.several(rate), 4),
+                above(tail_above(counts.bits, rate, 2), 4),
+            )
             for rate, bound in bounds.items()
         )
-        return Rows("Bounds", ("bit error rate", "P(SDC) at most", "of it: two or more"), rows)
+        return Rows(
+            "Bounds",
+            ("bit error rate", "P(SDC) at most", "of it: several", "any two or more"),
+            rows,
+        )
 
 
 def read(faults: Faults, table: Table) -> Probability:
     """Keys, beside those of the fault model: ``rates``, ``sdc_at``, ``raw_fit``,
-    ``residual_fit``, ``noticed``, ``several``, ``first``.
+    ``residual_fit``, ``noticed``, ``proved``, ``first``.
     """
     faults = narrowed(faults, table)
     rates = table.numbers("rates")
@@ -239,21 +287,21 @@ def read(faults: Faults, table: Table) -> Probability:
     data = faults.samples(table)
     faults.cells  # noqa: B018  errors of the fault model come before any work
     certificate = None
-    for each in table.tables("several")[:1]:
-        certificate = _several(faults, each, data, noticed)
+    for each in table.tables("proved")[:1]:
+        certificate = _proved(faults, each, data, noticed)
         each.done()
     found = BitMap(faults, data, {})
     return Probability(found, rates, tuple(limits), raw, residual, noticed, certificate)
 
 
-def _several(faults: Faults, table: Table, data: Data, noticed: bool) -> Certificate:
+def _proved(faults: Faults, table: Table, data: Data, noticed: bool) -> Certificate:
     """The certificates for several faults at the same samples."""
     own = narrowed(faults, table)
     fault = own.fault
     if not isinstance(fault, BitFlips | StuckAt) or fault.k < 2 or fault.per_word or not noticed:
         raise table.error(
-            "several",
-            "'several' counts on certificates for k = 2 or more bits anywhere, and on noticed = "
+            "proved",
+            "'proved' counts on certificates for k = 2 or more bits anywhere, and on noticed = "
             "true: state such a k, without per_word",
         )
     one, two = faults.memory.stored, own.memory.stored
@@ -261,7 +309,7 @@ def _several(faults: Faults, table: Table, data: Data, noticed: bool) -> Certifi
         one[name].format.text == two[name].format.text for name in one
     )
     if not same or type(fault) is not type(faults.fault):
-        raise table.error("several", "'several' must speak of the same stored words and faults")
+        raise table.error("proved", "'proved' must speak of the same stored words and faults")
     return certificate_of(own, data)
 
 
@@ -272,14 +320,14 @@ def _above(number: Fraction) -> float:
 def _draw(counts: Counts, figure: Any) -> None:
     panel = figure.add_subplot()
     rates = [float(rate) for rate in SWEEP]
-    nothing = Counts(counts.bits, Fraction(counts.bits), 0)
+    nothing = Counts(counts.bits, Fraction(counts.bits), 0, 0, counts.noticed)
+    singles = replace(counts, costs=(), proved=())
     for found, label in (
-        (counts, "all faults"),
-        (replace(counts, harmful=Fraction(0)), "of it: two or more failures"),
+        (counts, "all that is certified"),
+        (singles, "single faults certified only"),
         (nothing, "nothing certified"),
     ):
-        bounds = [found.bound(rate) for rate in SWEEP]
-        panel.plot(rates, bounds, marker=".", label=label)
+        panel.plot(rates, [found.bound(rate) for rate in SWEEP], marker=".", label=label)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel("bit error rate")

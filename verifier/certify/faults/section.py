@@ -19,6 +19,7 @@ ANSWERS = {
     name: f"verifier.certify.faults.{module}"
     for name, module in {
         "map": "bitmap",
+        "several": "several",
         "certificate": "certificate",
         "ranges": "ranges",
         "probability": "probability",

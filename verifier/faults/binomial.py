@@ -40,38 +40,32 @@ def tail_above(cells: int, rate: Fraction, count: int) -> float:
     return rounded_up(lambda: tail(cells, rate, count))
 
 
-def sdc_above(
-    cells: int,
-    rate: Fraction,
-    critical: Fraction,
-    certified: int = 0,
-    k: int = 1,
-    share: Fraction = Fraction(0),
-) -> float:
-    """An upper bound of the probability that a prediction changes.
+def single_above(cells: int, rate: Fraction, harmful: Fraction) -> float:
+    """An upper bound of the probability that one cell fails alone, and is harmful.
 
-    Every cell fails with probability ``rate``, independently.  One failure does harm only in a
-    cell whose single faults are not certified; two or more count as harm, unless all of them lie
-    among cells for which it is certified that up to ``k`` failures do none::
-
-        c p (1-p)^(N-1) + P(Bin(N,p) >= 2)
-            - s (1-p)^(N-n) (P(Bin(n,p) >= 2) - P(Bin(n,p) >= k+1))
-
-    Args:
-        cells: ``N``, all of them.
-        rate: ``p``.
-        critical: ``c``, cells not certified; an average over samples may be a fraction.
-        certified: ``n``, cells among which ``k`` failures are certified to do no harm.
-        k: at most so many.
-        share: ``s``, of the samples for which that is certified.
+    ``c p (1-p)^(N-1)``, ``c`` harmful cells of ``N``; an average over samples may be a fraction.
     """
 
     def value() -> flint.arb:
         p = _ball(rate)
-        found = _ball(critical) * p * (1 - p) ** max(0, cells - 1) + tail(cells, rate, 2)
-        if share and k >= 2:
+        return _ball(harmful) * p * (1 - p) ** max(0, cells - 1)
+
+    return rounded_up(value)
+
+
+def several_above(cells: int, rate: Fraction, certified: int = 0, k: int = 1) -> float:
+    """An upper bound of the probability that two or more cells fail and may do harm.
+
+    They may not if all of them lie among ``certified`` cells, and are at most ``k``::
+
+        P(Bin(N,p) >= 2) - (1-p)^(N-n) (P(Bin(n,p) >= 2) - P(Bin(n,p) >= k+1))
+    """
+
+    def value() -> flint.arb:
+        found = tail(cells, rate, 2)
+        if k >= 2:
             spared = tail(certified, rate, 2) - tail(certified, rate, k + 1)
-            found -= _ball(share) * (1 - p) ** (cells - certified) * spared
+            found -= (1 - _ball(rate)) ** (cells - certified) * spared
         return found
 
     return min(1.0, rounded_up(value))
