@@ -18,7 +18,7 @@ constants depend on it linearly.  Of other words no more than one fault each is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,8 +32,6 @@ from specs.faults.placed import weighted
 from specs.faults.sites import Cells, Faults
 from specs.network import Input
 from specs.reader.parameters import LINEAR
-from verifier.faults.binomial import exactly, rounded_up
-from verifier.faults.binomial import tail_above as binomial_tail
 from verifier.faults.floats import UP, Tensor
 from verifier.faults.judge import Judge, Target
 from verifier.faults.sensitivity import propagated, sensitivities
@@ -43,6 +41,8 @@ GRID = 64
 """Costs are rounded up to multiples of ``1 / GRID`` where probabilities are made of them."""
 ENTRIES = 1 << 24
 """Of tensors whose forms would have more entries, sums of moves are bounded, not the largest."""
+SLACK, TINIEST = 1.0 + 2.0**-46, 2.0**-1000
+"""Pay for the rounding of a few operations, and for what falls below the smallest numbers."""
 SHARES = (0.5, 1.0, 2.0)
 """What ``B_l`` is tried as, of the largest magnitude of the tensor."""
 
@@ -225,53 +225,76 @@ def any_faults(found: Mapping[str, Costs], most: int = 64) -> int:
     return int(np.sum(sums < 1.0))
 
 
-def tail_above(counts: IndexArray, rate: Fraction) -> float:
-    """An upper bound of the probability that two or more cells fail whose costs reach 1.
+def tails_above(counts: IndexArray, rates: Sequence[Fraction]) -> FloatArray:
+    """Upper bounds of the probability that two or more cells fail whose costs reach 1.
 
-    Every cell fails with probability ``rate``, independently.
+    Every cell fails with the same probability, independently.
 
     Args:
-        counts: ``(GRID + 1,)`` how many cells have a cost of so many units; those of 0 may be left
-            out.
-        rate: less than 1.
+        counts: ``(S, GRID + 1)`` how many cells have a cost of so many units, by sample; those of
+            0 may be left out.
+        rates: ``R`` probabilities, less than 1.
+
+    Returns:
+        ``(S, R)``.
     """
+    odds = np.array([float(round_up(rate / (1 - rate))) for rate in rates])
+    keep = np.array([float(round_up(1 - rate)) for rate in rates])
+    shape = (len(counts), len(rates))
     # None failed; one did, and its cost; more did, and the sum of theirs.  All numbers are upper
     # bounds, and sums of products of non-negative ones.
-    none, one, more = 1.0, np.zeros(GRID + 1), np.zeros(GRID + 1)
+    none = np.ones((*shape, 1))
+    one, more = np.zeros((*shape, GRID + 1)), np.zeros((*shape, GRID + 1))
     for units in range(1, GRID + 1):
-        cells = int(counts[units])
-        if not cells:
-            continue
-        own = _failures(cells, rate, max(2, -(-GRID // units)))
-        nothing, single, several = own[0], np.zeros(GRID + 1), np.zeros(GRID + 1)
-        single[units] = own[1]
+        own = _failures(counts[:, units, None], keep, odds, max(2, -(-GRID // units)))
+        nothing, single = own[0][..., None], own[1][..., None]
+        after = nothing * more + single * (_shifted(one, units) + _shifted(more, units))
         for m, weight in enumerate(own[2:], start=2):
-            several[min(m * units, GRID)] += weight
-        both = single + several
-        more = nothing * more + _cut(more, both) + none * several + _cut(one, both)
-        one = one * nothing + none * single
+            both = _shifted(one, m * units) + _shifted(more, m * units)
+            both[..., min(m * units, GRID)] += none[..., 0]
+            after += weight[..., None] * both
+        more, one = after, nothing * one
+        one[..., units] += none[..., 0] * own[1]
         none = none * nothing
-    return min(1.0, float(more[GRID]) * (1.0 + 2.0**-20) + 2.0**-900)
+    return np.minimum(more[..., GRID] * (1.0 + 2.0**-20) + 2.0**-900, 1.0)
 
 
-def _failures(cells: int, rate: Fraction, times: int) -> list[float]:
-    """Upper bounds of ``P(Bin(cells, rate) = m)`` for m up to ``times - 1``, and of the rest."""
-    odds = round_up(rate / (1 - rate))
-    found = [rounded_up(lambda: exactly(cells, rate, 0))]
+def _failures(
+    cells: IndexArray, keep: FloatArray, odds: FloatArray, times: int
+) -> list[FloatArray]:
+    """Upper bounds of ``P(Bin(cells, p) = m)`` for m up to ``times - 1``, and of the rest.
+
+    Args:
+        cells: ``(S, 1)``.
+        keep, odds: ``(R,)`` upper bounds of ``1 - p`` and ``p / (1 - p)``.
+        times: at least 1.
+    """
+    found = [_power(keep, cells)]
     for m in range(times):
-        step = (max(0, cells - m) / (m + 1)) * odds
-        found.append(found[-1] * step * (1.0 + 2.0**-40) + 2.0**-1000)
-    after = (max(0, cells - times) / (times + 1)) * odds * (1.0 + 2.0**-40)
-    if after < 0.5:  # what follows falls at least as fast as a geometric series
-        found[-1] = found[-1] / (1.0 - after) * (1.0 + 2.0**-40)
-    else:
-        found[-1] = binomial_tail(cells, rate, times)
+        step = (np.maximum(cells - m, 0) / (m + 1)) * odds
+        found.append(np.minimum(found[-1] * step * SLACK, 1.0) + TINIEST * (cells > m))
+    after = (np.maximum(cells - times, 0) / (times + 1)) * odds * SLACK
+    with np.errstate(divide="ignore"):  # what follows falls at least as fast as a power
+        rest = np.where(after < 1.0, found[-1] / np.maximum(1.0 - after, 0.0) * SLACK, 1.0)
+    found[-1] = np.minimum(rest, 1.0)
     return found
 
 
-def _cut(one: FloatArray, two: FloatArray) -> FloatArray:
-    """The distribution of a sum; what is above ``GRID`` counts as ``GRID``."""
-    whole = np.convolve(one, two)
-    found = np.asarray(whole[: GRID + 1].copy())
-    found[GRID] = whole[GRID:].sum()
+def _power(base: FloatArray, exponent: IndexArray) -> FloatArray:
+    """At least ``base ** exponent``, for numbers from 0 to 1."""
+    found = np.ones(np.broadcast_shapes(base.shape, exponent.shape))
+    square, left = base.copy(), exponent.copy()
+    while np.any(left):
+        found = np.where(left & 1, np.minimum(found * square * SLACK, 1.0) + TINIEST, found)
+        square = np.minimum(square * square * SLACK, 1.0) + TINIEST
+        left = left >> 1
+    return np.minimum(found, 1.0)
+
+
+def _shifted(sums: FloatArray, by: int) -> FloatArray:
+    """The distribution of sums that are so much larger; what is above ``GRID`` counts as it."""
+    found = np.zeros_like(sums)
+    if by < GRID:
+        found[..., by:GRID] = sums[..., : GRID - by]
+    found[..., GRID] = sums[..., max(0, GRID - by) :].sum(axis=-1)
     return found

@@ -14,6 +14,8 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from specs.decimals import round_up
 from specs.faults.models import BitFlips, StuckAt
 from verifier.certify.data import Data
@@ -21,7 +23,7 @@ from verifier.certify.faults import common
 from verifier.certify.faults.bitmap import BitMap
 from verifier.certify.faults.certificate import Certificate, certificate_of
 from verifier.certify.faults.common import Faults, narrowed
-from verifier.certify.faults.several import Several, tail_of
+from verifier.certify.faults.several import Several, tails_of
 from verifier.certify.section import Judged, Part, Record, Rows, Task, above, at_most, below, shown
 from verifier.certify.table import Table
 from verifier.faults.binomial import several_above, single_above, tail_above
@@ -78,21 +80,25 @@ class Counts:
         """Cells that are certified, averaged over samples."""
         return self.bits - self.harmful
 
-    def several(self, rate: Fraction) -> float:
+    def several(self, rates: Sequence[Fraction]) -> list[float]:
         """Of the probability that two or more bits fail and may do harm, averaged over samples."""
-        plain = several_above(self.bits, rate)
-        proved = several_above(self.bits, rate, self.certified, self.k)
-        outside = self.bits - self.exposed
-        tails = [
-            min(proved if good else plain, tail_of(record, self.noticed, outside, rate))
-            for record, good in zip(self.costs, self.proved, strict=True)
-        ]
-        return math.fsum(tails) / len(tails) * UP if tails else plain
+        if not self.costs:
+            return [several_above(self.bits, rate) for rate in rates]
+        tails = tails_of(self.costs, self.noticed, self.bits - self.exposed, rates)
+        for place, rate in enumerate(rates):
+            plain = several_above(self.bits, rate)
+            proved = several_above(self.bits, rate, self.certified, self.k)
+            other = np.where(self.proved, proved, plain)
+            tails[:, place] = np.minimum(tails[:, place], other)
+        return [math.fsum(column) / len(column) * UP for column in tails.T.tolist()]
 
-    def bound(self, rate: Fraction) -> float:
-        """Of the probability of SDC at a bit error rate."""
-        alone = single_above(self.bits, rate, self.harmful)
-        return min(1.0, (alone + self.several(rate)) * UP)
+    def bounds(self, rates: Sequence[Fraction]) -> list[float]:
+        """Of the probability of SDC at bit error rates."""
+        alone = [single_above(self.bits, rate, self.harmful) for rate in rates]
+        return [
+            min(1.0, (one + more) * UP)
+            for one, more in zip(alone, self.several(rates), strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +165,8 @@ class Probability:
     def conclude(self, records: Sequence[Record]) -> Part:
         """Bounds, residual FIT, thresholds."""
         counts = self.counts(records)
-        bounds = {rate: counts.bound(rate) for rate in self.rates}
+        bounds = dict(zip(self.rates, counts.bounds(self.rates), strict=True))
+        several = dict(zip(self.rates, counts.several(self.rates), strict=True))
         lines = [
             f"N = {counts.bits} stored bits, of which [faults] exposes "
             f"{self.map.faults.cells.count}; the others count as not certified",
@@ -177,7 +184,7 @@ class Probability:
             "not_certified_mean": str(counts.harmful),
             "certified_at_all_samples": counts.safe,
             "bounds": {shown(rate): bound for rate, bound in bounds.items()},
-            "several": {shown(rate): counts.several(rate) for rate in self.rates},
+            "several": {shown(rate): bound for rate, bound in several.items()},
             "two_or_more": {shown(rate): tail_above(counts.bits, rate, 2) for rate in self.rates},
             "noticed": self.noticed,
         }
@@ -190,7 +197,7 @@ class Probability:
             self._assumed(stuck),
             tuple(judged),
             facts,
-            (self._rows(bounds, counts),),
+            (self._rows(bounds, several, counts),),
             (("Upper bound of P(SDC) by bit error rate", partial(_draw, counts)),),
         )
 
@@ -213,7 +220,7 @@ class Probability:
 
     def _judged(self, counts: Counts, limit: Limit) -> Judged:
         words = f"P(SDC) at bit error rate {shown(limit.rate)}"
-        return at_most(words, limit.most, counts.bound(limit.rate))
+        return at_most(words, limit.most, counts.bounds([limit.rate])[0])
 
     def _fit(
         self, counts: Counts, raw: Fraction, facts: dict[str, Any], judged: list[Judged]
@@ -246,12 +253,14 @@ class Probability:
             judged.append(at_most("residual FIT", self.residual, left))
         return lines
 
-    def _rows(self, bounds: Mapping[Fraction, float], counts: Counts) -> Rows:
+    def _rows(
+        self, bounds: Mapping[Fraction, float], several: Mapping[Fraction, float], counts: Counts
+    ) -> Rows:
         rows = tuple(
             (
                 shown(rate),
                 above(bound, 4),
-                above(counts.several(rate), 4),
+                above(several[rate], 4),
                 above(tail_above(counts.bits, rate, 2), 4),
             )
             for rate, bound in bounds.items()
@@ -327,7 +336,7 @@ def _draw(counts: Counts, figure: Any) -> None:
         (singles, "single faults certified only"),
         (nothing, "nothing certified"),
     ):
-        panel.plot(rates, [found.bound(rate) for rate in SWEEP], marker=".", label=label)
+        panel.plot(rates, found.bounds(SWEEP), marker=".", label=label)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel("bit error rate")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from specs.linear import IndexArray
+from specs.enclosure import FloatArray
 from verifier.certify.data import Data
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, in_words, narrowed, point_text, predictions
@@ -29,7 +29,7 @@ from verifier.faults.several import (
     any_faults,
     costs,
     histogram,
-    tail_above,
+    tails_above,
     targets,
     words_apart,
 )
@@ -84,7 +84,7 @@ class Several:
                 continue
             most = max(most, any_faults(found, MOST))
             own = histogram(found, True)
-            tail = tail_above(own, USUAL)
+            tail = float(tails_above(own[None], [USUAL])[0, 0])
             if tail < best:
                 best, noticed, silent = tail, own, histogram(found, False)
                 apart = words_apart(found)
@@ -122,23 +122,31 @@ class Several:
         )
 
 
-def tail_of(record: Record, noticed: bool, outside: int, rate: Fraction) -> float:
-    """An upper bound of the probability that two or more bits fail and do harm, at a sample.
+def tails_of(
+    records: Sequence[Record], noticed: bool, outside: int, rates: Sequence[Fraction]
+) -> FloatArray:
+    """Upper bounds of the probability that two or more bits fail and do harm, ``(samples, rates)``.
 
     Args:
-        record: of the sample's task.
+        records: of the samples' tasks.
         noticed: words that are no number are noticed.
         outside: bits without a cost, which count as harmful.
-        rate: of bit errors.
+        rates: of bit errors.
     """
-    if rate >= Fraction(1, 2):
-        return 1.0
-    counts: IndexArray = record.arrays["noticed" if noticed else "silent"].copy()
-    counts[GRID] += outside
-    found = tail_above(counts, rate)
-    for size, count in record.values["apart"]:
-        found += binomial_tail(size, rate, 2) * count * (1.0 + 2.0**-40)
-    return min(1.0, found)
+    counts = np.stack([record.arrays["noticed" if noticed else "silent"] for record in records])
+    counts[:, GRID] += outside
+    low = [place for place, rate in enumerate(rates) if rate < Fraction(1, 2)]
+    found = np.ones((len(records), len(rates)))
+    found[:, low] = tails_above(counts, [rates[place] for place in low])
+    for row, record in zip(found, records, strict=True):
+        for size, count in record.values["apart"]:
+            row += [_twice(size, rate) * count * (1.0 + 2.0**-40) for rate in rates]
+    return np.minimum(found, 1.0)
+
+
+@cache
+def _twice(size: int, rate: Fraction) -> float:
+    return binomial_tail(size, rate, 2)
 
 
 def read(faults: Faults, table: Table) -> Several:
