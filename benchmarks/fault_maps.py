@@ -79,14 +79,14 @@ def compared(found: Maps, memory: Memory, points: FloatArray, seed: int = 0) -> 
         own, place = found.maps[name], int(rng.integers(len(found.maps[name].faults)))
         if not own.number[place] or own.undecided[place]:
             continue
-        critical = own.critical[place] > 0
+        critical = bool(own.critical[place] > 0)
         point = int(own.first[place]) if critical else int(rng.integers(len(points)))
         entry, value = int(own.faults.entry[place]), float(own.faults.value[place])
         outputs = FaultyModel(memory, {name: {entry: value}}).run(points[point])
         rest = np.delete(outputs, before[point])
         same = bool(outputs[before[point]] > rest.max())
         asked += 1
-        differing += same == critical
+        differing += int(same == critical)
     return asked, differing
 
 
