@@ -114,7 +114,7 @@ def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> A
         InputError: the question makes no sense.
     """
     start = time.perf_counter()
-    file = _model(place, model)
+    file = model_file(place, model)
     text = question.text(os.path.relpath(file, place.evidence))
     name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
     path = place.evidence / f"{name}.toml"
@@ -170,7 +170,7 @@ def toml(value: Any) -> str:
     return number
 
 
-def _model(place: Place, model: ModelFile) -> Path:
+def model_file(place: Place, model: ModelFile) -> Path:
     """A copy of the model below the evidence folder; its own path where it has external data."""
     if hashlib.sha256(model.content).hexdigest() != model.digest and model.path is not None:
         return model.path
@@ -190,4 +190,4 @@ def in_memory(content: bytes, place: Place) -> ModelFile:
         ModelError: it cannot be read.
     """
     made = ModelFile(None, content, hashlib.sha256(content).hexdigest())
-    return read_model(_model(place, made))[1]
+    return read_model(model_file(place, made))[1]

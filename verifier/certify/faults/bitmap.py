@@ -18,7 +18,8 @@ from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.sites import Faults as Singles
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, in_words, narrowed, predictions
+from verifier.certify.faults.common import Faults, in_words, narrowed, predictions, radius_of
+from verifier.certify.faults.regionmap import RegionMaps, mapper
 from verifier.certify.section import (
     Judged,
     Part,
@@ -293,16 +294,28 @@ class BitMap:
         return Rows("Critical faults, worst first", head, tuple(row for _, row in listed[:LISTED]))
 
 
-def read(faults: Faults, table: Table) -> BitMap:
+def read(faults: Faults, table: Table) -> BitMap | RegionMaps:
     """Keys, beside those of the fault model: ``first``, ``certified_benign``,
-    ``certified_benign_mean``, ``certified_safe``, ``device``.
+    ``certified_benign_mean``, ``certified_safe``, ``device``, ``radius``, ``clip``, ``decided``.
     """
     faults = narrowed(faults, table)
     data = faults.samples(table)
-    given = {key: table.share(key) for key in WORDS}
+    given = {key: table.share(key) for key in (*WORDS, "decided")}
+    stated = {key: share for key, share in given.items() if share is not None}
     device = table.text("device", "numpy", ("numpy", "cpu", "cuda")) or "numpy"
+    radius, clip = radius_of(table)
     faults.cells  # noqa: B018  errors of the fault model come before any work
-    return BitMap(faults, data, {k: v for k, v in given.items() if v is not None}, device)
+    of_boxes = ("certified_benign_mean", "decided")
+    for key in stated:
+        if (radius is None and key == "decided") or (radius is not None and key not in of_boxes):
+            with_radius = "goes with" if radius is None else "does not go with"
+            raise table.error(key, f"'{key}' {with_radius} a radius")
+    if radius is None:
+        return BitMap(faults, data, stated, device)
+    search = mapper()
+    if search is None:
+        raise table.error("radius", "maps over boxes need a search that this version lacks")
+    return RegionMaps(faults, data, radius, clip, stated, search)
 
 
 def _part(count: int, total: int) -> str:
