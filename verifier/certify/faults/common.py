@@ -44,7 +44,7 @@ SAMPLES = (
 
 FAULT_KEYS = (
     *("model", "k", "per_word", "format", "scale", "zero", "axis", "reads"),
-    *("absolute", "relative", "range", "unit", "tensors", "layers", "channels", "bits"),
+    *("absolute", "relative", "range", "unit", "tensors", "layers", "channels", "bits", "except"),
 )
 """What states a fault model; see ``specs/faults/schema.py``."""
 

@@ -1,8 +1,8 @@
 """Maps of single faults over boxes around samples: benign cells by one proof for each box.
 
-The search is a *mapper* (``verifier.faults.region.map_region``).  It is not trusted: what is said to
-be benign is what the question in the evidence folder speaks of, whose proof the kernel accepted, and
-that question lists all other cells in ``except``.
+The search is a *mapper* (``verifier.faults.region.map_region``).  It is not trusted: what is said
+to be benign is what the question in the evidence folder speaks of, whose proof the kernel accepted,
+and that question lists all other cells in ``except``.
 """
 
 from __future__ import annotations
@@ -170,9 +170,8 @@ class RegionMaps:
         stated = {key: v for key, v in self.faults.stated.items() if key not in ("k", "per_word")}
         spared = getattr(asked.model, "spared", None)
         listed = [] if spared is None else [list(cell) for cell in spared.cells]
-        question = Question(
-            box, {"kind": "robust", "label": label}, {**stated, "k": 1, "except": listed}
-        )
+        stated |= {"k": 1, **({"except": listed} if listed else {})}
+        question = Question(box, {"kind": "robust", "label": label}, stated)
         text = question.text(os.path.relpath(file, place.evidence))
         name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
         path = place.evidence / f"{name}.toml"
@@ -218,7 +217,8 @@ class RegionMaps:
                 f"{kind}: {below(100 * share, 5)} % of {cells} cells, on average"
                 for kind, share in mean.items()
             ),
-            "the benign cells of a box have one proof, in the folder evidence",
+            "the benign cells of a box have one proof, in the folder evidence; critical ones were "
+            "evaluated exactly at an input of it",
         )
         head = ("sample", *KINDS.values(), "seconds", "why")
         facts = {"cells": cells, "radius": str(self.radius), "boxes": counts, "by_bit": table}
