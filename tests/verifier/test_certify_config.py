@@ -11,6 +11,7 @@ import farkas
 from specs.errors import InputError
 from specs.faults.memory import Quantised
 from specs.faults.models import ActivationFaults, BitFlips
+from tests.faulty_models import dense_model
 from tests.verifier.certify_files import HEAD, folder_with
 from verifier.certify.config import load_config
 
@@ -132,6 +133,14 @@ WRONG = {
         HEAD + MAP.replace("map", "campaign") + "trials = 10\nk = 100000\n",
         "c.toml:12:1: 100000 faults in",
     ),
+    "the second of two tables": (
+        HEAD + MAP.replace("[faults.map]", "[[faults.map]]\nk = 1\n[[faults.map]]") + "k = 0\n",
+        "c.toml:13:1: k = 0: at least",
+    ),
+    "a single output": (
+        HEAD.replace("net.onnx", "one.onnx") + MAP,
+        "a prediction needs two outputs",
+    ),
     "a table that is none": (HEAD + "[faults]\nmap = 3\n", "c.toml:8:1: 'map' must be a table"),
 }
 
@@ -140,6 +149,7 @@ WRONG = {
 def test_errors_say_where(name, tmp_path):
     text, message = WRONG[name]
     path = folder_with(tmp_path, text)
+    (tmp_path / "one.onnx").write_bytes(dense_model((4, 1)))
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_config(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -22,12 +23,14 @@ class Table:
         name: of the table, as its header has it: ``"faults.map"``.
         values: what it holds.
         known: the keys that were asked for.
+        index: which of several tables of this name, counted from 0.
     """
 
     document: Document
     name: str
     values: Mapping[str, Any]
     known: list[str] = field(default_factory=list)
+    index: int = 0
 
     @classmethod
     def of(cls, document: Document, name: str) -> Table:
@@ -40,7 +43,16 @@ class Table:
 
     def error(self, key: str, message: str) -> QuestionError:
         """An error at a key, or at the table."""
-        return self.document.error(self.name, key, message)
+        if not self.index:
+            return self.document.error(self.name, key, message)
+        source = self.document.source
+        header = rf"^[ \t]*\[\[?[ \t]*{re.escape(self.name)}[ \t]*\]"
+        start = [found.start() for found in re.finditer(header, source.text, re.MULTILINE)]
+        place = start[min(self.index, len(start) - 1)]
+        end = source.text.find("\n[", place + 1)
+        own = source.text[place : None if end < 0 else end]
+        line = re.search(rf"^[ \t]*{re.escape(key)}\b", own, re.MULTILINE) if key else None
+        return QuestionError(str(source.error(place + (line.start() if line else 0), message)))
 
     def placed(self, key: str, build: Callable[[], Any]) -> Any:
         """What ``build`` makes; an error of the input's is said to be at ``key``."""
@@ -137,11 +149,11 @@ class Table:
         if not all(isinstance(entry, dict) for entry in listed):
             raise self.error(key, f"'{key}' must be a table, such as {{ name = 1 }}")
         name = f"{self.name}.{key}"
-        return tuple(Table(self.document, self._header(name), entry) for entry in listed)
-
-    def _header(self, name: str) -> str:
-        """The table's name where it has a header, otherwise that of the table it stands in."""
-        return name if f"[{name}]" in self.document.source.text else self.name
+        if f"[{name}]" not in self.document.source.text:  # written in a line of this table
+            return tuple(
+                Table(self.document, self.name, entry, index=self.index) for entry in listed
+            )
+        return tuple(Table(self.document, name, entry, [], k) for k, entry in enumerate(listed))
 
     def _ask(self, key: str) -> None:
         if key not in self.known:

@@ -198,7 +198,7 @@ def read(faults: Faults, table: Table) -> Agreement:
     first = table.has("first")
     if domain is not None and (radius is not None or clip is not None or first):
         raise table.error("domain", "'domain' stands for itself: no radius, clip or first with it")
-    data = None if domain is not None else faults.samples(table)
+    data = None if domain is not None else faults.samples(table, predicted=classes)
     wanted = (margin or Fraction(0)) if classes else None
     found = Agreement(
         faults, other, most, wanted, data, radius or Fraction(0), clip, domain, agreed

@@ -70,9 +70,9 @@ class Faults:
     @cached_property
     def placed(self) -> Placed:
         """The model; the parameters that the fault model names are followed, or all."""
-        bits = isinstance(self.fault, BitFlips | StuckAt)
-        named = self.fault.where.tensors if bits and self.fault is not None else None
-        return read_placed(self.path, named)
+        if isinstance(self.fault, ActivationFaults):
+            return self.plain
+        return read_placed(self.path, None if self.fault is None else self.fault.where.tensors)
 
     @cached_property
     def plain(self) -> Placed:
@@ -105,8 +105,12 @@ class Faults:
         stated = "" if self.fault is None else self.fault.text
         return f"{self.plain.model.digest} {stated}"
 
-    def samples(self, table: Table) -> Data:
+    def samples(self, table: Table, *, predicted: bool = True) -> Data:
         """The samples that an answer speaks of: ``first`` of them.
+
+        Args:
+            table: of the answer.
+            predicted: it speaks of predictions.
 
         Raises:
             QuestionError: there are none, or they do not fit the model.
@@ -121,7 +125,9 @@ class Faults:
                 "data", "points", f"samples of {data.points.shape[1]} numbers for {size} inputs"
             )
         outputs = self.plain.network.output_size
-        if data.labels is not None and int(data.labels.max()) >= outputs:
+        if predicted and outputs < 2:
+            raise table.error("", f"[{table.name}]: a prediction needs two outputs")
+        if predicted and data.labels is not None and int(data.labels.max()) >= outputs:
             raise self.setting.document.error(
                 "data",
                 "labels",
