@@ -133,6 +133,35 @@ def test_every_pair_that_is_certified_is_harmless():
     assert pairs > 100
 
 
+def test_faults_that_multiply_each_other():
+    """One fault makes an activation large that reaches no output; another lets it."""
+    nodes = [
+        node("MatMul", "x w", "a"),
+        node("Relu", "a", "h"),
+        node("MatMul", "h v", "m"),
+        node("Add", "m c", "y"),
+    ]
+    stored = {
+        "w": np.full((1, 1), 1 / 16, np.float32),
+        "v": np.zeros((1, 2), np.float32),
+        "c": np.array([1, 0], np.float32),
+    }
+    content, points = graph_bytes(nodes, (1, 1), stored), np.ones((1, 1))
+    memory, judge, _, struck_ = costs_of(content, FixedFormat(3, 4), points)
+    cells_of = {name: list(range(8)) for name in ("w", "v")}
+    for share in (2.0**-6, *SHARES):
+        found = costs(judge, struck_, 0, share)
+        for one, two in itertools.product(*cells_of.values()):
+            words = {name: each.words.copy() for name, each in memory.stored.items()}
+            total = 0.0
+            for name, entry, bit in (("w", 0, one), ("v", 1, two)):
+                words[name][entry] ^= np.uint32(1 << bit)
+                each = found[name]
+                total += float(each.cost[(each.entry == entry) & (each.bit == bit)][0])
+            kept = exact_verdict(exact_outputs(struck(memory, words), points[0]), 0)
+            assert kept is True or total >= 1
+
+
 def test_any_faults_counts_the_worst():
     points = np.random.default_rng(1).normal(size=(1, 3))
     _, judge, _, struck_ = costs_of(dense_model((3, 4, 4, 2), seed=1), Quantised(8), points)
