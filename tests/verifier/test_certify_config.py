@@ -84,6 +84,10 @@ WRONG = {
         HEAD + MAP.replace("map", "probability") + "residual_fit = 1\n",
         "c.toml:11:1: 'residual_fit' needs raw_fit",
     ),
+    "sets of more bits than there are": (
+        HEAD + MAP.replace("map", "several") + "k = 900\n",
+        "c.toml:11:1: k = 900: there are 216 cells",
+    ),
     "proofs about one": (
         HEAD + MAP.replace("map", "probability") + "rates = [0.1]\nproved = { k = 1 }\n",
         "k = 2 or more",

@@ -22,6 +22,7 @@ from verifier.faults.several import (
     GRID,
     SHARES,
     any_faults,
+    certified_sets,
     costs,
     histogram,
     tails_above,
@@ -215,6 +216,25 @@ def test_tails_against_enumeration(units, rate):
         assert found <= exact * 2 + Fraction(1, 10**200)
 
 
+@given(
+    units=st.lists(st.integers(0, GRID), min_size=1, max_size=9),
+    k=st.integers(1, 4),
+)
+def test_sets_against_enumeration(units, k):
+    counts = np.bincount(units, minlength=GRID + 1)
+    sets = list(itertools.combinations(units, k))
+    assert certified_sets(counts, {}, k) == (sum(sum(s) < GRID for s in sets), len(sets))
+
+
+def test_sets_with_two_cells_of_a_word_apart():
+    """Two words of three cells of no cost: of 15 pairs, 6 lie in one word."""
+    counts = np.bincount([0] * 6, minlength=GRID + 1)
+    assert certified_sets(counts, {3: 2}, 2) == (9, 15)
+    assert certified_sets(counts, {3: 2}, 1) == (6, 6)
+    good, every = certified_sets(counts, {3: 2}, 3)
+    assert (good, every) == (0, 20)  # 18 of 20 hold such a pair; each pair is taken off
+
+
 def test_an_answer_about_several_faults(tmp_path):
     text = (
         '[faults]\nmodel = "bit_flips"\nformat = "int8"\nk = 3\nbits = [0]\n'
@@ -224,6 +244,9 @@ def test_an_answer_about_several_faults(tmp_path):
     outcome = run(path)
     facts = part(outcome).facts
     assert facts["certified"] == sum(k >= 3 for k in facts["any"])
+    for good, k in zip(facts["certified_sets"], facts["any"], strict=True):
+        assert good <= facts["sets"]
+        assert good > 0 or k < 3
     memory = store(place_model(model_file((tmp_path / "net.onnx").read_bytes())), Quantised(8))
     points = np.load(tmp_path / "data.npz")["x"].astype(np.float64)
     places = [(n, e) for n, s in memory.stored.items() for e in range(s.words.size)]

@@ -18,6 +18,7 @@ constants depend on it linearly.  Of other words no more than one fault each is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -223,6 +224,37 @@ def any_faults(found: Mapping[str, Costs], most: int = 64) -> int:
         worst = worst[:1]
     sums = np.cumsum(worst) * UP
     return int(np.sum(sums < 1.0))
+
+
+def certified_sets(counts: IndexArray, apart: Mapping[int, int], k: int) -> tuple[int, int]:
+    """How many sets of ``k`` cells may fail together for certain, and how many sets there are.
+
+    Args:
+        counts: ``(GRID + 1,)`` how many cells have a cost of so many units, of all cells.
+        apart: of their words, see :func:`words_apart`; sets with two cells of one such word are
+            not counted as certain.
+        k: at least 1.
+    """
+    # By size of a set and units of its cost, up to GRID - 1: how many there are.
+    table = [[0] * GRID for _ in range(k + 1)]
+    table[0][0] = 1
+    for units, cells in enumerate(counts[:GRID].tolist()):
+        if not cells:
+            continue
+        made = [row.copy() for row in table]
+        for some in range(1, min(k, cells) + 1):
+            ways, more = math.comb(cells, some), some * units
+            if more >= GRID:
+                break
+            for size in range(k - some + 1):
+                for cost in range(GRID - more):
+                    if table[size][cost]:
+                        made[size + some][cost + more] += table[size][cost] * ways
+        table = made
+    total = int(counts.sum())
+    twice = sum(math.comb(size, 2) * words for size, words in apart.items())
+    lost = twice * math.comb(max(0, total - 2), k - 2) if k >= 2 else 0
+    return max(0, sum(table[k]) - lost), math.comb(total, k)
 
 
 def tails_above(counts: IndexArray, rates: Sequence[Fraction]) -> FloatArray:

@@ -19,7 +19,7 @@ from specs.enclosure import FloatArray
 from verifier.certify.data import Data
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, in_words, narrowed, point_text, predictions
-from verifier.certify.section import Part, Place, Record, Rows, Task, at_least
+from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, below
 from verifier.certify.table import Table
 from verifier.faults.binomial import tail_above as binomial_tail
 from verifier.faults.judge import Judge, Target
@@ -27,6 +27,7 @@ from verifier.faults.several import (
     GRID,
     SHARES,
     any_faults,
+    certified_sets,
     costs,
     histogram,
     tails_above,
@@ -48,11 +49,13 @@ class Several:
         faults: the model.
         data: the samples.
         certified: threshold of the share of samples.
+        certified_sets: threshold of the share of sets of ``k`` bits, on average over samples.
     """
 
     faults: Faults
     data: Data
     certified: Fraction | None = None
+    certified_sets: Fraction | None = None
 
     def tasks(self) -> Sequence[Task]:
         """One for each sample."""
@@ -97,19 +100,36 @@ class Several:
         total = len(records)
         most = [int(record.values["any"]) for record in records]
         sure = sum(any_ >= model.k for any_ in most)
+        sets = [
+            certified_sets(record.arrays["noticed"], dict(record.values["apart"]), model.k)
+            for record in records
+        ]
+        share = sum((Fraction(*each) for each in sets), Fraction(0)) / total
         judged = []
         if self.certified is not None:
             words = f"share of samples at which any {model.k} failing bits do no harm"
             judged = [at_least(words, self.certified, Fraction(sure, total), 1)]
+        if self.certified_sets is not None:
+            words = f"share of sets of {model.k} bits that do no harm, on average over samples,"
+            judged.append(at_least(words, self.certified_sets, share, 1))
         rows = tuple(
             (str(k), str(sum(any_ >= k for any_ in most)))
             for k in (1, 2, 3, 4, 6, 8, 12, 16, 32, MOST)
             if k <= max(*most, model.k)
         )
-        facts: dict[str, Any] = {"k": model.k, "certified": sure, "samples": total, "any": most}
+        facts: dict[str, Any] = {
+            "k": model.k,
+            "certified": sure,
+            "samples": total,
+            "any": most,
+            "sets": sets[0][1],
+            "certified_sets": [good for good, _ in sets],
+        }
         return Part(
             "Several faults",
             (
+                f"of all sets of {model.k} bits, at a sample: at least {below(100 * share, 8)} % "
+                "are certified to do no harm, on average",
                 f"{in_words(model)}: none of them changes the prediction, at {sure} of {total} "
                 "samples; elsewhere it is open",
                 f"any number of failing bits up to {max(most)} does no harm at some sample, up to "
@@ -150,8 +170,10 @@ def _twice(size: int, rate: Fraction) -> float:
 
 
 def read(faults: Faults, table: Table) -> Several:
-    """Keys, beside those of the fault model: ``first``, ``certified``."""
+    """Keys, beside those of the fault model: ``first``, ``certified``, ``certified_sets``."""
     faults = narrowed(faults, table)
     data = faults.samples(table)
-    faults.cells  # noqa: B018  errors of the fault model come before any work
-    return Several(faults, data, table.share("certified"))
+    cells = faults.cells
+    if cells.model.k > cells.count:
+        raise table.error("k", f"k = {cells.model.k}: there are {cells.count} cells")
+    return Several(faults, data, table.share("certified"), table.share("certified_sets"))
