@@ -11,7 +11,7 @@ import farkas
 from specs.errors import InputError
 from specs.faults.memory import Quantised
 from specs.faults.models import ActivationFaults, BitFlips
-from tests.faulty_models import dense_model
+from tests.faulty_models import dense_model, graph_bytes, node
 from tests.verifier.certify_files import HEAD, folder_with
 from verifier.certify.config import load_config
 
@@ -128,6 +128,11 @@ WRONG = {
         HEAD + '[faults]\n[faults.precision]\nsemantics = ["float8"]\n',
         "c.toml:9:1: semantics 'float8': use float32",
     ),
+    "a semantics without a rule": (
+        HEAD.replace("net.onnx", "normal.onnx")
+        + '[faults]\n[faults.precision]\nsemantics = ["float16"]\n',
+        "c.toml:9:1: .*without a rule under float16",
+    ),
     "an agreement with nobody": (HEAD + "[faults]\n[faults.agreement]\nat_most = 1\n", "'other'"),
     "a campaign of neither": (
         HEAD + MAP.replace("map", "campaign") + "trials = 10\n",
@@ -149,11 +154,19 @@ WRONG = {
 }
 
 
+def normalised():
+    """A batch normalisation whose epsilon float16 does not hold."""
+    stored = {name: np.ones(4, np.float32) for name in ("g", "b", "m", "v")}
+    normal = node("BatchNormalization", "x g b m v", "y", epsilon=1e-5)
+    return graph_bytes([normal], (1, 4), stored)
+
+
 @pytest.mark.parametrize("name", list(WRONG))
 def test_errors_say_where(name, tmp_path):
     text, message = WRONG[name]
     path = folder_with(tmp_path, text)
     (tmp_path / "one.onnx").write_bytes(dense_model((4, 1)))
+    (tmp_path / "normal.onnx").write_bytes(normalised())
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_config(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import farkas
 from tests.verifier.certify_files import folder_with, part, run
 from verifier.certify.config import load_config
+from verifier.certify.report import as_html
 from verifier.certify.run import certify
 from verifier.certify.section import (
     PROVED,
@@ -150,6 +152,18 @@ def test_thresholds_give_the_exit_code(name, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert f'class="{verdict}">{verdict}' in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_page_quotes_what_the_file_says(tmp_path):
+    path = folder_with(tmp_path, MAP)
+    path.write_text('title = "<script>&"\n' + path.read_text())
+    page = as_html(run(path))
+    assert "<script>" not in page
+    assert page.count("&lt;script&gt;&amp;") == 2
+    tags = re.findall(r"</?(table|ul|figure|h2|tr|td|li)\b", page)
+    assert all(
+        page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>") for tag in tags
+    )
 
 
 def test_an_undecided_threshold_is_exit_code_2(tmp_path, capsys):

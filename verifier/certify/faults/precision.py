@@ -24,6 +24,7 @@ from specs.faults.models import BitFlips
 from specs.faults.placed import read_placed
 from specs.faults.schema import read_faults
 from specs.network import Network
+from specs.onnx_reader import read_model
 from specs.perturbation import FORMATS
 from verifier.certify.data import Data
 from verifier.certify.faults import common
@@ -210,6 +211,7 @@ def read(faults: Faults, table: Table) -> Precision:
         if name not in FORMATS:
             known = ", ".join(FORMATS)
             raise table.error("semantics", f"semantics '{name}': use {known}")
+        table.placed("semantics", partial(read_model, faults.path, FORMATS[name]))
     choices = {name: _choice(faults, table, name, axis) for name in formats}
     radius, clip = radius_of(table)
     unchanged = table.share("unchanged")
