@@ -19,6 +19,7 @@ from proofs.format import replacing
 
 SECTIONS = {
     "maps": ("benchmarks.fault_maps", "Single flips at test points"),
+    "several": ("benchmarks.fault_several", "Several flips at test points"),
 }
 """By name: the module, whose ``section(out)`` gives text and data, and a title."""
 

@@ -244,6 +244,8 @@ def test_an_answer_about_several_faults(tmp_path):
     outcome = run(path)
     facts = part(outcome).facts
     assert facts["certified"] == sum(k >= 3 for k in facts["any"])
+    path.write_text(path.read_text().replace("k = 3", "k = 2"))
+    assert run(path).done == 0  # costs are those of single faults
     for good, k in zip(facts["certified_sets"], facts["any"], strict=True):
         assert good <= facts["sets"]
         assert good > 0 or k < 3

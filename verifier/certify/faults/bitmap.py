@@ -150,7 +150,7 @@ class BitMap:
         found = []
         for start in range(0, len(self.data.points), CHUNK):
             data = self.data.part(start, start + CHUNK)
-            depends = ("faults.map 1", self.faults.text, digest_of(data.points))
+            depends = ("faults.map 1", self.faults.single_text, digest_of(data.points))
             name = f"map of samples {data.numbers[0]} to {data.numbers[-1]}"
             found.append(Task(name, depends, partial(self._run, data)))
         return found

@@ -105,6 +105,12 @@ class Faults:
         stated = "" if self.fault is None else self.fault.text
         return f"{self.plain.model.digest} {stated}"
 
+    @property
+    def single_text(self) -> str:
+        """What results about single faults depend on: not on how many there may be."""
+        fault = self.cells.model
+        return f"{self.plain.model.digest} {replace(fault, k=1, per_word=False).text}"
+
     def samples(self, table: Table, *, predicted: bool = True) -> Data:
         """The samples that an answer speaks of: ``first`` of them.
 

@@ -63,7 +63,7 @@ class Several:
         return [
             Task(
                 f"costs of faults, sample {self.data.numbers[index]}",
-                ("faults.several 1", self.faults.text, point_text(point)),
+                ("faults.several 1", self.faults.single_text, point_text(point)),
                 partial(self._run, index, shared),
             )
             for index, point in enumerate(self.data.points)
