@@ -206,8 +206,10 @@ def random_faults(rng: np.random.Generator, sketch: Sketch) -> FaultModel:
         return WeightBox(Fraction(1, 4), Fraction(int(rng.integers(2)), 4), where)
     formats = [Quantised(3, True, (0.5,)), Quantised(3, False, (0.5,), (3,)), FixedFormat(1, 1)]
     format = [*formats, FLOAT16][rng.integers(4)]
-    if format is FLOAT16:
-        where = Where(where.tensors, where.layers, where.channels, (9, 10, 15))
+    bits = (9, 10, 15) if format is FLOAT16 else None
+    if rng.integers(2):  # few cells, so that the worst of them are met
+        bits = (15,) if format is FLOAT16 else (2,)
+    where = Where(where.tensors, where.layers, where.channels, bits)
     k, per_word = int(rng.integers(1, 4)), bool(rng.integers(3) == 0)
     if kind < 3:
         return BitFlips(k, format, where, per_word)

@@ -69,7 +69,7 @@ def runs(
     box: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
     count: int,
-    points: int = 3,
+    points: int,
 ) -> list[Run]:
     """Faults and points at random; what is followed must agree with what a rewritten file says.
 
@@ -91,7 +91,7 @@ def runs(
             values = _split(network, evaluate(opened, point))
             (output,) = network.outputs
             for (a, r), (b, s) in zip(values[output], evaluate(plain, point), strict=True):
-                assert abs(a - b) <= r + s, (listed, point, a, b)
+                assert abs(a - b) <= r + s, f"{a} where it is {b} in rewritten files: {listed}"
             found.append(Run(counted(faults, listed), point, _numbered(faults, network, values)))
     return found
 
@@ -134,8 +134,10 @@ def escapes(
     """What some state of a random path does not hold, in words."""
     network = faults.network
     low = rng.integers(-3, 3, network.input_size) / 2.0
-    box = low, low + rng.integers(0, 3, network.input_size) / 2.0
-    alive = runs(faults, content, box, rng, strikes)
+    width = rng.integers(0, 3, network.input_size) / 2.0
+    at_once = bool(rng.integers(2))  # many faults at a point, or some at several
+    box = low, low + width * (not at_once)
+    alive = runs(faults, content, box, rng, *((3 * strikes, 1) if at_once else (strikes, 3)))
     frame = Frame(network, ARITHMETICS[arithmetic]())
     (output,) = network.outputs
     frame.stored |= {output}
