@@ -126,7 +126,7 @@ def image(sketch: Sketch, x: str, channels: int) -> tuple[str, int]:
 def flat(sketch: Sketch, x: str, size: int) -> tuple[str, int]:
     """One operator on ``(1, size)``."""
     rng, n = sketch.rng, size
-    match rng.integers(12):
+    match rng.integers(15):
         case 0:
             way = dict(transB=1, alpha=-0.5, beta=2.0)
             return sketch.call("Gemm", f"{x} {sketch.weight(2, n)} {sketch.weight(2)}", **way), 2
@@ -164,6 +164,18 @@ def flat(sketch: Sketch, x: str, size: int) -> tuple[str, int]:
             total = sketch.call("Mul", f"{x} {square}")
             axes = sketch.constant(np.array([1]))
             return sketch.call("ReduceSum", f"{total} {axes}", keepdims=1), 1
+        case 11:
+            both = sketch.call("Concat", f"{x} {sketch.call('Relu', x)}", axis=1)
+            return (both, 2 * n) if n < 4 else (sketch.call("Identity", x), n)
+        case 12:
+            one, last = (sketch.constant(np.array([k])) for k in (1, n))
+            first = sketch.constant(np.array([0 if n == 1 else 1]))
+            part = sketch.call("Slice", f"{x} {first} {last} {one}")
+            other = sketch.call("Sub", f"{part} {sketch.call('Relu', part)}")
+            return sketch.call("Mul", f"{other} {sketch.weight(1)}"), max(1, n - 1)
+        case 13:
+            parts = [sketch.call("Mul", f"{x} {sketch.weight(n)}") for _ in range(2)]
+            return sketch.call("Max", " ".join(parts)), n
         case _:
             return sketch.call("Relu", x), n
 
