@@ -390,3 +390,20 @@ def test_numbers_in_question_files_are_exact():
     assert Fraction(toml(Fraction(0.1))) == Fraction(0.1)
     with pytest.raises(QuestionError, match="no decimal"):
         toml(Fraction(1, 3))
+
+
+def test_ranges_of_an_activation_that_reading_looks_through(tmp_path):
+    """The sigmoid inside a SiLU is kept apart where it is asked about."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        node("MatMul", "x w", "a"),
+        node("Sigmoid", "a", "s"),
+        node("Mul", "a s", "h"),
+        node("MatMul", "h v", "y"),
+    ]
+    stored = {"w": floats(rng, 4, 4), "v": floats(rng, 4, 3)}
+    text = '[faults]\n[faults.ranges]\ntensor = "s"\nwithin = [-4, 4]\n'
+    path = folder_with(tmp_path, text)
+    (tmp_path / "net.onnx").write_bytes(graph_bytes(nodes, (1, 4), stored))
+    facts = part(run(path)).facts
+    assert facts["ranges"] == 12

@@ -15,7 +15,14 @@ import onnx
 from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.faults.memory import Memory, Quantised, store
-from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
+from specs.faults.models import (
+    ActivationFaults,
+    BitFlips,
+    FaultModel,
+    StuckAt,
+    WeightBox,
+    followed,
+)
 from specs.faults.placed import Placed, read_placed
 from specs.faults.schema import read_faults
 from specs.faults.sites import Cells, cells
@@ -70,9 +77,7 @@ class Faults:
     @cached_property
     def placed(self) -> Placed:
         """The model; the parameters that the fault model names are followed, or all."""
-        if isinstance(self.fault, ActivationFaults):
-            return self.plain
-        return read_placed(self.path, None if self.fault is None else self.fault.where.tensors)
+        return read_placed(self.path, *(() if self.fault is None else followed(self.fault)))
 
     @cached_property
     def plain(self) -> Placed:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from proofs.check import check_proof
 from specs.builders import misclassified
 from specs.faults.models import ActivationFaults, Where
+from specs.faults.placed import Placed, read_placed
 from specs.faults.struck import WordFaults
 from specs.network import Input
 from specs.property import Case, Property
@@ -73,6 +74,11 @@ class ActivationRanges:
     data: Data
     asked: Asked
 
+    @cached_property
+    def placed(self) -> Placed:
+        """The model, in which the tensor stands apart from what computes the same."""
+        return read_placed(self.faults.path, (), (self.asked.tensor,))
+
     def tasks(self) -> Sequence[Task]:
         """One for each sample, or for each channel of each."""
         found = []
@@ -82,7 +88,7 @@ class ActivationRanges:
             for channel in parts:
                 depends = [
                     "faults.ranges 1",
-                    self.faults.plain.model.digest,
+                    self.placed.model.digest,
                     f"{asked.tensor} {asked.within} {asked.radius} {asked.clip} {channel}",
                     point_text(point),
                 ]
@@ -101,14 +107,14 @@ class ActivationRanges:
 
     @property
     def _number(self) -> int:
-        return self.faults.plain.network.tensors[self.asked.tensor]
+        return self.placed.network.tensors[self.asked.tensor]
 
     def _channels(self) -> list[int | None]:
-        shape = self.faults.plain.network.nodes[self._number].shape
+        shape = self.placed.network.nodes[self._number].shape
         return list(range(shape[1] if len(shape) > 1 else shape[0]))
 
     def _at_point(self, index: int, place: Place) -> Record:
-        network = self.faults.plain.network
+        network = self.placed.network
         point = self.data.points[index]
         label = label_at(network, point)
         if label is None:
@@ -180,7 +186,7 @@ class ActivationRanges:
 
     @property
     def _neurons(self) -> int:
-        return self.faults.plain.network.sizes[self._number]
+        return self.placed.network.sizes[self._number]
 
     def _judged(self, joined: dict[str, Any], count: int, open_: int) -> list[Judged]:
         if self.asked.covers is None or self.asked.covered is None:
@@ -205,7 +211,7 @@ class ActivationRanges:
 
     def _on_box(self, index: int, channel: int | None, place: Place) -> Record:
         start = time.perf_counter()
-        network = self.faults.plain.network
+        network = self.placed.network
         point = self.data.points[index]
         label = label_at(network, point)
         if label is None:
@@ -218,7 +224,7 @@ class ActivationRanges:
         if found is not None:
             statement = {"kind": "robust", "label": label}
             question = Question(box, statement, search.stated(*found))
-            model = self.faults.plain.model
+            model = self.placed.model
             answered = ask(place, model, question, self.faults.setting.timeout)
             values |= {"evidence": list(answered.evidence), "answer": answered.answer}
             if answered.answer == "unsat":
@@ -227,7 +233,7 @@ class ActivationRanges:
 
     def _middle(self, point: np.ndarray[Any, Any], channel: int | None) -> Fraction:
         """Where a range begins: among the fault-free values at the sample."""
-        network = self.faults.plain.network
+        network = self.placed.network
         value = Floats(network).run(point[None])[self._number].value[0]
         value = value.reshape(network.nodes[self._number].shape)
         if channel is not None:
@@ -305,7 +311,7 @@ class _Search:
         self.place.progress.stage(f"ranges, check {self.calls}")
         channels = None if self.channel is None else (self.channel,)
         where = Where(tensors=(self.owner.asked.tensor,), channels=channels)
-        placed = self.owner.faults.plain
+        placed = self.owner.placed
         faults = WordFaults(placed, ActivationFaults(1, low, high, where))
         network = faults.network
         unsafe = misclassified(network.output_size, self.label)
@@ -346,7 +352,8 @@ def read(faults: Faults, table: Table) -> ActivationRanges:
     """Keys: ``tensor``, ``within``, ``covers``, ``covered``, ``radius``, ``clip``, ``per``,
     ``first``.
     """
-    network = faults.plain.network
+    apart = read_placed(faults.path, (), None)
+    network = apart.network
     tensor, within = table.text("tensor"), table.interval("within")
     covers, covered = table.interval("covers"), table.share("covered")
     radius, clip = radius_of(table)
@@ -354,14 +361,14 @@ def read(faults: Faults, table: Table) -> ActivationRanges:
     if tensor is None or within is None:
         raise table.error("", f"[{table.name}] needs tensor and within = [LOW, HIGH]")
     if tensor not in network.tensors or isinstance(network.nodes[network.tensors[tensor]], Input):
-        known = ", ".join(
-            f"'{network.nodes[n].name}'" for n in network.nonlinear if n in network.tensors.values()
-        )
+        known = ", ".join(f"'{name}'" for name in apart.activations)
         raise table.error("tensor", f"there is no activation '{tensor}'; known: {known}")
     if (covers is None) != (covered is None):
         raise table.error("covers", "'covers' = [LOW, HIGH] and 'covered' = SHARE go together")
     asked = Asked(tensor, within, covers, covered, radius, clip, per)
-    return ActivationRanges(faults, faults.samples(table), asked)
+    found = ActivationRanges(faults, faults.samples(table), asked)
+    table.placed("tensor", lambda: found.placed)
+    return found
 
 
 def _gap(ends: np.ndarray[Any, Any], harm: np.ndarray[Any, Any], limit: float) -> Any:
