@@ -83,6 +83,7 @@ usage: farkas COMMAND ...
     farkas show   FILE        what is in a proof or a witness
     farkas show   QUESTION    the theorem that a question asks about
     farkas reach  QUESTION    which outputs can the inputs lead to? a union of stars
+    farkas harden NET.onnx CONFIG.toml -o HARDENED.onnx    range restrictions, with a proof
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
@@ -94,6 +95,7 @@ _COMMANDS = {
     "bench": "verifier.cli",
     "check": "proofs.cli",
     "explain": "verifier.explain_cli",
+    "harden": "verifier.harden_cli",
     "minimize": "proofs.minimise_cli",
     "reach": "verifier.reach_cli",
     "show": "proofs.cli",
