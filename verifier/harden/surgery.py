@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from specs.errors import ModelError
 
@@ -181,13 +181,13 @@ def with_outputs(content: bytes, tensors: Sequence[str]) -> bytes:
         ModelError: one is not computed by any operator.
     """
     model = _model(content)
-    kinds = element_kinds(model)
+    known = _inferred(model)
     computed = {name for node in model.graph.node for name in node.output}
     if missing := [name for name in tensors if name not in computed]:
         raise ModelError(f"no operator computes a tensor '{missing[0]}'")
     del model.graph.output[:]
     model.graph.output.extend(
-        helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None)
+        known.get(name, helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
         for name in tensors
     )
     found: bytes = model.SerializeToString()
@@ -219,15 +219,15 @@ def produced(content: bytes) -> list[str]:
 
 def element_kinds(model: ModelProto) -> dict[str, int]:
     """ONNX element types of tensors, as far as shape inference knows them."""
+    return {name: each.type.tensor_type.elem_type for name, each in _inferred(model).items()}
+
+
+def _inferred(model: ModelProto) -> dict[str, ValueInfoProto]:
     try:
-        inferred = onnx.shape_inference.infer_shapes(model)
+        graph = onnx.shape_inference.infer_shapes(model).graph
     except Exception:  # what it raises is no part of its interface; types are then float32's
-        inferred = model
-    graph = inferred.graph
-    return {
-        each.name: each.type.tensor_type.elem_type
-        for each in (*graph.value_info, *graph.input, *graph.output)
-    }
+        graph = model.graph
+    return {each.name: each for each in (*graph.value_info, *graph.input, *graph.output)}
 
 
 def dtype_of(kind: int) -> npt.DTypeLike:
