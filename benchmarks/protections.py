@@ -3,8 +3,11 @@
     python -m benchmarks.protections --out runs/protections
 
 The dense classifier of ``benchmarks.digits`` is stored in int8 (one scale a tensor), Q15.16 and
-float32; what is hardened is each time the network with exactly the stored values.  Bounds are
-words, too, and faulted: in float32 beside int8 weights, otherwise in the weights' format.
+float32, the convolutional one, with some of the protections, in the first two; what is hardened
+is each time the network with exactly the stored values.  Bounds are words, too, and faulted: in
+float32 beside int8 weights, otherwise in the weights' format.
+
+Both are of the same test points, but where the map is slow (``SLOW_POINTS``).
 
 For every protection: the test set's predictions against the unprotected network's; the single
 flips that are certified benign at test points (``single_fault_maps``), and what follows from them,
@@ -20,7 +23,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +37,7 @@ from proofs.format import replacing
 from specs.faults.formats import FLOAT32, FixedFormat
 from specs.faults.memory import Choice, Memory, Quantised, store
 from specs.faults.models import BitFlips, Where
-from specs.faults.placed import place_model, read_placed, rewritten
+from specs.faults.placed import Placed, place_model, read_placed, rewritten
 from specs.faults.sites import cells
 from specs.query import ModelFile
 from verifier.faults.campaign import Campaign, Plan
@@ -45,7 +48,7 @@ from verifier.harden.clipact import Thresholds
 from verifier.harden.config import read_config
 from verifier.harden.data import Samples
 from verifier.harden.harden import certified
-from verifier.harden.surgery import PREFIX, Restriction, behind, restricted
+from verifier.harden.surgery import PREFIX, Restriction, behind, restricted, restrictions_of
 from verifier.harden.theorem import answer, beyond, probe, query_of, stated
 from verifier.harden.tuned import Training
 from verifier.progress import Progress
@@ -64,6 +67,16 @@ PROTECTIONS = (
     "certified, per neuron",
     "certified zero, per neuron",
 )
+JOBS = (
+    *(("dense", format, name) for format in FORMATS for name in PROTECTIONS),
+    *(
+        ("convolutional", format, name)
+        for format in ("int8", "Q15.16")
+        for name in PROTECTIONS
+        if name.startswith(("unprotected", "Ranger", "certified, "))
+    ),
+)
+"""Network, format and protection."""
 SLOW_POINTS = {"FitAct": 2}
 """Points of the map where sigmoids make it slow, in formats of 32 bits."""
 CONFIG = """[domain]
@@ -79,7 +92,10 @@ TIGHTENING = 40
 CONFIDENCE = 0.95
 
 
-def choice(format: str, placed: Any) -> Choice | dict[str, Choice]:
+Choices = Choice | dict[str, Choice]
+
+
+def choice(format: str, placed: Placed) -> Choices:
     """How the weights are stored, with the scales of the original's tensors."""
     if format == "float32":
         return FLOAT32
@@ -91,7 +107,7 @@ def choice(format: str, placed: Any) -> Choice | dict[str, Choice]:
     }
 
 
-def chosen(format: str, choices: Any, names: Any) -> dict[str, Choice]:
+def chosen(format: str, choices: Choices, names: Iterable[str]) -> dict[str, Choice]:
     """How the parameters of a hardened model are stored: bounds beside int8 in float32."""
     bounds = FLOAT32 if format == "int8" else choices
     return {
@@ -160,46 +176,63 @@ def proved_as_stored(memory: Memory, restrictions: list[Restriction]) -> str:
     return answer(query, 120.0).answer
 
 
-def measured(
-    name: str, format: str, original: Path, folder: Path, trials: int, count: int
-) -> dict[str, Any]:
-    """One protection in one format."""
-    started = time.perf_counter()
-    placed = read_placed(original)
+def stem(network: str, format: str, name: str) -> str:
+    """Of files about a job."""
+    return f"{network}-{name.replace(',', '').replace(' ', '-')}-{format}"
+
+
+def hardened(job: tuple[str, str, str], folder: Path) -> tuple[bytes, Choices, bytes]:
+    """The stored network, how its words are stored, and the hardened model, kept in a file."""
+    network, format, name = job
+    placed = read_placed(networks(folder / "networks")[network])
     choices = choice(format, placed)
-    stored = store(placed, choices)
-    content = rewritten(placed.model, stored.values)
-    restrictions = made(name, content, format, folder)
+    content = rewritten(placed.model, store(placed, choices).values)
+    file = folder / f"hardened-{stem(*job)}.onnx"
+    if not file.exists():
+        made_now = restricted(content, made(name, content, format, folder))
+        with replacing(file) as stream:
+            stream.write(made_now)
+    return content, choices, file.read_bytes()
+
+
+def measured(job: tuple[str, str, str], folder: Path, trials: int, count: int) -> dict[str, Any]:
+    """One protection of one network in one format."""
+    network, format, name = job
+    started = time.perf_counter()
+    content, choices, intact = hardened(job, folder)
     tuned = time.perf_counter() - started
+    restrictions = restrictions_of(intact)
     _, _, inputs, labels = data()
-    intact = restricted(content, restrictions)
     words = restricted(content, [replace(each, stored=True) for each in restrictions])
-    plain = store(place_model(file_of(intact)), choices)
     faulty = place_model(file_of(words))
     memory = store(faulty, chosen(format, choices, faulty.parameters))
-    found: dict[str, Any] = {"protection": name, "format": format, "bits": memory.bits}
-    found["bound words"] = schemes.entries(restrictions)
-    found["seconds to tune"] = tuned
-    before = store(place_model(file_of(content)), choices)
-    if restrictions:
-        read = probe(content, [each.tensor for each in restrictions])
-        samples = Samples(inputs, labels)
-        counts = on_samples(before.network, plain.network, read, restrictions, samples)
-        runtime = in_runtime(content, intact, inputs, before.network)
-        found["test set"] = asdict(counts)
-        found["onnxruntime"] = asdict(runtime)
-    if name.startswith("certified"):
-        found["proved as stored"] = proved_as_stored(before, restrictions)
-    slow = format != "int8" and name in SLOW_POINTS
-    points = inputs[: SLOW_POINTS[name] if slow else count]
-    found |= mapped(plain, memory, points)
+    file = folder / f"map-{stem(*job)}.json"
+    if not file.exists():
+        found: dict[str, Any] = {"network": network, "protection": name, "format": format}
+        found |= {"bits": memory.bits, "bound words": schemes.entries(restrictions)}
+        found |= {"seconds to tune": tuned}
+        plain = store(place_model(file_of(intact)), choices)
+        before = store(place_model(file_of(content)), choices)
+        if restrictions:
+            read = probe(content, [each.tensor for each in restrictions])
+            samples = Samples(inputs, labels)
+            counts = on_samples(before.network, plain.network, read, restrictions, samples)
+            found["test set"] = asdict(counts)
+            found["onnxruntime"] = asdict(in_runtime(content, intact, inputs, before.network))
+        if name.startswith("certified"):
+            found["proved as stored"] = proved_as_stored(before, restrictions)
+        slow = format != "int8" and name in SLOW_POINTS
+        found |= mapped(plain, memory, inputs[: SLOW_POINTS[name] if slow else count])
+        with replacing(file) as stream:
+            stream.write((json.dumps(found, indent=1) + "\n").encode())
+    found = json.loads(file.read_text())
     found["injected"] = {}
+    found["injected points"] = count
     for rate in RATES:
         plan = Plan(trials, rate=rate, seed=1)
-        stem = name.replace(",", "").replace(" ", "-")
-        file = folder / f"campaign-{stem}-{format}-{rate:g}.json"
-        campaign = Campaign(cells(memory, BitFlips()), plan, inputs, labels, file, Progress())
-        out = campaign.run()
+        kept = folder / f"campaign-{stem(*job)}-{rate:g}.json"
+        points = inputs[:count], labels[:count]
+        out = Campaign(cells(memory, BitFlips()), plan, *points, kept, Progress()).run()
         found["injected"][f"{rate:g}"] = asdict(out) | {
             f"{what} interval": out.interval(what, CONFIDENCE) for what in ("sdc", "due", "correct")
         }
@@ -245,11 +278,9 @@ def mapped(plain: Memory, memory: Memory, points: np.ndarray) -> dict[str, Any]:
 def table(results: list[Mapping[str, Any]]) -> str:
     """All results as Markdown."""
     lines = []
-    for format in FORMATS:
-        own = [each for each in results if each["format"] == format]
-        if not own:
-            continue
-        lines += ["", f"## {format}", ""]
+    for network, format in dict.fromkeys((each["network"], each["format"]) for each in results):
+        own = [each for each in results if (each["network"], each["format"]) == (network, format)]
+        lines += ["", f"## {network}, {format}", ""]
         lines.append(
             "| protection | bits | bound words | changed predictions | right of 450 | benign of "
             "the weights' flips | benign of all | uncertified a point (points) | detected |"
@@ -343,28 +374,19 @@ def picture(results: list[Mapping[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def run(out: Path, trials: int, points: int, formats: tuple[str, ...]) -> list[dict[str, Any]]:
+def run(out: Path, trials: int, points: int) -> list[dict[str, Any]]:
     """All results, made or read where they were made before; table and picture are written."""
     out.mkdir(parents=True, exist_ok=True)
-    original = networks(out / "networks")["dense"]
     results = []
-    for format in formats:
-        for name in PROTECTIONS:
-            stem = name.replace(",", "").replace(" ", "-")
-            file = out / f"result-{stem}-{format}.json"
-            if not file.exists():
-                found = measured(name, format, original, out, trials, points)
-                with replacing(file) as stream:
-                    stream.write((json.dumps(found, indent=1) + "\n").encode())
-            results.append(json.loads(file.read_text()))
-            last = results[-1]
-            share = last["map"]["benign"] / last["map"]["faults"]
-            print(f"{format} {name}: benign {share:.4%}, {last['seconds']:.0f} s", flush=True)
+    for job in JOBS:
+        results.append(last := measured(job, out, trials, points))
+        share = last["map"]["benign"] / last["map"]["faults"]
+        print(f"{', '.join(job)}: benign {share:.4%}, {last['seconds']:.0f} s", flush=True)
     text = f"# Protections ({math.floor(trials)} trials a rate)\n" + table(results)
     for path, content in (("table.md", text), ("results.json", json.dumps(results, indent=1))):
         with replacing(out / path) as stream:
             stream.write(content.encode())
-    picture(results, out / "protections.png")
+    picture([each for each in results if each["network"] == "dense"], out / "protections.png")
     return results
 
 
@@ -373,9 +395,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/protections"))
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--points", type=int, default=20)
-    parser.add_argument("--formats", default=",".join(FORMATS))
     args = parser.parse_args()
-    run(args.out, args.trials, args.points, tuple(args.formats.split(",")))
+    run(args.out, args.trials, args.points)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"-o {args.out}: it is the model itself; say another name")
     from specs.onnx_reader import read_model
     from verifier.harden.config import read_config
-    from verifier.harden.files import contents
+    from verifier.harden.files import contents, stale
     from verifier.harden.harden import NotProvedError, harden
     from verifier.progress import Progress
 
@@ -53,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     check_targets(*files, args.json)
     report = made.report | {"files": [str(path) for path in files]}
     _write(files, args.json, report)
+    for path in stale(args.out, files):
+        path.unlink()
     print("\n".join(_lines(report, time.monotonic() - start)))
     return 0
 
@@ -90,7 +91,7 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if found.verdict == "valid unsat" else 2
 
 
-def _write(files: dict[Path, bytes] | Any, target: Path | None, report: dict[str, Any]) -> None:
+def _write(files: Mapping[Path, bytes], target: Path | None, report: dict[str, Any]) -> None:
     from proofs.format import replacing
 
     everything = dict(files)
@@ -102,7 +103,6 @@ def _write(files: dict[Path, bytes] | Any, target: Path | None, report: dict[str
                 stream.write(content)
     except OSError as error:
         raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
-    sys.stderr.flush()
 
 
 def _lines(report: dict[str, Any], seconds: float) -> list[str]:

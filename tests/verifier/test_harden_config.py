@@ -68,7 +68,6 @@ def test_what_is_said_is_taken(tmp_path):
         (DOMAIN + "[restrict]\nafter = [1]\n", "list of names"),
         (DOMAIN + '[restrict]\nafter = ["Relu"]\ntensors = ["r"]\n', "leave one out"),
         (DOMAIN + '[restrict]\nsemantics = "float8"\n', "float8"),
-        (DOMAIN + '[restrict]\nsemantics = "float32"\nstored = true\n', "rounding changes"),
         (DOMAIN + "[restrict]\npercentile = 99\n", "goes with profiled"),
         ('[restrict]\nscheme = "ranger"\n', "needs \\[data\\]"),
         ('[restrict]\nbounds = "profiled"\n', "needs \\[data\\]"),

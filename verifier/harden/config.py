@@ -203,8 +203,6 @@ def _check_whole(config: Config) -> None:
             raise error("restrict", key, f"'{key}' goes with certified bounds")
     if "semantics" in table("restrict") and not config.certified:
         raise error("restrict", "semantics", "'semantics' goes with certified bounds")
-    if config.semantics != REAL and config.stored:
-        raise error("restrict", "stored", "stored bounds stand in sums that rounding changes")
     ranges = config.bounds == PROFILED or config.scheme == "ranger"
     if "percentile" in table("restrict") and not ranges:
         raise error("restrict", "percentile", "'percentile' goes with profiled bounds")

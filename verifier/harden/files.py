@@ -49,6 +49,19 @@ def contents(target: Path, made: Hardened) -> Mapping[Path, bytes]:
     return found
 
 
+def stale(target: Path, files: Mapping[Path, bytes]) -> list[Path]:
+    """Questions and proofs of an earlier run, with numbers that this one does not write."""
+    found = []
+    for kind in (BOUNDS, BOXES):
+        for number in itertools.count(1):
+            pair = [named(target, f".{kind}.{number}.{end}") for end in ("vnnlib", "farkas")]
+            held = [path for path in pair if path not in files and path.is_file()]
+            found += held
+            if not held and pair[0] not in files:
+                break
+    return found
+
+
 @dataclass(frozen=True)
 class Agreed:
     """What a check found.
@@ -114,6 +127,17 @@ def check_hardened(original: Path, hardened: Path, semantics: str | None = None)
             f"{hardened}: no question beside it speaks of {len(missing)} of its bounds"
         )
     checked = next((each for each in verdicts if not each.valid), verdicts[0])
-    ((low, high),) = regions
-    reason = f"inputs from {float(min(low)):g} to {float(max(high)):g}; {checked.reason}"
+    reason = f"{_domain(*regions)}; {checked.reason}"
     return Agreed(checked.verdict, reason, len(restrictions))
+
+
+def _domain(box: Box) -> str:
+    """A box in words."""
+    low, high = box
+    if len({*low}) == len({*high}) == 1:
+        return f"every input from {low[0]} to {high[0]}"
+    widths = [b - a for a, b in zip(low, high, strict=True)]
+    return (
+        f"{len(low)} inputs in a box whose sides are {float(min(widths)):g} to "
+        f"{float(max(widths)):g} long (the .vnnlib file has them)"
+    )
