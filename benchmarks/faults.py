@@ -19,6 +19,8 @@ from proofs.format import replacing
 
 SECTIONS = {
     "maps": ("benchmarks.fault_maps", "Single flips at test points"),
+    "hardening": ("benchmarks.hardening", "Certified range restrictions"),
+    "protections": ("benchmarks.protections", "Protections compared"),
 }
 """By name: the module, whose ``section(out)`` gives text and data, and a title."""
 

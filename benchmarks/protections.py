@@ -2,6 +2,8 @@
 
     python -m benchmarks.protections --out runs/protections
 
+A section of ``benchmarks.faults``, too.
+
 The dense classifier of ``benchmarks.digits`` is stored in int8 (one scale a tensor), Q15.16 and
 float32, the convolutional one, with some of the protections, in the first two; what is hardened
 is each time the network with exactly the stored values.  Bounds are words, too, and faulted: in
@@ -90,6 +92,7 @@ seconds = {seconds}
 """
 TIGHTENING = 40
 CONFIDENCE = 0.95
+TRIALS, POINTS = 1000, 20
 
 
 Choices = Choice | dict[str, Choice]
@@ -374,6 +377,12 @@ def picture(results: list[Mapping[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
+def section(out: Path) -> tuple[str, object]:
+    """The tables, and all results; the picture is written."""
+    results = run(out / "protections", TRIALS, POINTS)
+    return f"{TRIALS} trials a rate, at {POINTS} test points.\n{table(results)}", results
+
+
 def run(out: Path, trials: int, points: int) -> list[dict[str, Any]]:
     """All results, made or read where they were made before; table and picture are written."""
     out.mkdir(parents=True, exist_ok=True)
@@ -393,8 +402,8 @@ def run(out: Path, trials: int, points: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/protections"))
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--points", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--points", type=int, default=POINTS)
     args = parser.parse_args()
     run(args.out, args.trials, args.points)
 
