@@ -2,8 +2,8 @@
 
 Every row is one run of ``farkas harden`` and ``farkas harden --check``: bounds of all Relus'
 results that no input of the domain brings the network beyond, the proofs, and both models on the
-whole test set.  ``reached`` is what gradient ascent from corners brings an entry to: no bound can be
-below it.  Section of ``benchmarks.faults``.
+whole test set.  ``reached`` is what gradient ascent from corners brings an entry to: no bound can
+be below it.  Section of ``benchmarks.faults``.
 """
 
 from __future__ import annotations
