@@ -154,8 +154,24 @@ def test_a_hardened_model_is_not_hardened_again():
 
 def test_old_operators_are_refused():
     graph = onnx.load_from_string(one_tensor()).graph
-    with pytest.raises(ModelError, match="too old"):
-        restricted(serialised(graph, 9), [Restriction("t", np.array(1.0))])
+    for action, least in ((CLIP, 8), (ZERO, 9)):
+        each = Restriction("t", np.array(1.0), None, action)
+        assert restrictions_of(restricted(serialised(graph, least), [each]))
+        with pytest.raises(ModelError, match="too old"):
+            restricted(serialised(graph, least - 1), [each])
+
+
+@pytest.mark.parametrize(("action", "opset"), [(CLIP, 8), (CLIP, 10), (ZERO, 9)])
+def test_operators_without_clips_by_inputs(action, opset):
+    graph = onnx.load_from_string(one_tensor()).graph
+    each = Restriction("t", np.array(1.0), np.array(-0.5), action)
+    hardened = restricted(serialised(graph, opset), [each])
+    x = np.array([[1.0, -1.0, 0.25, -0.125]])
+    assert np.allclose(runtime(hardened, x), 2.0 * by_hand(each, 3.0 * x))
+    assert np.allclose(
+        evaluate(read_model_bytes(hardened, None, "m"), x), 2.0 * by_hand(each, 3.0 * x)
+    )
+    assert [e.action for e in restrictions_of(hardened)] == [action]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,10 @@ CLIP, ZERO, SMOOTH = "clip", "zero", "smooth"
 ACTIONS = (CLIP, ZERO, SMOOTH)
 STEEPNESS = 20.0
 """Of FitAct's sigmoid."""
-LEAST_OPSET = 11
+LEAST_OPSETS = {CLIP: 8, ZERO: 9, SMOOTH: 8}
+"""Since when there are the operators that actions need."""
+CLIP_OPSET = 11
+"""Since when ``Clip`` takes its bounds as inputs."""
 
 _KINDS: dict[int, npt.DTypeLike] = {
     TensorProto.FLOAT: np.float32,
@@ -88,6 +91,12 @@ def restricted(content: bytes, restrictions: Sequence[Restriction]) -> bytes:
     if any(each.data_location == TensorProto.EXTERNAL for each in model.graph.initializer):
         raise ModelError("its weights are in other files; save it as one file first")
     kinds = element_kinds(model)
+    least, opset = max((LEAST_OPSETS[e.action] for e in restrictions), default=0), _opset(model)
+    if opset < least:
+        raise ModelError(
+            f"operator set {opset} is too old to be hardened so; convert the model to {least} "
+            "or later (onnx.version_converter)"
+        )
     wanted = {each.tensor: each for each in restrictions}
     if len(wanted) != len(restrictions):
         raise ModelError("a tensor is restricted twice")
@@ -98,7 +107,8 @@ def restricted(content: bytes, restrictions: Sequence[Restriction]) -> bytes:
             if name in wanted:
                 each = wanted.pop(name)
                 node.output[place] = f"{PREFIX}{name}/before"
-                nodes, constants = _nodes(each, kinds.get(name, TensorProto.FLOAT))
+                kind = kinds.get(name, TensorProto.FLOAT)
+                nodes, constants = _nodes(each, kind, opset)
                 made += nodes
                 model.graph.initializer.extend(constants)
     if wanted:
@@ -248,17 +258,16 @@ def _model(content: bytes) -> ModelProto:
 
 def _refuse_names(model: ModelProto) -> None:
     graph = model.graph
-    opset = max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0)
-    if opset < LEAST_OPSET:
-        raise ModelError(
-            f"operator set {opset} is too old to be hardened; convert the model to {LEAST_OPSET} "
-            "or later (onnx.version_converter)"
-        )
     names = [name for node in graph.node for name in (*node.output, *node.input, node.name)]
     names += [each.name for each in (*graph.initializer, *graph.input)]
     taken = [name for name in names if name.startswith(PREFIX)]
     if taken:
         raise ModelError(f"the name '{taken[0]}' is taken: is the model hardened already?")
+
+
+def _opset(model: ModelProto) -> int:
+    found = (each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    return max(found, default=0)
 
 
 def _is_ours(node: NodeProto) -> bool:
@@ -278,9 +287,9 @@ def _restricted_tensors(ours: Sequence[NodeProto]) -> list[str]:
     return found
 
 
-def _nodes(each: Restriction, kind: int) -> tuple[list[NodeProto], list[TensorProto]]:
+def _nodes(each: Restriction, kind: int, opset: int) -> tuple[list[NodeProto], list[TensorProto]]:
     """The nodes of a restriction and its initialisers."""
-    writer = _Writer(each, kind)
+    writer = _Writer(each, kind, opset)
     bounds = {side: writer.bound(side, values) for side, values in each.sides.items()}
     {CLIP: _clip, ZERO: _zero, SMOOTH: _smooth}[each.action](writer, bounds)
     return writer.nodes, writer.constants
@@ -289,8 +298,8 @@ def _nodes(each: Restriction, kind: int) -> tuple[list[NodeProto], list[TensorPr
 class _Writer:
     """Writes the nodes of one restriction."""
 
-    def __init__(self, each: Restriction, kind: int) -> None:
-        self.each, self.dtype = each, dtype_of(kind)
+    def __init__(self, each: Restriction, kind: int, opset: int) -> None:
+        self.each, self.dtype, self.opset = each, dtype_of(kind), opset
         self.value = f"{PREFIX}{each.tensor}/before"
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
@@ -334,7 +343,7 @@ def _clip(writer: _Writer, bounds: dict[str, str]) -> None:
         if lower:
             under = writer.node("Sub", (lower, value), "under")
             writer.node("Add", (value, writer.node("Relu", (under,), "lack")), "")
-    elif each.upper.ndim == 0:
+    elif each.upper.ndim == 0 and writer.opset >= CLIP_OPSET:
         writer.node("Clip", (value, lower or "", upper), "")
     else:
         value = writer.node("Min", (value, upper), "above" if lower else "")
