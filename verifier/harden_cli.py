@@ -118,6 +118,8 @@ def _lines(report: dict[str, Any], seconds: float) -> list[str]:
         found.append(f"{each['tensor']}: {each['action']}, {', '.join(sides)}")
     if report["theorem"]:
         found.append(f"theorem: {report['theorem']}")
+    if report["note"]:
+        found.append(f"note: {report['note']}")
     if "agreement" in report:
         found += _agreement(report["agreement"])
     found += [f"written: {path}" for path in report["files"]]

@@ -28,6 +28,8 @@ SLACK = 2.0**-24
 PROVING = 60.0
 """Seconds that the search has for the proof of bounds that the kernel alone does not prove."""
 
+NOT_AGAIN = "smaller bounds were found one by one and not proved all at once; these are larger"
+
 
 class NotProvedError(FarkasError):
     """Certified bounds were found, and no proof that they hold."""
@@ -71,11 +73,11 @@ def harden(model: ModelFile, config: Config, progress: Progress | None = None) -
     if data is not None and not len(data):
         raise InputError(f"{config.data}: there are no samples")
     test = None if config.agreement is None else read_samples(config.agreement.file, size)
-    theorem = None
+    theorem, note = None, ""
     if config.certified:
         if box is None:
             raise InputError("certified bounds need a domain")
-        restrictions, theorem = certified(given, box, data, config, progress)
+        restrictions, theorem, note = certified(given, box, data, config, progress)
     else:
         restrictions = _chosen(given, data, config, progress)
     restrictions = [replace(each, stored=config.stored) for each in restrictions]
@@ -85,6 +87,7 @@ def harden(model: ModelFile, config: Config, progress: Progress | None = None) -
         "restrictions": [_in_report(each) for each in restrictions],
         "bounds": schemes.entries(restrictions),
         "stored": config.stored,
+        "note": note,
         "theorem": None if theorem is None else _theorem_in_words(config, read.tensors),
     }
     boxes = None
@@ -96,8 +99,8 @@ def harden(model: ModelFile, config: Config, progress: Progress | None = None) -
 
 def certified(
     given: Subject, box: Box, data: Samples | None, config: Config, progress: Progress
-) -> tuple[list[Restriction], Theorem]:
-    """Restrictions that change nothing on a box, and the proof of that.
+) -> tuple[list[Restriction], Theorem, str]:
+    """Restrictions that change nothing on a box, the proof of that, and what is to be noted.
 
     Args:
         given: the model.
@@ -138,7 +141,7 @@ def certified(
         answer = proved(given.probe, unsafe, [box], [remark], seconds, easy)
         if isinstance(answer, Theorem):
             progress.clear()
-            return restrictions, answer
+            return restrictions, answer, NOT_AGAIN if number else ""
         reason = _why(answer)
     progress.clear()
     raise NotProvedError(f"the bounds could not be proved ({reason}); widen them: margin")
