@@ -23,7 +23,7 @@ from verifier.harden.files import check_hardened, named
 from verifier.harden.harden import harden
 from verifier.harden.schemes import from_ends, subject
 from verifier.harden.surgery import Restriction, behind, restricted, restrictions_of
-from verifier.harden.theorem import Theorem, answer, beyond, probe, proved, query_of, stated
+from verifier.harden.theorem import Answer, Theorem, answer, beyond, probe, proved, query_of, stated
 
 pytest.importorskip("torch")
 CONFIG = """[domain]
@@ -217,3 +217,31 @@ def test_bounds_that_are_lost_are_an_error():
     content = graph_bytes([node("Relu", "x", "r"), node("MatMul", "r w", "y")], (1, 2), weight)
     with pytest.raises(InputError, match="no operator computes"):
         probe(content, ["w"])
+
+
+@pytest.mark.parametrize(("refused", "code"), [(1, 0), (2, 2)])
+def test_bounds_that_are_not_proved(refused, code, tmp_path, monkeypatch, capsys):
+    """The first bounds take the place of smaller ones; without a proof nothing is written."""
+    from verifier.harden import harden as module
+
+    net, config, out = (tmp_path / name for name in ("n.onnx", "c.toml", "h.onnx"))
+    net.write_bytes(dense_model((4, 6, 5, 3), seed=3))
+    config.write_text(CONFIG + "seconds = 1\n")
+    real, asked = module.proved, []
+
+    def failing(*given):
+        asked.append(given)
+        return Answer("unknown", None, "too hard") if len(asked) <= refused else real(*given)
+
+    monkeypatch.setattr(module, "proved", failing)
+    assert farkas.main(["harden", str(net), str(config), "-o", str(out)]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(asked) == 2
+    if code:
+        assert lines[0] == "unknown"
+        assert "too hard" in lines[1]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["c.toml", "n.onnx"]
+        return
+    assert lines[0] == "certified"
+    assert f"note: {module.NOT_AGAIN}" in lines
+    assert check_hardened(net, out).verdict == "valid unsat"
