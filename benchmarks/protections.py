@@ -341,36 +341,30 @@ def picture(results: list[Mapping[str, Any]], path: Path) -> None:
     )
     for axis, format in zip(axes[0], formats, strict=True):
         own = [each for each in results if each["format"] == format]
-        least = 0.3 / max(each["injected"][f"{RATES[0]:g}"]["trials"] for each in own)
         for number, each in enumerate(own):
             colour = f"C{PROTECTIONS.index(each['protection'])}"
-            shift = 10 ** (0.045 * (number - len(own) / 2))
+            shifted = np.array(RATES) * 10 ** (0.045 * (number - (len(own) - 1) / 2))
             outs = [each["injected"][f"{rate:g}"] for rate in RATES]
             share = np.array([out["sdc"] / out["trials"] for out in outs])
-            ends = np.array([out["sdc interval"] for out in outs]).T
-            shown = np.maximum(share, least)
-            errors = np.abs(np.stack([shown - np.maximum(ends[0], least), ends[1] - shown]))
-            axis.errorbar(
-                np.array(RATES) * shift,
-                shown,
-                errors,
-                fmt="o",
-                color=colour,
-                markersize=4,
-                elinewidth=1,
-                label=each["protection"],
-            )
+            low, high = np.array([out["sdc interval"] for out in outs]).T
+            seen = share > 0
+            errors = np.stack([share - low, high - share])[:, seen]
+            name, more = each["protection"], {"color": colour, "markersize": 4}
+            axis.errorbar(shifted[seen], share[seen], errors, fmt="o", label=name, **more)
+            axis.plot(shifted[~seen], high[~seen], "v", markerfacecolor="none", **more)
             bound = [each["certified P(SDC)"][f"{rate:g}"] for rate in RATES]
-            axis.plot(np.array(RATES) * shift, bound, "--", color=colour, linewidth=1)
+            axis.plot(RATES, bound, "--", color=colour, linewidth=1)
+        tail = binom.sf(1, own[0]["bits"], RATES)
+        axis.plot(RATES, tail, ":", color="black", linewidth=1, label="two flips or more")
         axis.set(xscale="log", yscale="log", title=f"{format} ({own[0]['bits']} bits)")
         axis.set_xlabel("bit error rate")
-        axis.set_ylim(least / 30, 1.5)
+        axis.set_ylim(1e-5, 1.5)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("P(silent data corruption)")
     axes[0][-1].legend(fontsize=8, loc="lower right")
     figure.suptitle(
-        "Points: injected, with 95 % intervals (no event: at the lower edge).  "
-        "Dashed: certified upper bounds."
+        "Points: injected, with 95 % intervals (beside their rate; triangles: no event, upper "
+        "end).\nDashed: certified upper bounds, uncertified single flips and two flips or more."
     )
     figure.tight_layout()
     figure.savefig(path, dpi=110)
