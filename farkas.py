@@ -84,6 +84,7 @@ usage: farkas COMMAND ...
     farkas show   QUESTION    the theorem that a question asks about
     farkas reach  QUESTION    which outputs can the inputs lead to? a union of stars
     farkas certify CONFIG.toml    data sets under faults: shares, thresholds, a report
+    farkas harden NET.onnx CONFIG.toml -o HARDENED.onnx    range restrictions, with a proof
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
@@ -96,6 +97,7 @@ _COMMANDS = {
     "certify": "verifier.certify.command",
     "check": "proofs.cli",
     "explain": "verifier.explain_cli",
+    "harden": "verifier.harden_cli",
     "minimize": "proofs.minimise_cli",
     "reach": "verifier.reach_cli",
     "show": "proofs.cli",
