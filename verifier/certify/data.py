@@ -75,10 +75,15 @@ def read_data(table: Table) -> Data | None:
     flat = values.reshape(len(values), -1).astype(np.float64)
     if not np.all(np.isfinite(flat)):
         raise table.error("points", f"'{points}' holds numbers that are not finite")
+    if np.any(flat.astype(values.dtype).reshape(values.shape) != values):
+        raise table.error("points", f"'{points}' holds numbers that float64 does not")
     if scale is not None:
         if scale <= 0:
             raise table.error("scale", "'scale' must be positive")
-        flat = flat / float(scale)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            flat = flat / float(scale)
+        if not np.all(np.isfinite(flat)):
+            raise table.error("scale", "'scale' makes numbers that are not finite")
     numbers = np.arange(len(flat))
     known = None if labels is None else _labels(table, file, labels, len(flat))
     chosen = slice(start or 0, None if first is None else (start or 0) + first)

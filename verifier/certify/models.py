@@ -103,6 +103,8 @@ def side_by_side(first: ModelFile, second: ModelFile) -> bytes:
     for model in (one, two):
         if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
             raise ModelError("a model with external data cannot be set beside another")
+    if one.graph.sparse_initializer or two.graph.sparse_initializer:
+        raise ModelError("a model with sparse initializers cannot be set beside another")
     opsets = [{(e.domain or "ai.onnx"): e.version for e in m.opset_import} for m in (one, two)]
     if any(opsets[1].get(domain, v) != v for domain, v in opsets[0].items()):
         raise ModelError(
@@ -111,6 +113,9 @@ def side_by_side(first: ModelFile, second: ModelFile) -> bytes:
     if one.functions or two.functions:
         raise ModelError("a model with functions of its own cannot be set beside another")
     inputs = [_inputs(model) for model in (one, two)]
+    names_of = [[entry.name for entry in own] for own in inputs]
+    if names_of[0] != names_of[1] and sorted(names_of[0]) == sorted(names_of[1]):
+        raise ModelError(f"the models have the same inputs in another order: {names_of}")
     shapes = [[_shape(entry) for entry in own] for own in inputs]
     if shapes[0] != shapes[1]:
         raise ModelError(f"the models' inputs differ: {shapes[0]} and {shapes[1]}")
@@ -125,11 +130,15 @@ def side_by_side(first: ModelFile, second: ModelFile) -> bytes:
     joined = onnx.ModelProto()
     joined.CopyFrom(one)
     taken = {name for node in one.graph.node for name in (*node.output, node.name)} - {""}
+    taken |= {each.name for each in (*one.graph.initializer, *one.graph.input)}
     if any(name.startswith(OTHER) for name in taken):
         raise ModelError(f"the first model has tensors whose names begin with '{OTHER}'")
     joined.graph.node.extend(graph.node)
     joined.graph.initializer.extend(graph.initializer)
     joined.graph.output.extend(graph.output)
+    known = {entry.domain or "ai.onnx" for entry in one.opset_import}
+    more = (e for e in two.opset_import if (e.domain or "ai.onnx") not in known)
+    joined.opset_import.extend(more)
     joined.ir_version = max(one.ir_version, two.ir_version)
     content: bytes = joined.SerializeToString(deterministic=True)
     return content

@@ -132,7 +132,9 @@ def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> A
             kept = [path.name, f"{name}.witness.json"]
             write_witness(place.evidence / kept[1], witness)
     finally:
-        if not kept:
+        # The same question may have been answered before; then it stays beside its evidence.
+        ends = (".farkas", ".witness.json")
+        if not kept and not any((place.evidence / f"{name}{end}").is_file() for end in ends):
             path.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
     models = [os.path.relpath(file, place.evidence)] if kept else []

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specs.document import Document
+from specs.numerals import numeral
 from specs.version import VERSION
 from verifier.certify.data import Data
 from verifier.progress import Progress
@@ -202,10 +203,11 @@ def at_most(
 
 
 def shown(number: Fraction | float | int) -> str:
-    """A number for people: exact where it is short."""
-    if isinstance(number, int) or (isinstance(number, Fraction) and number.denominator == 1):
-        return str(number)
-    return f"{float(number):.6g}"
+    """A number for people: exactly, as a decimal where it is one."""
+    short = f"{float(number):.6g}"
+    if isinstance(number, float):
+        return short if float(short) == number else repr(number)
+    return short if Fraction(short) == number else numeral(Fraction(number))
 
 
 def above(number: Fraction | float | int, digits: int = 6) -> str:

@@ -181,7 +181,8 @@ def _rates(
             rows = term.gradient(rows, size, np.matmul).reshape(len(rows), -1)
         with np.errstate(all="ignore"):
             own = struck.summed(rows) * UP + TINY
-        total = np.fmax(total, own.max(axis=0))
+        own = np.where(np.isnan(own), np.inf, own)
+        total = np.maximum(total, own.max(axis=0))
     return total * UP
 
 
@@ -264,7 +265,7 @@ def tails_above(counts: IndexArray, rates: Sequence[Fraction]) -> FloatArray:
 
     Args:
         counts: ``(S, GRID + 1)`` how many cells have a cost of so many units, by sample; those of
-            0 may be left out.
+            0 are among the two.
         rates: ``R`` probabilities, less than 1.
 
     Returns:
@@ -288,6 +289,9 @@ def tails_above(counts: IndexArray, rates: Sequence[Fraction]) -> FloatArray:
         more, one = after, nothing * one
         one[..., units] += none[..., 0] * own[1]
         none = none * nothing
+    # One alone reaches 1, and some of those that cost nothing failed with it.
+    free = counts[:, :1] * np.array([float(round_up(rate)) for rate in rates]) * SLACK
+    more[..., GRID] += one[..., GRID] * np.minimum(free, 1.0)
     return np.minimum(more[..., GRID] * (1.0 + 2.0**-20) + 2.0**-900, 1.0)
 
 

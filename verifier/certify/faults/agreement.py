@@ -19,7 +19,7 @@ from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, point_text
+from verifier.certify.faults.common import Faults, around, point_text
 from verifier.certify.models import side_by_side
 from verifier.certify.questions import Box, Question, ask, box_around, in_memory
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
@@ -130,7 +130,9 @@ class Agreement:
                 (where, words, record.values["answer"], f"{record.values['seconds']:.2f}")
                 for (where, _, _), record in zip(regions, own, strict=True)
             ]
-        where = "the domain" if self.domain is not None else f"radius {shown(self.radius)}"
+        where = around(self.radius, self.clip)
+        if self.domain is not None:
+            where = f"every input from {shown(self.domain[0])} to {shown(self.domain[1])}"
         first = next(n for n, p in self.faults.setting.models.items() if p == self.faults.path)
         return Part(
             f"Agreement of {first} and {self.other}",
@@ -203,6 +205,8 @@ def read(faults: Faults, table: Table) -> Agreement:
     found = Agreement(
         faults, other, most, wanted, data, radius or Fraction(0), clip, domain, agreed
     )
+    if classes and faults.plain.network.output_size < 2:
+        raise table.error("classes", "classes need two outputs")
     table.placed("other", lambda: _checked(found))
     return found
 

@@ -27,6 +27,7 @@ from verifier.certify.section import (
     Record,
     Rows,
     Task,
+    above,
     at_least,
     below,
     digest_of,
@@ -218,7 +219,7 @@ class BitMap:
             f"fault model: {in_words(self.faults.cells.model)}; the map is of single ones",
             f"{counts['faults']} single faults of {self.faults.cells.count} stored bits, at "
             f"{found.samples} samples",
-            *(f"{kind}: {_part(counts[kind], counts['faults'])}" for kind in list(counts)[1:]),
+            *(_part(kind, counts[kind], counts["faults"]) for kind in list(counts)[1:]),
             f"at a sample, benign on average: {below(100 * found.mean)} %",
             f"decided in {found.seconds:.2f} s, {decisions / max(found.seconds, 1e-9):.3g} faults "
             "at a sample in a second",
@@ -318,8 +319,9 @@ def read(faults: Faults, table: Table) -> BitMap | RegionMaps:
     return RegionMaps(faults, data, radius, clip, stated, search)
 
 
-def _part(count: int, total: int) -> str:
-    return f"{count} of {total} ({100.0 * count / max(1, total):.3f} %)"
+def _part(kind: str, count: int, total: int) -> str:
+    rounded = below if kind == "benign" else above
+    return f"{kind}: {count} of {total} ({rounded(Fraction(100 * count, max(1, total)), 5)} %)"
 
 
 def _by(found: Summary) -> dict[str, dict[str, list[int]]]:

@@ -15,10 +15,10 @@ from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.struck import WordFaults
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, in_words, narrowed, point_text, radius_of
+from verifier.certify.faults.common import Faults, around, in_words, narrowed, point_text, radius_of
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import Question, ask, box_around
-from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
+from verifier.certify.section import Part, Place, Record, Rows, Task, at_least
 from verifier.certify.table import Table
 
 
@@ -75,7 +75,7 @@ class Certificate:
         total = len(records)
         answers = [record.values["answer"] for record in records]
         proved, refuted = proved_of(records), answers.count("sat")
-        where = f"within {shown(self.radius)} of the sample" if self.radius else "at the sample"
+        where = around(self.radius, self.clip) if self.radius else "at the sample"
         stated = _model(self.faults)
         lines = (
             f"{in_words(stated)}: no such fault changes the prediction {where}",

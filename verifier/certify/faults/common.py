@@ -28,7 +28,7 @@ from specs.faults.schema import read_faults
 from specs.faults.sites import Cells, cells
 from specs.linear import IndexArray
 from verifier.certify.data import Data
-from verifier.certify.section import Setting
+from verifier.certify.section import Setting, shown
 from verifier.certify.table import Table
 from verifier.faults.judge import Judge
 
@@ -217,10 +217,10 @@ def in_words(model: FaultModel) -> str:
     scope = f", in {'; '.join(where)}" if where else ""
     if isinstance(model, WeightBox):
         sizes = {"": model.absolute, " |w|": model.relative}
-        radius = " + ".join(f"{float(r):g}{of}" for of, r in sizes.items() if r) or "0"
+        radius = " + ".join(f"{shown(r)}{of}" for of, r in sizes.items() if r) or "0"
         return f"every parameter w off by at most {radius}{scope}"
     if isinstance(model, ActivationFaults):
-        ends = f"[{float(model.lower):g}, {float(model.upper):g}]"
+        ends = f"[{shown(model.lower)}, {shown(model.upper)}]"
         return f"at most {model.k} faulty {model.unit}(s), of any values in {ends}{scope}"
     many = "" if model.k == 1 else "s"
     kind = f"flipped bit{many}"
@@ -243,6 +243,12 @@ def radius_of(table: Table) -> tuple[Fraction | None, tuple[Fraction, Fraction] 
     if clip is not None and radius is None:
         raise table.error("clip", "'clip' goes with a radius")
     return radius, clip
+
+
+def around(radius: Fraction, clip: tuple[Fraction, Fraction] | None) -> str:
+    """The inputs of a box around a sample, for people."""
+    cut = "" if clip is None else f", cut to [{shown(clip[0])}, {shown(clip[1])}]"
+    return f"within {shown(radius)} of the sample{cut}"
 
 
 def point_text(point: FloatArray) -> str:

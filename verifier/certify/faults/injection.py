@@ -9,7 +9,7 @@ from fractions import Fraction
 from verifier.certify.data import Data
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, narrowed, predictions
-from verifier.certify.section import Part, Place, Record, Rows, Task
+from verifier.certify.section import Part, Place, Record, Rows, Task, above, below
 from verifier.certify.table import Table
 from verifier.faults.campaign import Campaign, Outcomes, Plan
 
@@ -64,7 +64,7 @@ class Injection:
             low, high = counted.interval(kind, self.confidence)
             count = getattr(counted, kind)
             name = "accuracy" if kind == "correct" else kind.upper()
-            rows.append((name, str(count), f"{low:.4g}", f"{high:.4g}"))
+            rows.append((name, str(count), below(low, 4), above(high, 4)))
             facts[kind] = {"count": count, "interval": [low, high]}
         lines = (
             f"{counted.trials} trials, {injected}, seed {self.plan.seed}; {counted.clean} without "

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,15 @@ import numpy as np
 from proofs.evaluate import evaluate
 from specs.errors import InputError
 from specs.faults.memory import Choice, Memory, store
-from specs.faults.models import BitFlips
-from specs.faults.placed import read_placed
+from specs.faults.models import ActivationFaults, BitFlips, followed
+from specs.faults.placed import Placed, read_placed
 from specs.faults.schema import read_faults
 from specs.network import Network
 from specs.onnx_reader import read_model
 from specs.perturbation import FORMATS
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, message_of, point_text, radius_of
+from verifier.certify.faults.common import Faults, around, message_of, point_text, radius_of
 from verifier.certify.faults.stand import label_at, labels_at, stands
 from verifier.certify.models import stored_model
 from verifier.certify.questions import Question, ask, box_around, in_memory
@@ -41,7 +41,6 @@ from verifier.certify.section import (
     Task,
     at_least,
     digest_of,
-    shown,
 )
 from verifier.certify.table import Table
 from verifier.faults.judge import exact_verdict
@@ -77,7 +76,8 @@ class Precision:
         model = self.faults.plain.model.digest
         found = []
         for name, choice in self.choices.items():
-            text = f"stored {'' if choice is None else choice.text}"
+            stored = " ".join(sorted(self._followed.parameters))
+            text = f"stored {'' if choice is None else choice.text} {stored}"
             if self.radius is None:
                 depends = ("faults.precision 1", model, text, digest_of(self.data.points))
                 run = partial(self._stored, name)
@@ -100,10 +100,26 @@ class Precision:
             for index, point in enumerate(self.data.points)
         ]
 
+    @cached_property
+    def _followed(self) -> Placed:
+        """The model, with the parameters followed that are stored in a format."""
+        fault = self.faults.fault
+        names = None if fault is None else followed(fault)[0]
+        if isinstance(fault, ActivationFaults):
+            names = None
+        return read_placed(self.faults.path, names)
+
+    @property
+    def _partly(self) -> str:
+        """The parameters that are stored in a format, where these are not all."""
+        fault = self.faults.fault
+        named = fault is not None and not isinstance(fault, ActivationFaults)
+        return ", ".join(fault.where.tensors or ()) if named and fault else ""
+
     def memory(self, name: str) -> Memory:
         """The parameters, stored in a format."""
         if name not in self._memories:
-            self._memories[name] = store(_followed(self.faults), self.choices[name])
+            self._memories[name] = store(self._followed, self.choices[name])
         return self._memories[name]
 
     def _stored(self, name: str, place: Place) -> Record:
@@ -175,12 +191,14 @@ class Precision:
                 possible = 1 - Fraction(counts[OTHER], total)
                 words = f"share of predictions unchanged, {how} in {name},"
                 judged.append(at_least(words, self.unchanged, certain, possible))
-        where = "" if self.radius is None else f", on boxes of radius {shown(self.radius)}"
+        where = "" if self.radius is None else f", on boxes: {around(self.radius, self.clip)}"
         lines = tuple(
             f"{name}: {same} of {total} predictions unchanged{where}, {other} changed, "
             f"{open_} undecided"
             for name, same, other, open_ in rows
         )
+        if self.choices and (names := self._partly):
+            lines += (f"stored in a format: {names}; all else as in the file",)
         assumed = [common.REAL_ARITHMETIC] if self.choices else []
         if self.semantics:
             assumed.append(
@@ -222,11 +240,6 @@ def read(faults: Faults, table: Table) -> Precision:
         if radius is not None:
             table.placed("formats", partial(stored_model, found.memory(name)))
     return found
-
-
-def _followed(faults: Faults) -> Any:
-    fault = faults.fault
-    return faults.placed if isinstance(fault, BitFlips) else read_placed(faults.path)
 
 
 def _choice(faults: Faults, table: Table, name: str, axis: int | None) -> Choice:

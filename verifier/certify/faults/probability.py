@@ -317,9 +317,15 @@ def _proved(faults: Faults, table: Table, data: Data, noticed: bool) -> Certific
     same = one.keys() == two.keys() and all(
         one[name].format.text == two[name].format.text for name in one
     )
-    if not same or type(fault) is not type(faults.fault):
+    reads = (getattr(model, "reads", None) for model in (fault, faults.fault))
+    if not same or type(fault) is not type(faults.fault) or not _covers(*reads):
         raise table.error("proved", "'proved' must speak of the same stored words and faults")
     return certificate_of(own, data)
+
+
+def _covers(proved: int | None, reads: int | None) -> bool:
+    """Whether a proof about cells that read ``proved``, ``None``: either, speaks of ``reads``."""
+    return proved in (None, reads)
 
 
 def _above(number: Fraction) -> float:

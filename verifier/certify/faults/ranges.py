@@ -28,10 +28,21 @@ from specs.property import Case, Property
 from specs.query import Query
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, point_text, radius_of
+from verifier.certify.faults.common import Faults, around, point_text, radius_of
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import Box, Question, ask, box_around
-from verifier.certify.section import Judged, Part, Place, Record, Rows, Task, above, at_least, below
+from verifier.certify.section import (
+    Judged,
+    Part,
+    Place,
+    Record,
+    Rows,
+    Task,
+    above,
+    at_least,
+    below,
+    shown,
+)
 from verifier.certify.table import Table
 from verifier.faults.floats import Floats
 from verifier.faults.ranges import vulnerability_ranges
@@ -141,15 +152,16 @@ class ActivationRanges:
         lower, upper = joined["lower"], joined["upper"]
         sizes = [_gap(upper, joined["above"], high), _gap(-lower, -joined["below"], -low)]
         gap = np.concatenate(sizes)
+        most = above(float(np.max(gap, initial=0.0)), 3)
         lines = [
             f"{self.asked.tensor}: {count} ranges, at {len(held)} samples; values within "
-            f"[{_text(low)}, {_text(high)}]",
+            f"[{shown(low)}, {shown(high)}]",
             f"median width {np.median(upper - lower):.4g}; {int((upper >= high).sum())} reach the "
             f"upper limit, {int((lower <= low).sum())} the lower"
             if count
             else "no sample has a prediction",
             f"beyond a certified end lies a value that changes the prediction, or the limit, after "
-            f"at most {np.max(gap, initial=0.0):.3g} ({np.median(gap):.2g} in the median)"
+            f"at most {most} ({np.median(gap):.2g} in the median)"
             if count
             else "",
             "a search by doubling and bisection in both directions would have called values "
@@ -202,7 +214,7 @@ class ActivationRanges:
             for a, b in zip(joined["below"].tolist(), joined["above"].tolist(), strict=True)
         )
         total = count + open_
-        words = f"share of ranges that hold [{_text(low)}, {_text(high)}]"
+        words = f"share of ranges that hold [{shown(low)}, {shown(high)}]"
         return [
             at_least(
                 words, self.asked.covered, Fraction(sure, total), Fraction(total - harm, total)
@@ -261,13 +273,13 @@ class ActivationRanges:
         judged = []
         if self.asked.covers is not None and self.asked.covered is not None:
             low, high = self.asked.covers
-            words = f"share of ranges that hold [{_text(low)}, {_text(high)}]"
+            words = f"share of ranges that hold [{shown(low)}, {shown(high)}]"
             judged = [at_least(words, self.asked.covered, Fraction(sure, len(records)), 1)]
-        radius = _text(self.asked.radius or 0)
+        where = around(self.asked.radius or Fraction(0), self.asked.clip)
         lines = (
             f"{self.asked.tensor}: any single neuron may take any value of these ranges, for every "
-            f"input within {radius} of the sample; {proved} of {len(records)} have one, each with "
-            "a proof in the folder evidence",
+            f"input {where}; {proved} of {len(records)} have one, each with a proof in the folder "
+            "evidence",
             "they are the largest that the empty proof shows; others may hold as well",
         )
         head = ("sample", "channel", "range", "checks")
@@ -382,10 +394,6 @@ def _grid(number: Fraction) -> Fraction:
 
 def _tick(place: Place, done: int, total: int) -> None:
     place.progress.count("ranges: ends", done, total)
-
-
-def _text(number: Fraction | float | int) -> str:
-    return f"{float(number):g}"
 
 
 def _draw(records: Sequence[Record], figure: Any) -> None:

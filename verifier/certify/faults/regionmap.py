@@ -32,7 +32,7 @@ from specs.query import Query
 from specs.question import load_question
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.common import Faults, in_words, point_text
+from verifier.certify.faults.common import Faults, around, in_words, point_text
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import Box, Question, box_around, model_file
 from verifier.certify.section import Judged, Part, Place, Record, Rows, Task, at_least, below
@@ -212,7 +212,7 @@ class RegionMaps:
         }
         lines = (
             f"fault model: {in_words(self.faults.cells.model)}; the map is of single ones, for "
-            f"every input within {float(self.radius):g} of the sample",
+            f"every input {around(self.radius, self.clip)}",
             *(
                 f"{kind}: {below(100 * share, 5)} % of {cells} cells, on average"
                 for kind, share in mean.items()
