@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,7 @@ def read_data(table: Table) -> Data | None:
     values = _array(table, file, "points", points)
     if values.ndim < 2 or values.dtype.kind not in "fiub":
         raise table.error("points", f"'{points}' is {_words(values)}; wanted: numbers, (n, ...)")
-    flat = values.reshape(len(values), -1).astype(np.float64)
+    flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
     if not np.all(np.isfinite(flat)):
         raise table.error("points", f"'{points}' holds numbers that are not finite")
     if np.any(flat.astype(values.dtype).reshape(values.shape) != values):

@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from proofs.check import read_and_check
 from proofs.format import replacing, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
@@ -23,11 +24,14 @@ from specs.builders import ball
 from specs.errors import QuestionError
 from specs.numerals import numeral
 from specs.onnx_reader import read_model
-from specs.query import ModelFile
+from specs.query import ModelFile, Query
 from specs.question import load_question
 from verifier.certify.section import Place
 from verifier.options import Options
 from verifier.verify import verify
+
+Found = tuple[str, str, Proof | Witness | None]
+"""An answer, the reason in words, and the evidence."""
 
 Box = tuple[tuple[Fraction, ...], tuple[Fraction, ...]]
 """Lower and upper bounds of the inputs."""
@@ -104,6 +108,8 @@ class Answered:
 def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> Answered:
     """Answer a question; of an answer, the question and the evidence are kept.
 
+    Evidence that another task found for the same question stands, if the kernel accepts it.
+
     Args:
         place: where.
         model: what is asked about.
@@ -121,25 +127,48 @@ def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> A
     with replacing(path) as stream:
         stream.write(text.encode())
     kept: list[str] = []
-    witness = None
     try:
-        verdict = verify(load_question(path), Options(timeout))
-        if isinstance(verdict.evidence, Proof):
-            kept = [path.name, f"{name}.farkas"]
-            write_proof(place.evidence / kept[1], verdict.evidence, pack=True)
-        elif isinstance(verdict.evidence, Witness):
-            witness = verdict.evidence
-            kept = [path.name, f"{name}.witness.json"]
-            write_witness(place.evidence / kept[1], witness)
+        query = load_question(path)
+        answer, reason, evidence = _known(query, path, timeout) or _searched(query, path, timeout)
+        if evidence is not None:
+            kept = [path.name, _evidence_of(path)[answer].name]
     finally:
-        # The same question may have been answered before; then it stays beside its evidence.
-        ends = (".farkas", ".witness.json")
-        if not kept and not any((place.evidence / f"{name}{end}").is_file() for end in ends):
+        if not kept and not any(file.exists() for file in _evidence_of(path).values()):
             path.unlink(missing_ok=True)
+    witness = evidence if isinstance(evidence, Witness) else None
     seconds = time.perf_counter() - start
     models = [os.path.relpath(file, place.evidence)] if kept else []
-    reason = verdict.reason
-    return Answered(verdict.answer, reason, seconds, tuple(kept + models), witness)
+    return Answered(answer, reason, seconds, tuple(kept + models), witness)
+
+
+def _evidence_of(path: Path) -> dict[str, Path]:
+    """By answer, where the evidence for a question file lies."""
+    return {"unsat": path.with_suffix(".farkas"), "sat": path.with_suffix(".witness.json")}
+
+
+def _known(query: Query, path: Path, timeout: float) -> Found | None:
+    """What evidence that lies there already says, checked; what the kernel refuses is removed."""
+    for answer, file in _evidence_of(path).items():
+        if not file.is_file():
+            continue
+        limit = {} if answer == "sat" else {"deadline": time.monotonic() + timeout}
+        checked, evidence = read_and_check(query, file, **limit)
+        if checked.verdict == f"valid {answer}":
+            return answer, checked.reason, evidence
+        if checked.verdict != "incomplete":
+            file.unlink()
+    return None
+
+
+def _searched(query: Query, path: Path, timeout: float) -> Found:
+    """What the search finds; its evidence is written."""
+    verdict = verify(query, Options(timeout))
+    evidence, file = verdict.evidence, _evidence_of(path).get(verdict.answer)
+    if isinstance(evidence, Proof) and file is not None:
+        write_proof(file, evidence, pack=True)
+    elif isinstance(evidence, Witness) and file is not None:
+        write_witness(file, evidence)
+    return verdict.answer, verdict.reason, evidence
 
 
 def box_around(

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,18 @@ class Store:
         return Place(self.evidence, scratch, progress)
 
     def load(self, task: Task) -> Record | None:
-        """The result of a task; ``None``: there is none, or it is damaged or lacks evidence."""
+        """The result of a task; ``None``: there is none, or it or its evidence is damaged."""
         try:
             kept = json.loads(self._file(task, "json").read_text())
             if kept["kind"] != KEPT or kept["depends"] != list(task.depends):
+                return None
+            if kept["digest"] != _digest_of(kept["values"]):
                 return None
             arrays = self._arrays(task, kept["arrays"]) if kept["arrays"] else {}
             record = Record(kept["values"], arrays)
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        whole = all((self.evidence / name).is_file() for name in record.evidence)
-        return record if whole else None
+        return record if kept["evidence"] == self._evidence_of(record) else None
 
     def save(self, task: Task, record: Record) -> None:
         """Keep a result; the file appears when it is complete."""
@@ -71,9 +73,15 @@ class Store:
             "depends": list(task.depends),
             "arrays": digest,
             "values": dict(record.values),
+            "evidence": self._evidence_of(record),
+            "digest": _digest_of(dict(record.values)),
         }
         with replacing(file) as stream:
             stream.write(json.dumps(kept, indent=1).encode())
+
+    def _evidence_of(self, record: Record) -> dict[str, str | None]:
+        """The digests of the files that a result rests on; ``None``: it is not there."""
+        return {name: _file_digest(self.evidence / name) for name in record.evidence}
 
     def _file(self, task: Task, suffix: str) -> Path:
         return self.folder / "results" / f"{task.digest}.{suffix}"
@@ -84,3 +92,23 @@ class Store:
             raise ValueError("the arrays are not those of the result")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
+
+
+def _digest_of(values: Any) -> str:
+    """Of plain data, as a file of JSON gives it back."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str | None:
+    try:
+        state = path.stat()
+        return _content_digest(path, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _content_digest(path: Path, changed: int, size: int) -> str:
+    """Of a file's content; models belong to many results and are read once."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
