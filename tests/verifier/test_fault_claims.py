@@ -12,16 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from proofs.evaluate import evaluate
 from specs.errors import InputError, ModelError, QuestionError
 from specs.faults.memory import Quantised, store
-from specs.faults.placed import read_placed
+from specs.faults.placed import place_model, read_placed
+from specs.onnx_reader import read_model_bytes
 from tests.faulty_models import dense_model, graph_bytes, model_file, node
 from tests.verifier.certify_files import folder_with, part, run
+from tests.verifier.random_graphs import random_graph
+from tests.verifier.test_fault_ranges import replaced
 from verifier.certify.config import load_config
-from verifier.certify.models import side_by_side
+from verifier.certify.faults.stand import label_at
+from verifier.certify.models import side_by_side, stored_model
 from verifier.certify.section import Record, Task, at_least, at_most, shown
 from verifier.certify.store import Store
+from verifier.faults.floats import Floats
 from verifier.faults.judge import exact_outputs, exact_verdict
+from verifier.faults.ranges import vulnerability_ranges
 from verifier.faults.several import GRID, tails_above
 from verifier.progress import Progress
 
@@ -344,3 +351,51 @@ def test_samples_that_are_not_what_was_stored(points, scale, message, tmp_path):
         path.write_text(path.read_text().replace("labels", f"scale = {scale}\nlabels"))
     with pytest.raises(QuestionError, match=message):
         load_config(path)
+
+
+def close(first, second) -> bool:
+    """Whether outputs are the same, within their enclosures."""
+    pairs = zip(first, second, strict=True)
+    return all(abs(a[0] - b[0]) <= a[1] + b[1] < Fraction(1, 10**60) for a, b in pairs)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_models_side_by_side_and_with_stored_values(seed):
+    rng = np.random.default_rng(seed)
+    first, second = (random_graph(rng)[0] for _ in range(2))
+    networks = [read_model_bytes(content, None, "net") for content in (first, second)]
+    point = [Fraction(float(x)) for x in rng.normal(size=networks[0].input_size)]
+    if networks[0].input_size == networks[1].input_size:
+        joined = side_by_side(model_file(first), model_file(second))
+        wanted = [each for network in networks for each in evaluate(network, point)]
+        assert close(wanted, evaluate(read_model_bytes(joined, None, "net"), point))
+    format = (Quantised(4), Quantised(8, axis=0), Quantised(8, (0.25,), (3,), False))[seed % 3]
+    try:
+        memory = store(place_model(model_file(first)), format)
+    except QuestionError:
+        return
+    written = read_model_bytes(stored_model(memory), None, "net")
+    assert close(evaluate(memory.network, point), evaluate(written, point))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_ranges_of_random_graphs(seed):
+    """Ties, dead Relus, tensors that several read, and that are outputs."""
+    rng = np.random.default_rng(seed)
+    content, names = random_graph(rng)
+    name = str(rng.choice(names))
+    network = place_model(model_file(content), (), (name,)).network
+    point = rng.integers(-2, 3, size=network.input_size) / 2
+    label = label_at(network, point) if name in network.tensors else None
+    if label is None:
+        return  # nothing depends on the tensor, or a tie
+    floats, number = Floats(network), network.tensors[name]
+    tensors = dict(enumerate(floats.run(point[None], sharp=True)))
+    low, high = sorted(rng.choice([-8.0, -1, -0.5, 0, 1, 3, 20], size=2, replace=False))
+    found = vulnerability_ranges(floats, tensors, number, label, (low, high))
+    for entry, (a, b) in enumerate(zip(found.lower, found.upper, strict=True)):
+        inside = [(value, True) for value in (a, b, rng.uniform(a, b))]
+        beyond = [(v, False) for v in (found.below[entry], found.above[entry]) if np.isfinite(v)]
+        for value, stands in inside + beyond:
+            faulty = replaced(network, number, entry, float(value))
+            assert exact_verdict(exact_outputs(faulty, point), label) is stands

@@ -28,7 +28,7 @@ STEEPNESS = 20.0
 LEAST_OPSETS = {CLIP: 8, ZERO: 9, SMOOTH: 8}
 """Since when there are the operators that actions need."""
 CLIP_OPSET = 11
-"""Since when ``Clip`` takes its bounds as inputs."""
+"""Since when ``Clip`` takes its bounds as inputs; not all runtimes have it for other floats."""
 
 _KINDS: dict[int, npt.DTypeLike] = {
     TensorProto.FLOAT: np.float32,
@@ -67,6 +67,8 @@ class Restriction:
             raise ModelError("a smooth restriction has no lower bound")
         if not all(np.all(np.isfinite(side)) for side in self.sides.values()):
             raise ModelError(f"tensor '{self.tensor}': a bound is not finite")
+        if self.lower is not None and self.lower.shape != self.upper.shape:
+            raise ModelError(f"tensor '{self.tensor}': its bounds are of different shapes")
         if self.lower is not None and np.any(self.lower > self.upper):
             raise ModelError(f"tensor '{self.tensor}': a lower bound exceeds the upper one")
 
@@ -161,7 +163,7 @@ def restrictions_of(content: bytes) -> list[Restriction]:
     constants |= {
         node.output[0]: node.attribute[0].t
         for node in model.graph.node
-        if node.op_type == "Constant" and _is_ours(node)
+        if node.op_type == "Constant" and _is_ours(node) and node.output and node.attribute
     }
     known = {each.name for each in model.graph.initializer}
     ours = [node for node in model.graph.node if _is_ours(node)]
@@ -230,6 +232,16 @@ def produced(content: bytes) -> list[str]:
 def element_kinds(model: ModelProto) -> dict[str, int]:
     """ONNX element types of tensors, as far as shape inference knows them."""
     return {name: each.type.tensor_type.elem_type for name, each in _inferred(model).items()}
+
+
+def inferred_shapes(content: bytes) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of tensors, as far as shape inference knows them; ``None``: an open extent."""
+    found = {}
+    for name, each in _inferred(_model(content)).items():
+        if each.type.tensor_type.HasField("shape"):
+            extents = each.type.tensor_type.shape.dim
+            found[name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in extents)
+    return found
 
 
 def _inferred(model: ModelProto) -> dict[str, ValueInfoProto]:
@@ -343,7 +355,7 @@ def _clip(writer: _Writer, bounds: dict[str, str]) -> None:
         if lower:
             under = writer.node("Sub", (lower, value), "under")
             writer.node("Add", (value, writer.node("Relu", (under,), "lack")), "")
-    elif each.upper.ndim == 0 and writer.opset >= CLIP_OPSET:
+    elif each.upper.ndim == 0 and writer.opset >= CLIP_OPSET and writer.dtype == np.float32:
         writer.node("Clip", (value, lower or "", upper), "")
     else:
         value = writer.node("Min", (value, upper), "above" if lower else "")

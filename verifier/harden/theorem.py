@@ -21,6 +21,7 @@ import numpy as np
 from proofs.check import check_proof
 from proofs.proof import Proof, ProofBuilder
 from specs.builders import out_of_range
+from specs.errors import ModelError
 from specs.network import Network
 from specs.onnx_reader import read_model
 from specs.perturbation import REAL, rounding_of
@@ -28,7 +29,7 @@ from specs.property import Case, Conjunction, Property
 from specs.query import ModelFile, Query
 from specs.question import load_question
 from specs.vnnlib_writer import vnnlib
-from verifier.harden.surgery import SMOOTH, FloatArray, Restriction, with_outputs
+from verifier.harden.surgery import SMOOTH, FloatArray, Restriction, inferred_shapes, with_outputs
 from verifier.options import Options
 from verifier.progress import Progress
 from verifier.verify import verify
@@ -78,8 +79,33 @@ def probe(content: bytes, tensors: Sequence[str], semantics: str = REAL) -> Prob
         path = Path(folder, "bounds.onnx")
         path.write_bytes(made)
         network, file = read_model(path, rounding_of(semantics))
-    shapes = tuple(network.nodes[number].shape for number in network.outputs)
+    stated = inferred_shapes(content)
+    shapes = tuple(
+        _shape(name, network.nodes[number].shape, stated.get(name))
+        for name, number in zip(tensors, network.outputs, strict=True)
+    )
     return Probe(made, network, file, tuple(tensors), shapes)
+
+
+def _shape(
+    name: str, read: tuple[int, ...], stated: tuple[int | None, ...] | None
+) -> tuple[int, ...]:
+    """The shape that a tensor has in the file; the reader may hold its entries in another one.
+
+    Args:
+        name: of the tensor.
+        read: as the reader holds it.
+        stated: by the file; ``None`` for an extent that is left open, or for all of it.
+    """
+    if stated is None or len(stated) == len(read):
+        known = read if stated is None else stated
+        if all(a in (None, b) for a, b in zip(known, read, strict=True)):
+            return read
+    if stated is not None:
+        made = tuple(1 if extent is None else extent for extent in stated)
+        if math.prod(made) == math.prod(read):
+            return made
+    raise ModelError(f"tensor '{name}': its shape {stated} is read as {read}")
 
 
 def beyond(probe: Probe, restrictions: Sequence[Restriction]) -> list[Conjunction]:
@@ -88,6 +114,9 @@ def beyond(probe: Probe, restrictions: Sequence[Restriction]) -> list[Conjunctio
     Args:
         probe: its tensors are those of the restrictions, in their order.
         restrictions: none of them smooth, which have no bound that leaves values as they are.
+
+    Raises:
+        ModelError: bounds do not fit their tensor.
     """
     found: list[Conjunction] = []
     count = probe.network.output_size
@@ -95,6 +124,11 @@ def beyond(probe: Probe, restrictions: Sequence[Restriction]) -> list[Conjunctio
         if each.action == SMOOTH:
             raise ValueError(f"the smooth restriction of '{each.tensor}' has no exact bounds")
         shape = probe.shapes[number]
+        for side in each.sides.values():
+            if side.ndim and side.shape != shape:
+                raise ModelError(
+                    f"tensor '{each.tensor}': bounds of shape {side.shape} for {shape}"
+                )
         sides = {n: np.broadcast_to(s, shape).reshape(-1).tolist() for n, s in each.sides.items()}
         for entry in range(math.prod(shape)):
             minimum = sides["lower"][entry] if "lower" in sides else None
