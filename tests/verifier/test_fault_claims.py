@@ -369,7 +369,7 @@ def test_models_side_by_side_and_with_stored_values(seed):
         joined = side_by_side(model_file(first), model_file(second))
         wanted = [each for network in networks for each in evaluate(network, point)]
         assert close(wanted, evaluate(read_model_bytes(joined, None, "net"), point))
-    format = (Quantised(4), Quantised(8, axis=0), Quantised(8, (0.25,), (3,), False))[seed % 3]
+    format = (Quantised(4), Quantised(8, axis=0), Quantised(8, False, (0.25,), (3,)))[seed % 3]
     try:
         memory = store(place_model(model_file(first)), format)
     except QuestionError:
