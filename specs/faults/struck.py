@@ -103,7 +103,12 @@ class WordFaults:
         kept = ("faults of anything but the words stated", "rounding and overflow in a runtime")
         if isinstance(self.model, ActivationFaults):
             return ("faults of anything but the activations stated", kept[1])
-        return kept if isinstance(self.model, WeightBox) else (*lost, *kept)
+        if isinstance(self.model, WeightBox):
+            return kept
+        spared = len(self.model.spared)
+        if spared:
+            lost = (f"faults of {spared} memory cells, those of 'except'", *lost)
+        return (*lost, *kept)
 
     @cached_property
     def cells(self) -> Cells | None:
