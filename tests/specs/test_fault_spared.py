@@ -63,7 +63,8 @@ def test_spared_cells_are_no_sites(placed, make):
         every = {(e, b) for f in whole.batches(name) for e, b in zip(f.entry, f.bit, strict=True)}
         assert every - kept == {(e, b) for tensor, e, b in left.cells if tensor == name}
         narrow, wide = part.hull(name), whole.hull(name)
-        assert np.all(narrow.lower >= wide.lower) and np.all(narrow.upper <= wide.upper)
+        assert np.all(narrow.lower >= wide.lower)
+        assert np.all(narrow.upper <= wide.upper)
 
 
 def test_a_word_without_its_top_bits_moves_less(placed):
