@@ -102,6 +102,12 @@ class Bill:
             own = [(_rows(a, places), _rows(b, places)) for a, b in sources]
             self._note(number, exposed, *self._worth(exposed, rows[places], own))
 
+    def concerns(self, struck: Faulty) -> bool:
+        """Whether some row has anything to pay to a node."""
+        if isinstance(struck, Replaced):
+            return True
+        return any(_exposed(struck, shares) is not None for shares, _ in self._kinds)
+
     def _worth(
         self, struck: Struck, rows: Numbers, sources: Sequence[Interval]
     ) -> tuple[Numbers, IndexArray]:
@@ -145,12 +151,18 @@ def slopes(
     arithmetic: Arithmetic, struck: Struck, rows: Numbers, sources: Sequence[Interval]
 ) -> Interval:
     """Bounds of what a unit step of each word adds to rows, ``(R, P)``."""
-    low, high = _multipliers(arithmetic, struck, sources)
-    own = rows[:, struck.target]
-    positive = np.asarray(own > 0, dtype=bool)
-    least = arithmetic.multiply_down(own, np.where(positive, low, high))
-    most = arithmetic.multiply_up(own, np.where(positive, high, low))
-    return arithmetic.linear_interval(struck.sums, [(least, most)])
+    found = arithmetic.zeros((2, len(rows), struck.words.size))
+    each = max(1, arithmetic.entry_budget // max(1, struck.target.size))
+    for start in range(0, len(rows), each):
+        some = slice(start, start + each)
+        read = [(a if len(a) == 1 else a[some], b if len(b) == 1 else b[some]) for a, b in sources]
+        low, high = _multipliers(arithmetic, struck, read)
+        own = rows[some, struck.target]
+        positive = np.asarray(own > 0, dtype=bool)
+        least = arithmetic.multiply_down(own, np.where(positive, low, high))
+        most = arithmetic.multiply_up(own, np.where(positive, high, low))
+        found[:, some] = arithmetic.linear_interval(struck.sums, [(least, most)])
+    return found[0], found[1]
 
 
 def replacements(

@@ -96,7 +96,7 @@ class WordFaults:
     @property
     def not_modelled(self) -> tuple[str, ...]:
         """What an answer leaves out, in words."""
-        lost = (
+        lost: tuple[str, ...] = (
             "faults by which a word becomes Inf or NaN, or a value with which the network is not "
             "defined; they are taken to be noticed",
         )
