@@ -114,6 +114,10 @@ class Kernel:
         shares = tuple(shares_of_site(site, self.words, self.faults) for site in sites)
         return self._after(shares, steps, start)
 
+    def intact(self, steps: Sequence[Step]) -> Batch:
+        """The domain in which nothing fails, after bound steps."""
+        return self.shared((((0, 0),),), steps)
+
     def shared(self, shares: tuple[Shares, ...], steps: Sequence[Step]) -> Batch:
         """Domains with these budgets, after bound steps."""
         return self._after(shares, steps, None)

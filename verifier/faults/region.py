@@ -13,6 +13,7 @@ proof: that of the question whose ``except`` lists all others.  The search:
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,6 @@ import numpy as np
 
 from proofs.check import Checked, check_proof
 from proofs.draft import Node
-from proofs.frame import Batch
 from proofs.proof import Proof
 from proofs.tables import Substitution
 from proofs.tree import DeadlineError
@@ -43,12 +43,9 @@ from verifier.faults.candidates import (
     candidates,
     spared,
 )
-from verifier.faults.intact_hints import IntactHints
+from verifier.faults.closing import MARGIN, Closer
 from verifier.faults.region_attack import Found, RegionAttack
 from verifier.faults.written import Closing, Writer, one_case
-
-MARGIN = 1e-9
-"""By how much bounds have to stay away, so that they do where rounding goes another way."""
 
 TOGETHER = 256
 """Domains that are bounded at a time."""
@@ -67,14 +64,14 @@ class Settings:
     Attributes:
         seconds: from the start; the check of the proof may take longer.
         rounds: tries of how many cells of a group, or of a word, a bound covers.
-        words: whether single words are looked at.
+        words: how many single words are looked at, those with most cells left open; 0: none.
         points: how many points of the region are tried, beside its centre and worst points.
         seed: of random numbers.
     """
 
     seconds: float = math.inf
     rounds: int = ROUNDS
-    words: bool = True
+    words: int = 512
     points: int = 16
     seed: int = 0
 
@@ -188,26 +185,22 @@ class _Search:
         query, found = self._query(self._faults), self._faults.cells
         assert found is not None
         self._words = sum(self._placed.parameters[n].size for n in self._faults.parameters)
-        self._disjuncts = list(range(len(self._region.cases[0].unsafe)))
         began = time.monotonic()
-        self._hints = IntactHints(self._faults.intact)
-        self._steps = self._hints.steps(self._region.cases[0], self._deadline)
+        self._closer = Closer(self._faults, self._region.cases[0], self._deadline)
         kernel = self._kernel(query)
-        nothing = kernel.shared((((0, 0),),), self._steps)
-        sizes = kernel.multipliers(nothing)
+        sizes = kernel.multipliers(self._closer.prepare(kernel))
         multipliers = {
             name: sizes[first : first + self._placed.parameters[name].size]
             for name, first in self._faults.first_words.items()
         }
         self._tables = candidates(self._faults, found, multipliers)
         self._unchanged = found.count - sum(t.state.size for t in self._tables.values())
-        margin = self._without_faults(kernel, nothing)
         self._spent("intact", began)
         attack = RegionAttack(self._faults, self._region, self._settings.seed)
         began = time.monotonic()
         witnesses = self._attacked(attack)
         self._spent("attack", began)
-        if margin <= MARGIN:
+        if self._closer.intact <= MARGIN:
             return self._result(witnesses, None, "the network without faults is not proved")
         began = time.monotonic()
         try:
@@ -270,7 +263,7 @@ class _Search:
                 row = self._placed.parameters[name].shape[-1:] or (1,)
                 ends = np.arange(row[0], size, row[0]) if size > row[0] else ends[:0]
             bounds += [first + int(end) for end in ends] + [first + size]
-        return self._made([(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b])
+        return self._made([(a, b) for a, b in itertools.pairwise(bounds) if a < b])
 
     def _made(self, ranges: Sequence[Site]) -> list[_Site]:
         """Sites with their candidates that are neither critical nor no numbers."""
@@ -310,14 +303,14 @@ class _Search:
         filled = [site for site in active if site.tried]
         for site in active:
             if not site.tried:
-                site.hints, site.kept, site.margin = self._apart, 0, math.inf
+                site.hints, site.kept, site.margin = self._closer.apart, 0, math.inf
         if not filled:
             return
         kernel = self._kernel(self._asked(self._kept(filled, tried=True)))
         for start in range(0, len(filled), TOGETHER):
             some = filled[start : start + TOGETHER]
-            batch = kernel.bounds([site.site for site in some], self._steps)
-            margins, hints = self._closed(kernel, batch)
+            batch = kernel.bounds([site.site for site in some], self._closer.steps)
+            margins, hints = self._closer.closed(kernel, batch)
             for site, margin, own in zip(some, margins, hints, strict=True):
                 site.margin = float(margin)
                 if margin > MARGIN:
@@ -335,62 +328,22 @@ class _Search:
         site.tried = (low + high + 1) // 2
         return True
 
-    def _closed(
-        self, kernel: Kernel, batch: Batch
-    ) -> tuple[FloatArray, list[Sequence[Substitution | None]]]:
-        """The margins of domains, and the hints that gave them: the cheapest that close them."""
-        count, every = len(batch.empty), tuple(self._disjuncts)
-        margins = kernel.margins(batch, [every] * count, [self._plain[0]] * count)
-        hints: list[Sequence[Substitution | None]] = [self._plain[:1]] * count
-        open_ = np.flatnonzero(margins <= MARGIN)
-        for own in (self._apart, None):
-            if not open_.size:
-                break
-            found, better = self._by_disjunct(kernel, batch.pick(open_), own)
-            for place, margin, hint in zip(open_.tolist(), found.tolist(), better, strict=True):
-                if margin > margins[place]:
-                    margins[place], hints[place] = margin, hint
-            open_ = open_[margins[open_] <= MARGIN]
-        return margins, hints
-
-    def _by_disjunct(
-        self, kernel: Kernel, batch: Batch, given: Sequence[Substitution | None] | None
-    ) -> tuple[FloatArray, list[Sequence[Substitution | None]]]:
-        """Margins where every disjunct has hints of its own; ``None``: optimised for the domain."""
-        count, many = len(batch.empty), len(self._disjuncts)
-        wide, which = batch.pick(np.repeat(np.arange(count), many)), self._disjuncts * count
-        if given is None:
-            rows = self._region.cases[0].unsafe
-            place = kernel.numbers.place
-            hints = self._hints.leaves(wide, place, rows, which, self._deadline)
-        else:
-            hints = list(given) * count
-        margins = kernel.margins(wide, [(number,) for number in which], hints)
-        worst = margins.reshape(count, many).min(axis=1)
-        return worst, [hints[k * many : (k + 1) * many] for k in range(count)]
-
-    def _without_faults(self, kernel: Kernel, batch: Batch) -> float:
-        """The margin of the domain in which nothing fails; its hints are kept."""
-        margins, hints = self._by_disjunct(kernel, batch, None)
-        self._apart = hints[0]
-        alone = [kernel.margins(batch, [tuple(self._disjuncts)], [own])[0] for own in self._apart]
-        best = int(np.argmax(alone))
-        self._plain = [self._apart[best]]
-        return float(max(margins[0], alone[best]))
-
     def _parted(self, sites: list[_Site]) -> list[_Site]:
         """Words that have open cells, alone; the words between them stay together."""
         words = np.concatenate([table.words for table in self._tables.values()])
+        left = np.concatenate([words[:0], *(words[site.cells[site.kept :]] for site in sites)])
+        open_, counts = np.unique(left, return_counts=True)
+        some = set(open_[np.lexsort((open_, -counts))][: self._settings.words].tolist())
         made: list[_Site] = []
         alone: list[_Site] = []
         for site in sites:
             left = site.cells[site.kept :]
-            if not left.size:
+            if some.isdisjoint(words[left].tolist()):
                 made.append(site)
                 continue
             covered = site.cells[: site.kept]
             start = site.site[0]
-            for word in np.unique(words[left]).tolist():
+            for word in sorted(some.intersection(words[left].tolist())):
                 if start < word:
                     made.append(_between((start, word), covered, words, site.hints))
                 own = site.cells[words[site.cells] == word]
@@ -428,13 +381,13 @@ class _Search:
         for _ in range(CHECKS):
             for site in sites:
                 if site.hints is None:
-                    site.hints, site.kept = self._apart, 0
+                    site.hints, site.kept = self._closer.apart, 0
             try:
                 query = self._asked(self._kept(sites, tried=False))
             except QuestionError:
                 return None
             kernel = self._kernel(query)
-            writer = Writer(self._steps, kernel.first, kernel.numbers)
+            writer = Writer(self._closer.steps, kernel.first, kernel.numbers)
             closings = [Closing(site.site, site.hints or ()) for site in sites]
             root, nodes = writer.single(closings)
             proof, listed = one_case(query, root)
