@@ -18,6 +18,7 @@ from proofs.facts import Facts
 from proofs.faulty import Shares
 from proofs.frame import Batch, Frame, bounds_of
 from proofs.outward import Outward
+from proofs.proof import Side
 from proofs.steps import Steps
 from proofs.substitution import substitute
 from proofs.tables import Step, Substitution
@@ -33,8 +34,8 @@ from verifier.faults.renumbered import Renumbered
 Site = tuple[int, int]
 """The first word, and the one behind the last."""
 
-BATCH = 1 << 22
-"""Numbers in the bounds of domains that are looked at together."""
+Cut = tuple[int, int, Side]
+"""One side of a split of a neuron at 0: a tensor of the question's network, and an entry."""
 
 
 def shares_of_site(site: Site, words: int, faults: int) -> Shares:
@@ -85,7 +86,7 @@ class Kernel:
         frame = Frame(query.network, Outward())
         with np.errstate(all="ignore"):
             root = Walker(query, frame, None).root(case, record=True).batch
-        ((_, budget),) = frame.shares
+        budget = frame.shares[0][1] if frame.shares else 0
         numbers = Renumbered.of(faults.intact, query.network)
         first = behind(query.network, numbers)
         return Kernel(query, case, words, budget, frame, root, numbers, first, tick)
@@ -118,6 +119,22 @@ class Kernel:
         """The domain in which nothing fails, after bound steps."""
         return self.shared((((0, 0),),), steps)
 
+    def cut(
+        self,
+        shares: Sequence[Shares],
+        cuts: Sequence[Sequence[Cut]],
+        steps: Sequence[Step],
+    ) -> Batch:
+        """Domains with these budgets below splits of neurons, after bound steps."""
+        count = len(shares)
+        root = self.root.pick(np.zeros(count, dtype=np.int64))
+        for place, own in enumerate(cuts):
+            for tensor, index, side in own:
+                end = root.bounds[tensor][1 if side is Side.LOWER else 0]
+                least, most = (0.0, end[place, index])
+                end[place, index] = (min if side is Side.LOWER else max)(least, most)
+        return self._after(tuple(shares), steps, root)
+
     def shared(self, shares: tuple[Shares, ...], steps: Sequence[Step]) -> Batch:
         """Domains with these budgets, after bound steps."""
         return self._after(shares, steps, None)
@@ -128,12 +145,16 @@ class Kernel:
         """Domains with these budgets, from what is known of a single domain around them."""
         count = len(shares)
         from_ = self.root if start is None else start
-        low, high = (np.repeat(end, count, axis=0) for end in (from_.lower, from_.upper))
+        times = count if len(from_.empty) == 1 else 1
+        low, high = (np.repeat(end, times, axis=0) for end in (from_.lower, from_.upper))
         known = {} if start is None else start.bounds
         bounds = {
-            t: (np.repeat(a, count, 0), np.repeat(b, count, 0)) for t, (a, b) in known.items()
+            t: (np.repeat(a, times, 0), np.repeat(b, times, 0)) for t, (a, b) in known.items()
         }
-        batch = Batch(low, high, bounds, np.zeros(count, dtype=bool), shares)
+        empty = np.repeat(from_.empty, times)
+        for a, b in bounds.values():
+            empty = empty | np.asarray(a > b, dtype=bool).any(axis=1)
+        batch = Batch(low, high, bounds, empty, shares)
         facts = Facts(self.query, self.frame, None, self.tick)
         taken, paths = Steps(self.frame, facts, self.tick), [self._path()] * count
         with np.errstate(all="ignore"):

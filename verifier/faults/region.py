@@ -34,6 +34,7 @@ from specs.faults.struck import WordFaults
 from specs.property import Property
 from specs.query import Query
 from verifier.faults.bounding import Kernel, Site
+from verifier.faults.branching import channel_bounds
 from verifier.faults.candidates import (
     BENIGN,
     CRITICAL,
@@ -187,7 +188,7 @@ class _Search:
         self._words = sum(self._placed.parameters[n].size for n in self._faults.parameters)
         began = time.monotonic()
         self._closer = Closer(self._faults, self._region.cases[0], self._deadline)
-        kernel = self._kernel(query)
+        kernel = Kernel.of(query, 0, self._words, math.inf)  # short, and nothing goes without
         sizes = kernel.multipliers(self._closer.prepare(kernel))
         multipliers = {
             name: sizes[first : first + self._placed.parameters[name].size]
@@ -254,15 +255,7 @@ class _Search:
 
     def _groups(self) -> list[_Site]:
         """Runs of words of one channel, with their open cells."""
-        bounds = [0]
-        for name, first in self._faults.first_words.items():
-            size = self._placed.parameters[name].size
-            channel = self._placed.channels(name)
-            ends = np.flatnonzero(np.diff(channel)) + 1
-            if ends.size > size // 2:  # channels vary fastest: rows hold one word of each
-                row = self._placed.parameters[name].shape[-1:] or (1,)
-                ends = np.arange(row[0], size, row[0]) if size > row[0] else ends[:0]
-            bounds += [first + int(end) for end in ends] + [first + size]
+        bounds = channel_bounds(self._faults, self._words)
         return self._made([(a, b) for a, b in itertools.pairwise(bounds) if a < b])
 
     def _made(self, ranges: Sequence[Site]) -> list[_Site]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from specs.enclosure import FloatArray
+from specs.errors import InputError
 from specs.faults.formats import IndexArray
 from specs.faults.struck import WordFaults
 from specs.property import Case, Property
 from verifier.attack_forward import NumpyEvaluator
 from verifier.faults.candidates import UNDECIDED, Candidates, part
 from verifier.faults.judge import Judge
+from verifier.faults.question_text import predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +89,13 @@ class RegionAttack:
         if found is None:
             return
         judge = Judge(found.memory, points)
+        try:
+            labels = judge.labels
+        except InputError:  # a tie without any fault
+            return
         for name, table in tables.items():
             for point in range(len(points)):
-                if int(judge.labels[point]) != self.label:
+                if int(labels[point]) != self.label:
                     continue
                 open_ = np.flatnonzero(table.state == UNDECIDED)
                 if not open_.size:
@@ -99,25 +105,6 @@ class RegionAttack:
                 cells = open_[np.concatenate(hit)] if hit else open_[:0]
                 if cells.size:
                     yield Found(name, cells, np.repeat(points[point : point + 1], cells.size, 0))
-
-
-def predicted(region: Property) -> int | None:
-    """The output that has to exceed all others, where that is what a property says."""
-    (case,) = region.cases
-    found = None
-    others = set()
-    for disjunct in case.unsafe:
-        if len(disjunct) != 1 or disjunct[0].inputs or disjunct[0].constant or disjunct[0].strict:
-            return None
-        outputs = dict(disjunct[0].outputs)
-        if sorted(outputs.values()) != [-1, 1]:
-            return None
-        label = next(k for k, value in outputs.items() if value == 1)
-        if found not in (None, label):
-            return None
-        found = label
-        others |= outputs.keys() - {label}
-    return found if len(others) == region.output_size - 1 else None
 
 
 def inner_box(case: Case) -> tuple[FloatArray, FloatArray]:
