@@ -180,7 +180,10 @@ class _Run:
             return self._undecided("unknown", "no violation was found")
         with self._stage("search") as result:
             leaves = 1 if method == "bounds" else 20_000
-            proved = prove(self.query, faults, self.deadline, leaves, self._far)
+            try:
+                proved = prove(self.query, faults, self.deadline, leaves, self._far)
+            except UnsupportedOperatorError as error:
+                return self._undecided("unknown", str(error))
             result.append(proved.reason or f"{proved.closed} domains closed")
         if proved.proof is not None and proved.checked is not None:
             return self._proved(proved.proof, proved.checked)

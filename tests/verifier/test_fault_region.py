@@ -11,6 +11,7 @@ import pytest
 
 from proofs.check import check_proof, check_witness
 from proofs.format import read_evidence, write_proof
+from proofs.proof import Proof
 from proofs.witness import Witness
 from specs import builders
 from specs.errors import InputError, QuestionError
@@ -28,6 +29,7 @@ from verifier.attack_forward import NumpyEvaluator
 from verifier.faults.branching import prove
 from verifier.faults.candidates import BENIGN, CRITICAL, UNDECIDED
 from verifier.faults.question_text import question_text
+from verifier.faults.radius import certified_radius, robust_region
 from verifier.faults.region import Settings, map_region
 from verifier.faults.word_attack import WordAttack
 
@@ -219,13 +221,34 @@ def test_several_faults_are_proved_or_violated(placed, model):
         assert check_proof(query, proved.proof, arithmetic="exact").verdict == "valid unsat"
 
 
-def test_budgets_are_split_where_one_bound_does_not_do(placed):
-    model = BitFlips(2, INT8, Where(bits=(0, 1, 2, 3, 4)))
+@pytest.mark.parametrize(("k", "top"), [(1, 6), (2, 5), (3, 5)], ids=["one", "two", "three"])
+def test_budgets_are_split_where_one_bound_does_not_do(placed, k, top):
+    model = BitFlips(k, INT8, Where(bits=tuple(range(top + 1))))
     faults = WordFaults(placed, model)
-    for radius in ("1/200", "1/100", "1/50", "1/25", "1/12"):
-        query = asked(faults, region(faults, CENTRE, radius))
-        proved = prove(query, faults, time.monotonic() + 10, leaves=400)
-        if proved.proof is not None and proved.closed > 1:
-            assert check_proof(query, proved.proof).verdict == "valid unsat"
-            return
-    pytest.skip("no radius among these needs a split")
+    query = asked(faults, region(faults, CENTRE, "1/100"))
+    proved = prove(query, faults, time.monotonic() + 20)
+    assert proved.closed > 1
+    assert check_proof(query, proved.proof).verdict == "valid unsat"
+    assert check_proof(query, proved.proof, arithmetic="exact").verdict == "valid unsat"
+    # The same tree with all hints proves nothing of a larger budget.
+    more = WordFaults(placed, BitFlips(k + 1, INT8, Where(bits=tuple(range(top + 1)))))
+    other = asked(more, query.property)
+    assert check_proof(other, proved.proof).verdict == "unreadable"
+    moved = Proof(other.digest, proved.proof.tensors, proved.proof.arrays)
+    assert check_proof(other, moved).verdict == "invalid"
+
+
+def test_the_certified_radius_has_two_digits(placed):
+    faults = WordFaults(placed, BitFlips(1, INT8))
+    centre = [Fraction(v) for v in CENTRE]
+    y, _ = NumpyEvaluator(faults.intact).evaluate(np.array(CENTRE)[None])
+    label = int(np.argmax(y[0]))
+    radius = certified_radius(faults, centre, label, (Fraction(-1), Fraction(2)))
+    assert 0 < radius < 1
+    digits = f"{float(radius):.12g}".replace("0.", "").strip("0")
+    assert len(digits) <= 2
+    for share, verdict in ((1, "valid unsat"), (Fraction(6, 5), "invalid")):
+        stated = robust_region(faults, centre, label, radius * share, (Fraction(-1), Fraction(2)))
+        query = Query(faults.intact, stated, (placed.model,), stated.digest)
+        assert check_proof(query, None).verdict == verdict
+    assert certified_radius(faults, centre, (label + 1) % 3) == 0
