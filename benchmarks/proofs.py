@@ -1,11 +1,14 @@
 """How small proofs get, how much faster their check, and what that costs.
 
     python -m benchmarks.proofs VNNCOMP --out runs/proofs [--timeout 60] [--only A,B]
-                                [--passes 5] [--exact 60] [--high 0]
+                                [--passes 5] [--exact 60] [--high 0] [--warm]
 
 Every query of the list is verified without minimising; its proof is then made smaller as
 ``--proof-effort default`` does it, in a part of the time that it took to find, and both are
-checked.  With ``--passes S`` every pass is also tried alone, in ``S`` seconds; with
+checked.  Each query has a process of its own, as with ``farkas verify``: the search's seconds
+include the start of torch.  With ``--warm`` all have one, and they do not.
+
+With ``--passes S`` every pass is also tried alone, in ``S`` seconds; with
 ``--exact S`` the smaller proofs are checked in exact arithmetic, too, as far as that ends in
 ``S`` seconds; with ``--high S`` they are made as small as they get in ``S`` seconds.  Rows go to
 ``proofs.csv``; a run that is interrupted goes on where it stopped.  Seconds are CPU seconds.
@@ -17,9 +20,11 @@ import argparse
 import csv
 import json
 import math
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -40,7 +45,6 @@ from specs.question import load_question
 from verifier.bench import Instance, read_list
 from verifier.options import Options
 from verifier.policy import Features, Policy
-from verifier.reoptimise import Reoptimiser
 from verifier.verify import verify
 
 LEAVES = 10
@@ -125,6 +129,8 @@ def measured(query: Query, row: Row, options: argparse.Namespace) -> Proof | Non
     if options.exact:
         row.exact = _exact(query, made.proof, options.exact).verdict
     if options.high:
+        from verifier.reoptimise import Reoptimiser  # with torch
+
         until = time.monotonic() + options.high
         high = minimise(
             query, proof, effort="high", deadline=until, reoptimise=Reoptimiser(until)
@@ -157,6 +163,8 @@ def _exact(query: Query, proof: Proof, limit: float) -> Checked:
 
 def _alone(query: Query, proof: Proof, limit: float) -> Iterator[tuple[str, list[float]]]:
     """What each pass alone leaves of bytes, leaves and work."""
+    from verifier.reoptimise import Reoptimiser
+
     before = Size.of(proof)
     for name, each in passes(Reoptimiser()):
         draft = draft_of(query, proof)
@@ -275,6 +283,25 @@ def _by_pass(large: Sequence[Row]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} | {smaller} of {len(parts)} |"
 
 
+def _row(instance: Instance, options: argparse.Namespace, target: Path) -> Row:
+    """Measure a query; its smaller proof goes to ``target``."""
+    row = Row(instance.key, instance.benchmark, "error")
+    try:
+        files = (instance.folder / instance.onnx, instance.folder / instance.vnnlib)
+        proof = measured(load_question(*files), row, options)
+        if proof is not None:
+            write_proof(target, proof, pack=True)
+    except FarkasError as error:
+        row.answer = f"error: {error}"[:200]
+    return row
+
+
+def _alone_in_a_process(instance: Instance, options: argparse.Namespace, target: Path) -> Row:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_row, instance, options, target).result()
+
+
 def _wanted(instance: Instance, only: str) -> bool:
     names = [name for name in only.split(",") if name]
     return not names or any(name in f"{instance.benchmark} {instance.key}" for name in names)
@@ -290,6 +317,7 @@ def main() -> int:
     parser.add_argument("--passes", type=float, default=0.0)
     parser.add_argument("--exact", type=float, default=0.0)
     parser.add_argument("--high", type=float, default=0.0)
+    parser.add_argument("--warm", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "proofs.csv"
@@ -308,14 +336,8 @@ def main() -> int:
         for number, instance in enumerate(read_list(options.list)):
             if instance.key in seen or not _wanted(instance, options.only):
                 continue
-            row = Row(instance.key, instance.benchmark, "error")
-            try:
-                files = (instance.folder / instance.onnx, instance.folder / instance.vnnlib)
-                proof = measured(load_question(*files), row, options)
-                if proof is not None:
-                    write_proof(options.out / f"{number}.farkas", proof, pack=True)
-            except FarkasError as error:
-                row.answer = f"error: {error}"[:200]
+            made = _row if options.warm else _alone_in_a_process
+            row = made(instance, options, options.out / f"{number}.farkas")
             rows.append(row)
             writer.writerow({name: getattr(row, name) for name in names})
             stream.flush()

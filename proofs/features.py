@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from specs.enclosure import FloatArray
 from specs.errors import InputError, PropertyError
+from specs.faults.struck import faults_of
 from specs.network import Network
 from specs.property import Case, Property
 from specs.query import Query
@@ -160,10 +161,13 @@ class Frees:
         held = set(kept)
         names = [feature.name for k, feature in enumerate(self._features) if k in held]
         wider = self.property(kept)
-        remarks = (
+        remarks: tuple[str, ...] = (
             f"{self._query.title}, with {len(self._features) - len(names)} of "
             f"{len(self._features)} features freed",
         )
+        if faults := faults_of(self._query):
+            stated = f"the network is one with faults: {faults.model.text}"
+            remarks = (*remarks, stated, "(a file with [faults] and this one in [region] says so)")
         try:
             text = vnnlib(wider, remarks)
         except PropertyError:

@@ -19,6 +19,7 @@ import numpy as np
 from proofs.domain import Literal
 from proofs.draft import CaseDraft, Draft, Node, TreeDraft, draft_of, place_without, written
 from proofs.earlier import earlier
+from proofs.faulty import Shares, parted, whole_budget
 from proofs.forms import Place
 from proofs.frame import Stop
 from proofs.proof import Fact, NodeKind, Proof, neuron_tensors
@@ -92,6 +93,7 @@ class _Task:
         above: the new node whose child it becomes.
         disjuncts: how many remain on the path.
         depth: splits on the path before it, and those of them that are gone.
+        shares: where how many faults strike on the new path.
     """
 
     node: Node
@@ -99,6 +101,7 @@ class _Task:
     disjuncts: int
     depth: int
     gone: Gone
+    shares: Shares
 
 
 class _Mover:
@@ -110,6 +113,7 @@ class _Mover:
         self._tensors = [tensors.get(name) for name in names]
         self._nonlinear = set(new.network.nonlinear)
         self._stops = self._nonlinear | set(new.network.preactivations)
+        self._budget = whole_budget(new.network)
         self._old_layers = neuron_tensors(old)
         self._old_starts = _starts(old, self._old_layers)
         layers = neuron_tensors(new)
@@ -147,9 +151,12 @@ class _Mover:
 
     def _tree(self, root: Node, disjuncts: int, depth: int, trees: Mapping[int, TreeDraft]) -> Node:
         top = Node(NodeKind.HOLE, 0)
-        stack = [_Task(root, top, disjuncts, depth, frozenset())]
+        stack = [_Task(root, top, disjuncts, depth, frozenset(), self._budget)]
         while stack:
             task = stack.pop()
+            if task.node.kind is NodeKind.SPLIT_FAULTS:
+                stack.extend(reversed(self._parted(task)))
+                continue
             moved = self._node(task.node, task.gone, trees)
             children = task.node.children
             if moved is None:  # the first child takes its place: the lower side of a split
@@ -171,6 +178,22 @@ class _Mover:
                 each = [replace(task, node=n, above=moved, depth=depth) for n in children]
             stack.extend(reversed(each))
         return top.children[0]
+
+    def _parted(self, task: _Task) -> list[_Task]:
+        """A split of faults with as many children as the new budget asks for."""
+        children, arg = task.node.children, task.node.arg
+        word = arg[0] if isinstance(arg, tuple) else -1
+        try:
+            ways = parted(task.shares, word)
+        except EvidenceError:  # nothing to split: its first child takes its place
+            self._dropped["splits"] += 1
+            return [replace(task, node=children[0])]
+        self._dropped["splits"] += max(0, len(children) - len(ways))
+        moved = Node(NodeKind.SPLIT_FAULTS, (word, len(ways)))
+        task.above.children.append(moved)
+        holes = [Node(NodeKind.HOLE, 0) for _ in ways[len(children) :]]
+        pairs = zip(ways, [*children[: len(ways)], *holes], strict=True)
+        return [replace(task, node=n, above=moved, shares=own) for own, n in pairs]
 
     def _node(self, node: Node, gone: Gone, trees: Mapping[int, TreeDraft]) -> Node | None:
         """A node without its children; ``None`` where its first child takes its place."""

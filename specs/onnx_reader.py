@@ -71,19 +71,28 @@ def read_model_bytes(
 
 
 def read_tracked(
-    content: bytes, folder: Path | None, name: str, tensors: Sequence[str] | None = None
+    content: bytes,
+    folder: Path | None,
+    name: str,
+    tensors: Sequence[str] | None = None,
+    activations: Sequence[str] | None = (),
 ) -> tuple[Network, Tracker]:
     """The network of a model file, and where its stored parameters stand in it.
 
     Args:
         content, folder, name: as for ``read_model_bytes``.
-        tensors: the initialisers to follow; ``None``: all that hold real numbers.
+        tensors: the initialisers to follow; ``None``: all that hold real numbers, or the
+            integers that such numbers are quantised to.
+        activations: the tensors that become nodes of their own, so that what a fault does to
+            one of them, it does to nothing else; ``None``: all that operators with functions
+            or products compute.
 
     Raises:
         ModelError: as for ``read_model``, or there is no such initialiser.
         UnsupportedOperatorError: an operator has no rule for a parameter that it reads.
     """
-    tracker = Tracker(None if tensors is None else frozenset(tensors))
+    wanted = None if tensors is None else frozenset(tensors)
+    tracker = Tracker(wanted, None if activations is None else frozenset(activations))
     return _network(content, ExternalData(folder), name, None, tracker), tracker
 
 

@@ -138,7 +138,7 @@ class _Run:
             names.insert(names[0] == "look", "reuse")
         faulty = faults_of(self.query) is not None
         if faulty:  # what is found without faults holds with none of them striking
-            names = [name for name in names if name in ("look", "kernel", "attack")]
+            names = [n for n in names if n in ("look", "kernel", "reuse", "attack")]
         for name in names:
             try:
                 found = members[name]()

@@ -8,19 +8,14 @@ from proofs.draft import Draft, Node
 from proofs.passes.edits import Work
 from proofs.proof import NodeKind
 
-EVERY = 4
-"""Of sweeps above splits, so many levels apart are kept: leaves begin from their bounds."""
-
 KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
 """What comes after a sweep that is kept."""
 
 
 def sweeps(work: Work, tops: Sequence[Node]) -> None:
-    """Sweeps above splits, but for some that leaves begin from."""
-    level = levels(tops)
+    """Sweeps above splits: leaves sweep on their own."""
     for node in below(tops):
-        swept = node.kind is NodeKind.SWEEP and not node.skipped
-        if swept and level[id(node)] % EVERY and _next(node).kind not in KEPT:
+        if node.kind is NodeKind.SWEEP and not node.skipped and _next(node).kind not in KEPT:
             work.skip(node)
 
 

@@ -13,6 +13,7 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError, QuestionError
 from specs.faults.formats import LONGEST_WORD
 from specs.faults.models import ActivationFaults
+from specs.faults.placed import Placed
 from specs.faults.sites import Cells, activation_groups
 from specs.faults.struck import WordFaults
 from specs.linear import Scale
@@ -71,7 +72,7 @@ def faulted_network(faults: WordFaults, listed: Sequence[WordFault]) -> Network:
         QuestionError: as for ``faulted_values``, or the network is not defined then.
     """
     if isinstance(faults.model, ActivationFaults):
-        return _with_activations(faults.intact, faults.model, listed)
+        return _with_activations(faults.placed, faults.model, listed)
     try:
         return faults.placed.with_values(faulted_values(faults, listed))
     except ModelError as error:
@@ -79,10 +80,14 @@ def faulted_network(faults: WordFaults, listed: Sequence[WordFault]) -> Network:
 
 
 def _with_activations(
-    network: Network, model: ActivationFaults, listed: Sequence[WordFault]
+    placed: Placed, model: ActivationFaults, listed: Sequence[WordFault]
 ) -> Network:
     """The network in which the entries listed have the values listed."""
-    groups, struck = activation_groups(network, model), set[tuple[int, int]]()
+    network, groups, struck = (
+        placed.network,
+        activation_groups(placed, model),
+        set[tuple[int, int]](),
+    )
     values: dict[int, dict[int, float]] = {}
     for fault in listed:
         name = f"entry {fault.entry} of '{fault.tensor:.100}'"

@@ -216,6 +216,13 @@ FaultModel = WeightBox | BitFlips | StuckAt | ActivationFaults
 BitFaults = BitFlips | StuckAt
 
 
+def followed(model: FaultModel) -> tuple[Names, Names]:
+    """Of which parameters and of which activations it is to be known where they stand."""
+    if isinstance(model, ActivationFaults):
+        return (), model.where.tensors
+    return model.where.tensors, ()
+
+
 def _text(choice: Choice) -> str:
     return "stored" if choice is None else choice.text
 

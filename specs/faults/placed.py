@@ -60,12 +60,14 @@ class Placed:
         parameters: by name.
         places: in the order of the graph.
         model: the file.
+        activations: tensors that were kept apart, in the order of the graph.
     """
 
     network: Network
     parameters: Mapping[str, Parameter]
     places: tuple[Place, ...]
     model: ModelFile
+    activations: tuple[str, ...] = ()
 
     @cached_property
     def of(self) -> Mapping[str, tuple[Place, ...]]:
@@ -128,8 +130,16 @@ def with_nodes(network: Network, nodes: Mapping[int, Linear]) -> Network:
     return Network(tuple(made), network.outputs, network.aliases, network.semantics)
 
 
-def read_placed(path: Path | str, tensors: tuple[str, ...] | None = None) -> Placed:
-    """Read a model and follow initialisers; ``None``: all that hold real numbers.
+def read_placed(
+    path: Path | str,
+    tensors: tuple[str, ...] | None = None,
+    activations: tuple[str, ...] | None = (),
+) -> Placed:
+    """Read a model, follow initialisers and keep activations apart.
+
+    Args:
+        path: of the model.
+        tensors, activations: as for ``specs.onnx_reader.read_tracked``.
 
     Raises:
         ModelError: the model cannot be read, or has no such initialiser.
@@ -137,10 +147,14 @@ def read_placed(path: Path | str, tensors: tuple[str, ...] | None = None) -> Pla
             parameter that it reads; the message names operator, tensor and position.
     """
     _, file = read_model(path)
-    return place_model(file, tensors)
+    return place_model(file, tensors, activations)
 
 
-def place_model(file: ModelFile, tensors: tuple[str, ...] | None = None) -> Placed:
+def place_model(
+    file: ModelFile,
+    tensors: tuple[str, ...] | None = None,
+    activations: tuple[str, ...] | None = (),
+) -> Placed:
     """As :func:`read_placed`, for a model that was read; one in memory has no external data.
 
     Raises:
@@ -148,14 +162,14 @@ def place_model(file: ModelFile, tensors: tuple[str, ...] | None = None) -> Plac
     """
     folder = None if file.path is None else file.path.parent
     name = "model" if file.path is None else str(file.path)
-    network, tracker = read_tracked(file.content, folder, name, tensors)
+    network, tracker = read_tracked(file.content, folder, name, tensors, activations)
     parameters = {}
     for tensor, constant in tracker.stored.items():
         values = constant.value.reshape(-1).astype(np.float64)
         values.flags.writeable = False
         kind = KINDS[constant.kind]
         parameters[tensor] = Parameter(tensor, constant.shape, kind, values)
-    return Placed(network, parameters, tuple(tracker.places), file)
+    return Placed(network, parameters, tuple(tracker.places), file, tuple(tracker.kept))
 
 
 def rewritten(file: ModelFile, changed: Mapping[str, FloatArray]) -> bytes:

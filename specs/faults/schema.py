@@ -39,6 +39,7 @@ from specs.faults.models import (
     StuckAt,
     WeightBox,
     Where,
+    followed,
 )
 from specs.faults.placed import Placed, read_placed
 from specs.property import Property
@@ -98,10 +99,7 @@ def load_faults(path: str | Path) -> FaultQuestion:
     if document.tables.get("semantics", "real") != "real":
         raise document.error("", "semantics", "faults are stated of real semantics only")
     model = read_faults(document)
-    tensors = None if isinstance(model, ActivationFaults) else model.where.tensors
-    if isinstance(model, ActivationFaults):
-        tensors = ()
-    placed = read_placed(only_model(document), tensors)
+    placed = read_placed(only_model(document), *followed(model))
     stated, digest = None, None
     if "region" in document.tables or "statement" in document.tables:
         stated, digest = stated_property(document, placed.network)

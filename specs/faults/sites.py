@@ -26,7 +26,7 @@ from specs.faults.models import (
 )
 from specs.faults.placed import Placed
 from specs.faults.reach import Hull, hull, mask_of
-from specs.network import RESERVED, Network
+from specs.network import RESERVED
 
 BATCH = 1 << 16
 """Single faults that are listed at a time."""
@@ -245,26 +245,27 @@ def weight_intervals(placed: Placed, model: WeightBox) -> dict[str, tuple[FloatA
     return found
 
 
-def activation_groups(network: Network, model: ActivationFaults) -> dict[int, list[IndexArray]]:
+def activation_groups(placed: Placed, model: ActivationFaults) -> dict[int, list[IndexArray]]:
     """By tensor, the groups of entries that one fault strikes: a neuron, or a channel.
 
     Channels lie along axis 1, in tensors of one axis along that.  Where no tensor is named, all
-    that functions or products define and that have an ONNX name are struck.
+    that were kept apart are struck: those that operators with functions or products compute.
 
     Raises:
-        QuestionError: there is no such tensor or channel.
+        QuestionError: there is no such tensor or channel, or it was not kept apart.
     """
-    _known("tensor", model.where.tensors, network.tensors)
-    if model.where.tensors is None:
-        own = [n for n in network.nonlinear if not network.nodes[n].name.startswith(RESERVED)]
-    else:
-        own = sorted({network.tensors[name] for name in model.where.tensors})
+    network, named = placed.network, model.where.tensors
+    inputs = {network.nodes[number].name for number in network.inputs}
+    if given := sorted(inputs & set(named or ())):
+        raise QuestionError(f"'{given[0]}' is an input, not an activation")
+    _known("tensor", named, [n for n in network.tensors if not n.startswith(RESERVED)])
+    if merged := sorted(set(named or ()) - set(placed.activations)):
+        raise QuestionError(f"tensor '{merged[0]}' was not kept apart when the model was read")
+    kept = [name for name in placed.activations if named is None or name in named]
     found: dict[int, list[IndexArray]] = {}
     seen: set[int] = set()
-    for number in own:
+    for number in sorted(network.tensors[name] for name in kept):
         node = network.nodes[number]
-        if model.where.tensors is not None and number in network.inputs:
-            raise QuestionError(f"'{node.name}' is an input, not an activation")
         axis = 1 if len(node.shape) > 1 else 0
         where = np.indices(node.shape)[axis].reshape(-1) if node.shape else np.zeros(1, np.int64)
         seen.update(where.tolist())

@@ -175,7 +175,7 @@ class WordFaults:
             QuestionError: a parameter's faults have no rule in proofs.
         """
         if isinstance(self.model, ActivationFaults):
-            return with_errors(self.intact, _replaced(self.intact, self.model))
+            return with_errors(self.intact, _replaced(self.placed, self.model))
         return with_errors(self.intact, self._errors())
 
     def values(self, name: str) -> FloatArray:
@@ -252,10 +252,10 @@ class WordFaults:
         return Struck(factors, target, word, words, lower, upper, counted, shared)
 
 
-def _replaced(network: Network, model: ActivationFaults) -> dict[int, Replaced]:
+def _replaced(placed: Placed, model: ActivationFaults) -> dict[int, Replaced]:
     """By tensor, which entries faults replace; words are neurons, or whole channels."""
     found, first = {}, 0
-    for number, groups in activation_groups(network, model).items():
+    for number, groups in activation_groups(placed, model).items():
         target = np.concatenate(groups)
         word = np.repeat(np.arange(len(groups)), [group.size for group in groups])
         order = np.argsort(target)

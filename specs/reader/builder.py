@@ -66,16 +66,21 @@ class Builder:
         format: what operators round their results to; ``None``: nothing is rounded.  With
             a format, every result that is rounded is a node of its own, so that nothing
             merges with it.
+        opaque: nodes that faults may strike: no rewrite looks through them.
+        apart: whether each operator computes its functions itself, also where another
+            computes the same: a fault strikes one of them.
     """
 
     budget: int
     place: str = ""
     format: Rounding | None = None
     nodes: list[Node] = field(default_factory=list)
+    opaque: set[int] = field(default_factory=set)
+    apart: bool = False
     _labels: list[list[str]] = field(default_factory=list)
     _pending: dict[Affine, list[str]] = field(default_factory=dict)
     _finished: dict[Affine, int] = field(default_factory=dict)
-    _functions: dict[tuple[int, str, tuple[float, ...]], int] = field(default_factory=dict)
+    _functions: dict[tuple[str, int, str, tuple[float, ...]], int] = field(default_factory=dict)
     _helpers: dict[str, int] = field(default_factory=dict)
     _numbers: Array = field(default_factory=lambda: np.arange(0))
 
@@ -127,6 +132,13 @@ class Builder:
         self._labels[number] = self._pending.pop(affine, [])
         self._finished[affine] = number
         return number
+
+    def copied(self, variable: Variable) -> Variable:
+        """``variable`` as a further node, through which nothing looks."""
+        term = Term(self.tensor(variable), Identity(variable.size))
+        node = Linear("", variable.shape, (term,), zeros(variable.size))
+        self.opaque.add(len(self.nodes))
+        return self._append(node, variable.kind)
 
     def perturbed(self, variable: Variable, error: Error) -> Variable:
         """``variable`` with an error added."""
@@ -303,10 +315,10 @@ class Builder:
         self, operand: Variable, function: str, parameters: Sequence[float] = ()
     ) -> Variable:
         """A function of every entry; the same one of the same tensor is made once."""
-        source = self.tensor(operand)
-        key = source, function, tuple(parameters)
+        place, source = self.place if self.apart else "", self.tensor(operand)
+        key = place, source, function, tuple(parameters)
         if key not in self._functions:
-            made = self._append(Univariate("", operand.shape, *key), operand.kind)
+            made = self._append(Univariate("", operand.shape, *key[1:]), operand.kind)
             self._functions[key] = made.affine.terms[0].source
         return self.whole(self._functions[key], operand)
 

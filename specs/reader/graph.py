@@ -45,6 +45,7 @@ def build_network(
         raise UnsupportedOperatorError(f"parameters are not followed in {format.name}")
     budget = BASE_BUDGET + 8 * size
     builder = Builder(budget if tracker is None else FOLLOWING * budget, format=format)
+    builder.apart = tracker is not None and tracker.activations is None
     faults = foreign_parts(graph)
     if len(model.functions):
         name = model.functions[0].name

@@ -11,7 +11,7 @@ a followed initialiser in any other way is an error.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from specs.enclosure import Enclosure, FloatArray, zeros
 from specs.errors import ModelError, UnsupportedOperatorError
 from specs.linear import Identity, IndexArray, LinearMap, Scale
-from specs.network import Network, Term
+from specs.network import Network, Nonlinear, Term
 from specs.reader import rounding
 from specs.reader.builder import Builder
 from specs.reader.calls import Call, Rule
@@ -43,6 +43,9 @@ OPERANDS: Mapping[str, Mapping[int, str | None]] = {
 
 MOVERS = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
 """Operators that give the entries of a constant other places and nothing else."""
+
+READERS_OF_INTEGERS = ("Cast", "DequantizeLinear")
+"""Operators that make real numbers of integers."""
 
 FIRST_CODE = 2.0
 """Entry ``i`` is called ``i + 2``: rules take shortcuts where a constant is 0 or 1."""
@@ -102,17 +105,25 @@ class Place:
 
 @dataclass
 class Tracker:
-    """What is known of followed initialisers while a graph is walked.
+    """What is known of followed initialisers, and of activations, while a graph is walked.
 
     Attributes:
-        wanted: the initialisers to follow; ``None``: all that hold real numbers.
-        stored: those that were read.
+        wanted: the initialisers to follow; ``None``: all that hold numbers of a kind that
+            parameters are stored in.
+        activations: the tensors that become nodes of their own; ``None``: all that operators
+            with functions or products compute.
+        kept: those that did, in the order of the graph.
+        whole: where all initialisers are followed, those of other kinds, as shapes are.
+        stored: the initialisers that were read.
         origins: by ONNX tensor, where its entries come from.
         places: found so far, by the builder's node numbers.
         operator: what is being read, for messages.
     """
 
     wanted: frozenset[str] | None
+    activations: frozenset[str] | None = frozenset()
+    kept: list[str] = field(default_factory=list)
+    whole: set[str] = field(default_factory=set)
     stored: dict[str, Constant] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
@@ -124,13 +135,62 @@ class Tracker:
         Raises:
             UnsupportedOperatorError: it is wanted, and holds no numbers that may be faulty.
         """
-        wanted = constant.kind in FLOATS if self.wanted is None else name in self.wanted
-        if wanted and constant.kind not in (*FLOATS, *SHORT):
+        known = constant.kind in (*FLOATS, *SHORT)
+        wanted = known if self.wanted is None else name in self.wanted
+        if self.wanted is None and not known:
+            self.whole.add(name)
+        if wanted and not known:
             raise UnsupportedOperatorError(f"{kind_name(constant.kind)} has no rule for faults")
         if wanted:
             entries = np.arange(constant.value.size).reshape(constant.shape)
             self.stored[name] = constant
             self.origins[name] = Origin(name, entries)
+
+    def refuse(self, initialisers: Iterable[tuple[str, int]]) -> None:
+        """Refuse initialisers of a branch, by name and kind, that ought to be followed.
+
+        Raises:
+            UnsupportedOperatorError: there is one.
+        """
+        for name, kind in initialisers:
+            known = kind in (*FLOATS, *SHORT)
+            if known if self.wanted is None else name in self.wanted:
+                raise UnsupportedOperatorError(
+                    f"initialiser '{name}' of its branch has no rule for faults"
+                )
+
+    def admit(self, call: Call, results: Sequence[Value]) -> None:
+        """Refuse numbers that come of initialisers which are not followed, though all ought to be.
+
+        Raises:
+            UnsupportedOperatorError: there are some.
+        """
+        name = call.node.input[0] if call.node.op_type in READERS_OF_INTEGERS else ""
+        real = any(isinstance(found, Constant) and found.kind in FLOATS for found in results)
+        if name in self.whole and real:
+            raise UnsupportedOperatorError(
+                f"initialiser '{name}' holds integers without a rule for faults; name the "
+                "parameters that may be faulty"
+            )
+
+    def renamed(self, inner: str, outer: str) -> None:
+        """The result of a branch has another name outside."""
+        if inner in self.origins:
+            self.origins[outer] = self.origins[inner]
+
+    def apart(self, builder: Builder, name: str, result: Variable, first: int) -> Variable:
+        """An operator's result, as a node of its own if it may be faulty.
+
+        ``first``: of the nodes that computing it took.
+        """
+        if self.activations is None:
+            kept = any(isinstance(node, Nonlinear) for node in builder.nodes[first:])
+        else:
+            kept = name in self.activations
+        if not kept:
+            return result
+        self.kept.append(name)
+        return builder.copied(result)
 
     def reads(self, names: Sequence[str]) -> bool:
         """Whether any of these tensors is followed."""
@@ -150,7 +210,7 @@ class Tracker:
             return move(call, rule)
         if variable and kind == "BatchNormalization" and 0 not in tracked:
             return self._normalised(call)
-        allowed = OPERANDS.get(kind, {})
+        allowed = {0: None} if kind == "DequantizeLinear" else OPERANDS.get(kind, {})
         if not variable or not set(tracked) <= set(allowed):
             position = next((p for p in tracked if p not in allowed), tracked[0])
             raise UnsupportedOperatorError(
@@ -170,6 +230,7 @@ class Tracker:
             known = ", ".join(f"'{name}'" for name in self.stored)
             raise ModelError(f"there is no initialiser '{unknown[0]}' (followed: {known})")
         tensors = network.tensors
+        self.kept = [name for name in self.kept if name in tensors]
         named = [(builder.label(place.node), place) for place in self.places]
         self.places = [
             dataclasses.replace(place, node=tensors[name])
@@ -351,7 +412,9 @@ def _part(
 def _node(builder: Builder, like: Variable, term: Term, offset: Enclosure | None) -> int:
     """The number of a linear node of its own."""
     whole = zeros(like.size) if offset is None else offset
-    return builder.tensor(Variable(like.shape, like.kind, Affine((term,), whole)))
+    number = builder.tensor(Variable(like.shape, like.kind, Affine((term,), whole)))
+    builder.opaque.add(number)
+    return number
 
 
 def _with(call: Call, operands: Mapping[int, Value | None], without: Sequence[str] = ()) -> Call:

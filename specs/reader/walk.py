@@ -106,6 +106,7 @@ class Walk:
             name = kind_name(min(whole))
             raise UnsupportedOperatorError(f"it has no rule for a variable tensor of type {name}")
         self.builder.place = next((name for name in node.output if name), "")
+        first = len(self.builder.nodes)
         call = Call(node, operands, self.opset, self.builder, self.external, attributes)
         if self.tracker is not None and self.tracker.reads(node.input):
             made = self.tracker.followed(call, rule)
@@ -116,17 +117,24 @@ class Walk:
                 "attribute " + ", ".join(f"'{name}'" for name in unread) + " has no rule"
             )
         results = list(made) if isinstance(made, Sequence) else [made]
+        if self.tracker is not None:
+            self.tracker.admit(call, results)
         for name in node.output[len(results) :]:
             if name and self.uses[name]:
                 raise UnsupportedOperatorError(f"its further output '{name}' has no rule")
         return [
-            self._bound(name, result) for name, result in zip(node.output, results, strict=False)
+            self._bound(name, result, first)
+            for name, result in zip(node.output, results, strict=False)
         ]
 
-    def _bound(self, name: str, result: Value) -> Value:
+    def _bound(self, name: str, result: Value, first: int) -> Value:
+        """A result under its name; ``first``: of the nodes that computing it took."""
+        builder, tracker = self.builder, self.tracker
         if isinstance(result, Constant):
-            self.builder.claim(result.shape)
-        return self.builder.bind(name, result, self.uses[name] > 1) if name else result
+            builder.claim(result.shape)
+        if tracker is not None and name and isinstance(result, Variable):
+            result = tracker.apart(builder, name, result, first)
+        return builder.bind(name, result, self.uses[name] > 1) if name else result
 
     def _branch(
         self,
@@ -147,6 +155,8 @@ class Walk:
         if len(branch.output) != len(node.output):
             raise ModelError(f"its branch has {len(branch.output)} outputs")
         self.faults.extend(foreign_parts(branch))
+        if self.tracker is not None:
+            self.tracker.refuse((tensor.name, tensor.data_type) for tensor in branch.initializer)
         own: dict[str, Value | None] = {}
         inner = replace(self, values=ChainMap(own, self.values))
         read_initializers(branch, self.builder, self.external, inner.values, self.faults)
@@ -158,7 +168,10 @@ class Walk:
             if output.name not in own:
                 raise ModelError(f"output '{output.name}' of its branch is not defined in it")
             found = own[output.name]
-            results.append(None if found is None else self._bound(name, found))
+            if self.tracker is not None:
+                self.tracker.renamed(output.name, name)
+            last = len(self.builder.nodes)
+            results.append(None if found is None else self._bound(name, found, last))
         return results
 
 

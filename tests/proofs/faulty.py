@@ -17,7 +17,14 @@ from proofs.frame import Batch, Frame, Relaxations
 from proofs.proof import Side
 from specs.errors import ModelError
 from specs.faults.exact import WordFault
-from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
+from specs.faults.models import (
+    ActivationFaults,
+    BitFlips,
+    FaultModel,
+    StuckAt,
+    WeightBox,
+    followed,
+)
 from specs.faults.placed import place_model
 from specs.faults.sites import activation_groups
 from specs.faults.struck import WordFaults
@@ -106,8 +113,7 @@ def two_words(seed: int) -> bytes:
 
 
 def faults_in(content: bytes, model: FaultModel) -> WordFaults:
-    tensors = () if isinstance(model, ActivationFaults) else model.where.tensors
-    return WordFaults(place_model(model_file(content), tensors), model)
+    return WordFaults(place_model(model_file(content), *followed(model)), model)
 
 
 def replaced(
@@ -118,7 +124,7 @@ def replaced(
     assert isinstance(model, ActivationFaults)
     sites = [
         (faults.intact.nodes[tensor].name, group)
-        for tensor, groups in activation_groups(faults.intact, model).items()
+        for tensor, groups in activation_groups(faults.placed, model).items()
         for group in groups
     ]
     for _ in range(count):

@@ -17,6 +17,7 @@ from specs.faults.models import (
     StuckAt,
     WeightBox,
     Where,
+    followed,
 )
 from specs.faults.placed import place_model
 from specs.faults.sites import activation_groups, cells, weight_intervals
@@ -195,29 +196,36 @@ def test_weight_intervals_hold_exact_ends(dense):
         assert ends[1] - Fraction(1, 2**50) <= Fraction(value) + radius <= ends[1]
 
 
-def test_activations_are_grouped(conv):
-    network = conv.network
+def test_activations_are_grouped():
     span = (Fraction(0), Fraction(1))
-    neurons = activation_groups(network, ActivationFaults(1, *span))
-    names = {network.nodes[number].name: len(groups) for number, groups in neurons.items()}
-    assert names == {"h": 36, "r": 36}
+
+    def grouped(where=None, unit="neuron", content=None):
+        model = ActivationFaults(1, *span, where or Where(), unit)
+        placed = place_model(model_file(content or conv_model()), *followed(model))
+        groups = activation_groups(placed, model)
+        return {placed.network.nodes[number].name: found for number, found in groups.items()}
+
+    assert {name: len(groups) for name, groups in grouped().items()} == {"h": 36, "r": 36}
     where = Where(tensors=("h",), channels=(1, 2))
-    groups = activation_groups(network, ActivationFaults(1, *span, where, "channel"))
-    (found,) = groups.values()
+    found = grouped(where, "channel")["h"]
     assert [group.tolist() for group in found] == [list(range(9, 18)), list(range(18, 27))]
-    assert all(
-        len(g) == 1 for g in activation_groups(network, ActivationFaults(1, *span, where))[5]
-    )
+    assert all(len(group) == 1 for group in grouped(where)["h"])
     for bad, message in (
         (Where(tensors=("nobody",)), "no tensor 'nobody'"),
+        (Where(tensors=("k0",)), "no tensor 'k0'"),
         (Where(tensors=("x",)), "'x' is an input"),
         (Where(channels=(4,)), "no activation stands in channel 4"),
     ):
         with pytest.raises(QuestionError, match=message):
-            activation_groups(network, ActivationFaults(1, *span, bad))
-    plain = place_model(model_file(graph_bytes([node("Neg", "x", "y")], (1, 2), {})))
+            grouped(bad)
     with pytest.raises(QuestionError, match="no activation is left"):
-        activation_groups(plain.network, ActivationFaults(1, *span))
+        grouped(content=graph_bytes([node("Neg", "x", "y")], (1, 2), {}))
+
+
+def test_activations_that_were_not_kept_apart_are_refused(conv):
+    model = ActivationFaults(1, Fraction(0), Fraction(1), Where(tensors=("h",)))
+    with pytest.raises(QuestionError, match="'h' was not kept apart"):
+        activation_groups(conv, model)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,15 @@ from specs.errors import InputError, QuestionError
 from specs.faults.exact import WordFault, faulted_network
 from specs.faults.formats import FLOAT16, FixedFormat
 from specs.faults.memory import Quantised
-from specs.faults.models import ActivationFaults, BitFlips, Spared, StuckAt, WeightBox, Where
+from specs.faults.models import (
+    ActivationFaults,
+    BitFlips,
+    Spared,
+    StuckAt,
+    WeightBox,
+    Where,
+    followed,
+)
 from specs.faults.placed import read_placed
 from specs.faults.struck import WordFaults
 from specs.property import Case, Property
@@ -206,9 +214,9 @@ def test_what_no_map_speaks_of(placed):
     ],
     ids=["k2", "k4-layer", "per-word", "box", "activations", "spared"],
 )
-def test_several_faults_are_proved_or_violated(placed, model):
+def test_several_faults_are_proved_or_violated(folder, model):
     """A proof that the kernel accepts or a witness that it confirms; never both."""
-    faults = WordFaults(placed, model)
+    faults = WordFaults(read_placed(folder / "net.onnx", *followed(model)), model)
     query = asked(faults, region(faults, CENTRE, "1/100"))
     deadline = time.monotonic() + 20
     found = WordAttack(query, faults).run(deadline)

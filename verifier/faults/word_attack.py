@@ -228,7 +228,7 @@ class WordAttack:
         values, gradients = _gradients(intact, x, disjunct)
         ends = _inside(model)
         ranked: list[tuple[float, int, IndexArray]] = []
-        for tensor, groups in activation_groups(intact, model).items():
+        for tensor, groups in activation_groups(self._faults.placed, model).items():
             own = gradients.get(tensor)
             if own is None:
                 continue

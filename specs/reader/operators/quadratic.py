@@ -53,7 +53,7 @@ def definite_form(builder: Builder, x: Operand) -> Variable | None:
 def _weight(builder: Builder, source: int, image: int) -> Enclosure | None:
     """``W`` where the tensor ``image`` is ``W`` times the tensor ``source``."""
     node = builder.nodes[image]
-    if not isinstance(node, Linear) or len(node.terms) != 1:
+    if not isinstance(node, Linear) or len(node.terms) != 1 or image in builder.opaque:
         return None
     term, plain = node.terms[0], node.offset.exact and not np.any(node.offset.value)
     if not plain or not isinstance(term.map, MatMul) or term.map.rows != 1:

@@ -51,7 +51,7 @@ def line(builder: Builder, affine: Affine, size: int) -> Line | None:
         if found is None:
             return None
         node = builder.nodes[found.tensor]
-        if not isinstance(node, Linear):
+        if not isinstance(node, Linear) or found.tensor in builder.opaque:
             return found
         below = _step(Affine(node.terms, node.offset), size)
         if below is None:
