@@ -76,6 +76,7 @@ CENTRE = [0.5, -0.25, 0.125, 1.0, -0.75]
 MODELS = [
     BitFlips(1, INT8),
     BitFlips(1, FixedFormat(3, 4)),
+    BitFlips(1),
     StuckAt(1, INT8, reads=1),
     StuckAt(1, Quantised(4), Where(bits=(0, 2, 3))),
     BitFlips(1, FLOAT16, Where(tensors=("w1", "b2"), bits=(5, 6, 7, 8, 9, 15))),

@@ -18,6 +18,10 @@ from specs.faults.struck import WordFaults
 UNDECIDED, BENIGN, CRITICAL, NO_NUMBER = range(4)
 """What is known of a cell."""
 
+FARTHEST = 2.0**16
+"""Cells that move a constant, or anything, further are not bounded: what the high exponent bits
+of floats come to in all layers at once exceeds what the kernel can pay for."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
@@ -26,7 +30,8 @@ class Candidates:
     Attributes:
         faults: one for each cell; what they read does not matter, as it is the other value.
         number: ``(n,)`` those that leave a number with which the network is defined.
-        reach: ``(n,)`` at most about how far an entry of a tensor moves; infinite at no numbers.
+        reach: ``(n,)`` at most about how far an entry of a tensor moves; infinite at no numbers,
+            and where it is too far to be bounded.
         state: ``(n,)`` what is known of each; changed in place.
         first_word: the number of the parameter's first word.
     """
@@ -65,7 +70,8 @@ def candidates(
             number &= defined
             step = np.abs(value.value - image(place, old)[0].value)
             reach = np.maximum(reach, step)
-        reach = np.where(number, reach * multipliers[name][own.entry], np.inf)
+        bounded = number & (reach <= FARTHEST)
+        reach = np.where(bounded, reach * multipliers[name][own.entry], np.inf)
         state = np.where(number, UNDECIDED, NO_NUMBER)
         made[name] = Candidates(own, number, reach, state, faults.first_words[name])
     return made

@@ -38,6 +38,7 @@ from verifier.faults.branching import channel_bounds
 from verifier.faults.candidates import (
     BENIGN,
     CRITICAL,
+    FARTHEST,
     NO_NUMBER,
     UNDECIDED,
     Candidates,
@@ -189,12 +190,17 @@ class _Search:
         began = time.monotonic()
         self._closer = Closer(self._faults, self._region.cases[0], self._deadline)
         kernel = Kernel.of(query, 0, self._words, math.inf)  # short, and nothing goes without
-        sizes = kernel.multipliers(self._closer.prepare(kernel))
+        sizes = kernel.multipliers(kernel.intact([]))
         multipliers = {
             name: sizes[first : first + self._placed.parameters[name].size]
             for name, first in self._faults.first_words.items()
         }
         self._tables = candidates(self._faults, found, multipliers)
+        self._near = np.concatenate([t.reach <= FARTHEST for t in self._tables.values()])
+        if self._near.any():
+            if not self._near.all():  # intervals of all faults would be too large to pay for
+                kernel = Kernel.of(self._asked(self._all_near()), 0, self._words, math.inf)
+            self._closer.prepare(kernel)
         self._unchanged = found.count - sum(t.state.size for t in self._tables.values())
         self._spent("intact", began)
         attack = RegionAttack(self._faults, self._region, self._settings.seed)
@@ -247,6 +253,11 @@ class _Search:
             start += table.state.size
         return found
 
+    def _all_near(self) -> dict[str, BoolArray]:
+        """By parameter, which cells move what can be bounded at all."""
+        ends = np.cumsum([table.state.size for table in self._tables.values()])
+        return dict(zip(self._tables, np.split(self._near, ends[:-1]), strict=True))
+
     @property
     def _cell_count(self) -> int:
         return sum(table.state.size for table in self._tables.values())
@@ -263,7 +274,7 @@ class _Search:
         words = np.concatenate([table.words for table in self._tables.values()])
         reach = np.concatenate([table.reach for table in self._tables.values()])
         state = np.concatenate([table.state for table in self._tables.values()])
-        open_ = np.flatnonzero(state == UNDECIDED)
+        open_ = np.flatnonzero((state == UNDECIDED) & self._near)
         order = open_[np.lexsort((open_, reach[open_]))]
         starts = np.array([first for first, _ in ranges])
         where = np.searchsorted(starts, words[order], side="right") - 1
