@@ -7,7 +7,7 @@ proof: that of the question whose ``except`` lists all others.  The search:
 1. points of the region, at which the exact maps of :mod:`verifier.faults.maps` show critical cells;
 2. words in groups, the channel of an operator's result each, that are bounded together; of every
    group, the cells that move least, as many as a bound allows (the larger the step, the worse);
-3. single words, where cells of a group are left open, likewise;
+3. runs of few words, and single words, where cells of a group are left open, likewise;
 4. the kernel's check of what comes of it.
 """
 
@@ -51,6 +51,9 @@ from verifier.faults.written import Closing, Writer, one_case
 
 TOGETHER = 256
 """Domains that are bounded at a time."""
+
+RUN, RUN_ROUNDS = 16, 3
+"""Words of a group that are bounded together once the whole group is not, and tries."""
 
 ROUNDS = 6
 """Tries of how many cells of a group can be covered."""
@@ -215,6 +218,7 @@ class _Search:
             self._spent("groups", began)
             began = time.monotonic()
             if self._settings.words:
+                sites = self._run_by_run(sites)
                 sites = self._parted(sites)
         except DeadlineError:
             sites = self._sites
@@ -331,6 +335,33 @@ class _Search:
             return False
         site.tried = (low + high + 1) // 2
         return True
+
+    def _run_by_run(self, sites: list[_Site]) -> list[_Site]:
+        """Runs of few words of the groups that have open cells, each bounded alone."""
+        words = np.concatenate([table.words for table in self._tables.values()])
+        made: list[_Site] = []
+        active: list[_Site] = []
+        for site in sites:
+            first, last = site.site
+            if site.kept == site.cells.size or last - first <= RUN:
+                made.append(site)
+                continue
+            covered = site.cells[: site.kept]
+            for start in range(first, last, RUN):
+                run = _between((start, min(last, start + RUN)), covered, words, site.hints)
+                own = words[site.cells]
+                run.cells = site.cells[(own >= run.site[0]) & (own < run.site[1])]
+                run.high = run.tried = run.cells.size
+                made.append(run)
+                active += [run] if run.kept < run.high else []
+        self._sites = made
+        for number in range(RUN_ROUNDS):
+            self._progress("runs", number, RUN_ROUNDS)
+            self._round(active)
+            active = [site for site in active if self._next(site, number)]
+            if not active:
+                break
+        return made
 
     def _parted(self, sites: list[_Site]) -> list[_Site]:
         """Words that have open cells, alone; the words between them stay together."""
