@@ -83,6 +83,8 @@ usage: farkas COMMAND ...
     farkas show   FILE        what is in a proof or a witness
     farkas show   QUESTION    the theorem that a question asks about
     farkas reach  QUESTION    which outputs can the inputs lead to? a union of stars
+    farkas certify CONFIG.toml    data sets under faults: shares, thresholds, a report
+    farkas harden NET.onnx CONFIG.toml -o HARDENED.onnx    range restrictions, with a proof
     farkas bench  FOLDER-or-INSTANCES.csv    a list of questions, and a table of the answers
 
 QUESTION is NET.onnx PROPERTY.vnnlib or QUESTION.toml.  farkas COMMAND --help says more.
@@ -92,8 +94,10 @@ Exit codes: 0 holds, 1 violated, 2 undecided, 3 fault of the input, 4 fault of o
 
 _COMMANDS = {
     "bench": "verifier.cli",
+    "certify": "verifier.certify.command",
     "check": "proofs.cli",
     "explain": "verifier.explain_cli",
+    "harden": "verifier.harden_cli",
     "minimize": "proofs.minimise_cli",
     "reach": "verifier.reach_cli",
     "show": "proofs.cli",

@@ -19,6 +19,9 @@ from proofs.format import replacing
 
 SECTIONS = {
     "maps": ("benchmarks.fault_maps", "Single flips at test points"),
+    "several": ("benchmarks.fault_several", "Several flips at test points"),
+    "hardening": ("benchmarks.hardening", "Certified range restrictions"),
+    "protections": ("benchmarks.protections", "Protections compared"),
     "bfa": ("benchmarks.bfa", "Up to four flips in one int8 parameter"),
 }
 """By name: the module, whose ``section(out)`` gives text and data, and a title."""

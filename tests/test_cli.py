@@ -178,7 +178,8 @@ def test_settings_are_listed(command: str, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    "command", ["verify", "check", "minimize", "explain", "show", "reach", "bench"]
+    "command",
+    ["verify", "check", "minimize", "explain", "show", "reach", "certify", "harden", "bench"],
 )
 def test_the_read_me_names_the_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "README.md").read_text()

@@ -34,6 +34,18 @@ def sensitivities(network: Network, label: int) -> dict[int, FloatArray] | None:
         part = rows[:, start : start + network.sizes[number]]
         start += network.sizes[number]
         found[number] = found.get(number, 0.0) + part
+    return propagated(network, found)
+
+
+def propagated(network: Network, rows: dict[int, FloatArray]) -> dict[int, FloatArray] | None:
+    """By tensor, how linear forms of some tensors move, as :func:`sensitivities`.
+
+    Args:
+        network: of the tensors.
+        rows: by tensor, ``(K, n)`` the forms; those of other tensors than outputs are of
+            magnitudes, and not negative.
+    """
+    found = dict(rows)
     for number in range(len(network.nodes) - 1, -1, -1):
         node = network.nodes[number]
         if number not in found or not node.sources:

@@ -1,0 +1,1 @@
+"""``farkas certify``: questions about data sets, with thresholds, kept results and a report."""

@@ -1,0 +1,193 @@
+"""Questions of a configuration as files: asked, answered, and kept with their evidence.
+
+What is asked of the search is what the file in the evidence folder says, so that
+``farkas check FOLDER`` checks the same theorem again.  Questions left open are not kept there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from proofs.format import replacing, write_proof, write_witness
+from proofs.proof import Proof
+from proofs.witness import Witness
+from specs.builders import ball
+from specs.errors import QuestionError
+from specs.numerals import numeral
+from specs.onnx_reader import read_model
+from specs.query import ModelFile
+from specs.question import load_question
+from verifier.certify.section import Place
+from verifier.options import Options
+from verifier.verify import verify
+
+Box = tuple[tuple[Fraction, ...], tuple[Fraction, ...]]
+"""Lower and upper bounds of the inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a question file says, but for the model.
+
+    Attributes:
+        box: of the inputs.
+        statement: the table ``[statement]``.
+        faults: the table ``[faults]``; ``None``: there is none.
+        semantics: of the network.
+    """
+
+    box: Box
+    statement: Mapping[str, Any]
+    faults: Mapping[str, Any] | None = None
+    semantics: str = "real"
+
+    def text(self, model: str) -> str:
+        """The file.
+
+        Raises:
+            QuestionError: a number is no decimal.
+        """
+        return "\n".join(self._lines(model)) + "\n"
+
+    def _lines(self, model: str) -> Iterator[str]:
+        if self.semantics != "real":
+            yield f"semantics = {toml(self.semantics)}"
+        yield from ("[models]", f"net = {toml(model)}")
+        if self.faults is not None:
+            yield "[faults]"
+            yield from (f"{key} = {toml(value)}" for key, value in self.faults.items())
+        lower, upper = self.box
+        yield from ("[region]", f"lower = {toml(list(lower))}", f"upper = {toml(list(upper))}")
+        yield "[statement]"
+        yield from (f"{key} = {toml(value)}" for key, value in self.statement.items())
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """An answer.
+
+    Attributes:
+        answer: ``"unsat"``, ``"sat"``, ``"unknown"`` or ``"timeout"``.
+        reason: in words.
+        seconds: it took.
+        evidence: files below the evidence folder.
+        witness: of ``sat``.
+    """
+
+    answer: str
+    reason: str
+    seconds: float
+    evidence: tuple[str, ...] = ()
+    witness: Witness | None = None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """As plain data."""
+        point = None if self.witness is None else [str(x) for x in self.witness.point]
+        return {
+            "answer": self.answer,
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "evidence": list(self.evidence),
+            **({} if point is None else {"witness": point}),
+        }
+
+
+def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> Answered:
+    """Answer a question; of an answer, the question and the evidence are kept.
+
+    Args:
+        place: where.
+        model: what is asked about.
+        question: the rest of it.
+        timeout: in seconds.
+
+    Raises:
+        InputError: the question makes no sense.
+    """
+    start = time.perf_counter()
+    file = model_file(place, model)
+    text = question.text(os.path.relpath(file, place.evidence))
+    name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
+    path = place.evidence / f"{name}.toml"
+    with replacing(path) as stream:
+        stream.write(text.encode())
+    kept: list[str] = []
+    witness = None
+    try:
+        verdict = verify(load_question(path), Options(timeout))
+        if isinstance(verdict.evidence, Proof):
+            kept = [path.name, f"{name}.farkas"]
+            write_proof(place.evidence / kept[1], verdict.evidence, pack=True)
+        elif isinstance(verdict.evidence, Witness):
+            witness = verdict.evidence
+            kept = [path.name, f"{name}.witness.json"]
+            write_witness(place.evidence / kept[1], witness)
+    finally:
+        if not kept:
+            path.unlink(missing_ok=True)
+    seconds = time.perf_counter() - start
+    models = [os.path.relpath(file, place.evidence)] if kept else []
+    reason = verdict.reason
+    return Answered(verdict.answer, reason, seconds, tuple(kept + models), witness)
+
+
+def box_around(
+    point: Sequence[float], radius: Fraction, clip: tuple[Fraction, Fraction] | None
+) -> Box:
+    """The box around a sample.
+
+    Raises:
+        QuestionError: the clip leaves nothing of it.
+    """
+    low, high = (None, None) if clip is None else clip
+    return ball(len(point), [Fraction(float(x)) for x in point], radius, low, high)
+
+
+def toml(value: Any) -> str:
+    """A value in TOML, exactly.
+
+    Raises:
+        QuestionError: a number is no decimal.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(entry) for entry in value)}]"
+    number = numeral(Fraction(value))
+    if "/" in number:
+        raise QuestionError(f"{number} is no decimal: a question file cannot hold it")
+    return number
+
+
+def model_file(place: Place, model: ModelFile) -> Path:
+    """A copy of the model below the evidence folder; its own path where it has external data."""
+    if hashlib.sha256(model.content).hexdigest() != model.digest and model.path is not None:
+        return model.path
+    folder = place.evidence / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{hashlib.sha256(model.content).hexdigest()[:16]}.onnx"
+    if not file.is_file() or file.read_bytes() != model.content:
+        with replacing(file) as stream:
+            stream.write(model.content)
+    return file
+
+
+def in_memory(content: bytes, place: Place) -> ModelFile:
+    """A model that was made here, as a file below the evidence folder.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    made = ModelFile(None, content, hashlib.sha256(content).hexdigest())
+    return read_model(model_file(place, made))[1]

@@ -1,0 +1,86 @@
+"""Results on disk, each under the digest of what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proofs.format import replacing
+from verifier.certify.section import Place, Record, Task
+from verifier.progress import Progress
+
+KEPT = "farkas-certify-result"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results.
+
+    Attributes:
+        folder: below it lie ``results``, ``evidence`` and ``scratch``.
+    """
+
+    folder: Path
+
+    @property
+    def evidence(self) -> Path:
+        """The folder of questions, proofs and witnesses."""
+        return self.folder / "evidence"
+
+    def place(self, task: Task, progress: Progress) -> Place:
+        """Where a task works; the folders are made."""
+        scratch = self.folder / "scratch" / task.digest[:24]
+        for folder in (self.evidence, scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        return Place(self.evidence, scratch, progress)
+
+    def load(self, task: Task) -> Record | None:
+        """The result of a task; ``None``: there is none, or it is damaged or lacks evidence."""
+        try:
+            kept = json.loads(self._file(task, "json").read_text())
+            if kept["kind"] != KEPT or kept["depends"] != list(task.depends):
+                return None
+            arrays = self._arrays(task, kept["arrays"]) if kept["arrays"] else {}
+            record = Record(kept["values"], arrays)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        whole = all((self.evidence / name).is_file() for name in record.evidence)
+        return record if whole else None
+
+    def save(self, task: Task, record: Record) -> None:
+        """Keep a result; the file appears when it is complete."""
+        file = self._file(task, "json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = None
+        if record.arrays:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **dict(record.arrays))  # type: ignore[arg-type]
+            content = buffer.getvalue()
+            digest = hashlib.sha256(content).hexdigest()
+            with replacing(self._file(task, "npz")) as stream:
+                stream.write(content)
+        kept: dict[str, Any] = {
+            "kind": KEPT,
+            "task": task.name,
+            "depends": list(task.depends),
+            "arrays": digest,
+            "values": dict(record.values),
+        }
+        with replacing(file) as stream:
+            stream.write(json.dumps(kept, indent=1).encode())
+
+    def _file(self, task: Task, suffix: str) -> Path:
+        return self.folder / "results" / f"{task.digest}.{suffix}"
+
+    def _arrays(self, task: Task, digest: str) -> dict[str, Any]:
+        content = self._file(task, "npz").read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("the arrays are not those of the result")
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}

@@ -1,0 +1,183 @@
+"""Tables of a configuration, read key by key; unknown keys and wrong types are errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from specs.document import Document
+from specs.errors import InputError, QuestionError
+
+_NUMBER = (int, Fraction)
+
+
+@dataclass(eq=False)
+class Table:
+    """A table whose keys are known by being asked for.
+
+    Attributes:
+        document: the file.
+        name: of the table, as its header has it: ``"faults.map"``.
+        values: what it holds.
+        known: the keys that were asked for.
+        index: which of several tables of this name, counted from 0.
+    """
+
+    document: Document
+    name: str
+    values: Mapping[str, Any]
+    known: list[str] = field(default_factory=list)
+    index: int = 0
+
+    @classmethod
+    def of(cls, document: Document, name: str) -> Table:
+        """A table of a file, empty where there is none.
+
+        Raises:
+            QuestionError: it is no table.
+        """
+        return cls(document, name, document.table(name))
+
+    def error(self, key: str, message: str) -> QuestionError:
+        """An error at a key, or at the table."""
+        if not self.index:
+            return self.document.error(self.name, key, message)
+        source = self.document.source
+        header = rf"^[ \t]*\[\[?[ \t]*{re.escape(self.name)}[ \t]*\]"
+        start = [found.start() for found in re.finditer(header, source.text, re.MULTILINE)]
+        place = start[min(self.index, len(start) - 1)]
+        end = source.text.find("\n[", place + 1)
+        own = source.text[place : None if end < 0 else end]
+        line = re.search(rf"^[ \t]*{re.escape(key)}\b", own, re.MULTILINE) if key else None
+        return QuestionError(str(source.error(place + (line.start() if line else 0), message)))
+
+    def placed(self, key: str, build: Callable[[], Any]) -> Any:
+        """What ``build`` makes; an error of the input's is said to be at ``key``."""
+        try:
+            return build()
+        except InputError as error:
+            raise self.error(key, str(error)) from None
+
+    def done(self) -> None:
+        """All keys have been asked for.
+
+        Raises:
+            QuestionError: another one stands there.
+        """
+        for key in self.values:
+            if key not in self.known:
+                known = ", ".join(self.known)
+                raise self.error(key, f"unknown key '{key}' in [{self.name}]; known here: {known}")
+
+    def without(self, *keys: str) -> Document:
+        """The file, with this table as it is without some keys; other tables are kept."""
+        left = {key: value for key, value in self.values.items() if key not in keys}
+        return replace(self.document, tables={**self.document.tables, self.name: left})
+
+    def has(self, key: str) -> bool:
+        """Whether a key stands there."""
+        self._ask(key)
+        return key in self.values
+
+    def text(self, key: str, default: str | None = None, choices: Sequence[str] = ()) -> str | None:
+        """A string, one of ``choices`` where there are any."""
+        found = self._typed(key, (str,), "a string", default)
+        if choices and found is not None and found not in choices:
+            known = ", ".join(f"'{choice}'" for choice in choices)
+            raise self.error(key, f"'{key}' must be one of {known}, not '{found}'")
+        return None if found is None else str(found)
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false."""
+        return bool(self._typed(key, (bool,), "true or false", default))
+
+    def integer(self, key: str, default: int | None = None, least: int = 0) -> int | None:
+        """An integer of at least ``least``."""
+        found = self._typed(key, (int,), "an integer", default)
+        if found is not None and found < least:
+            raise self.error(key, f"'{key}' must be at least {least}, not {found}")
+        return None if found is None else int(found)
+
+    def number(
+        self,
+        key: str,
+        default: Fraction | None = None,
+        least: Fraction | int | None = None,
+        most: Fraction | int | None = None,
+    ) -> Fraction | None:
+        """A number, exactly as written."""
+        found = self._typed(key, _NUMBER, "a number", default)
+        if found is None:
+            return None
+        for bad, end, what in (
+            (least is not None and found < least, least, "least"),
+            (most is not None and found > most, most, "most"),
+        ):
+            if bad:
+                raise self.error(key, f"'{key}' must be at {what} {end}, not {float(found):g}")
+        return Fraction(found)
+
+    def share(self, key: str) -> Fraction | None:
+        """A number between 0 and 1."""
+        return self.number(key, None, 0, 1)
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """A list of strings, empty where it is left out."""
+        return tuple(self._list(key, (str,), "strings"))
+
+    def numbers(self, key: str) -> tuple[Fraction, ...]:
+        """A list of numbers, empty where it is left out."""
+        return tuple(Fraction(entry) for entry in self._list(key, _NUMBER, "numbers"))
+
+    def interval(self, key: str) -> tuple[Fraction, Fraction] | None:
+        """``[LOW, HIGH]``."""
+        if not self.has(key):
+            return None
+        found = self.numbers(key)
+        if len(found) != 2 or found[0] > found[1]:
+            raise self.error(key, f"'{key}' must be [LOW, HIGH]")
+        return found[0], found[1]
+
+    def tables(self, key: str) -> tuple[Table, ...]:
+        """A table or a list of tables below this one, in either way of writing."""
+        self._ask(key)
+        found = self.values.get(key, [])
+        listed = found if isinstance(found, list) else [found]
+        if not all(isinstance(entry, dict) for entry in listed):
+            raise self.error(key, f"'{key}' must be a table, such as {{ name = 1 }}")
+        name = f"{self.name}.{key}"
+        if f"[{name}]" not in self.document.source.text:  # written in a line of this table
+            return tuple(
+                Table(self.document, self.name, entry, index=self.index) for entry in listed
+            )
+        return tuple(Table(self.document, name, entry, [], k) for k, entry in enumerate(listed))
+
+    def _ask(self, key: str) -> None:
+        if key not in self.known:
+            self.known.append(key)
+
+    def _typed(self, key: str, kinds: tuple[type, ...], words: str, default: Any) -> Any:
+        self._ask(key)
+        if key not in self.values:
+            return default
+        found = self.values[key]
+        if not _is(found, kinds):
+            raise self.error(key, f"'{key}' must be {words}, not {found!r:.60}")
+        return found
+
+    def _list(self, key: str, kinds: tuple[type, ...], words: str) -> list[Any]:
+        found: list[Any] = self._typed(key, (list,), f"a list of {words}", [])
+        for entry in found:
+            if not _is(entry, kinds):
+                raise self.error(key, f"'{key}' must be a list of {words}; it holds {entry!r:.60}")
+        return found
+
+
+def _is(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Of one of these types; true is no number, and a number that is not finite no string."""
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) and (not isinstance(value, str) or type(value) is str)
