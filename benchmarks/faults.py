@@ -19,6 +19,7 @@ from proofs.format import replacing
 
 SECTIONS = {
     "maps": ("benchmarks.fault_maps", "Single flips at test points"),
+    "regions": ("benchmarks.fault_regions", "Single flips over boxes, proved"),
     "several": ("benchmarks.fault_several", "Several flips at test points"),
     "hardening": ("benchmarks.hardening", "Certified range restrictions"),
     "protections": ("benchmarks.protections", "Protections compared"),
