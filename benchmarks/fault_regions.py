@@ -1,8 +1,9 @@
 """Single-flip maps over boxes around test images, each with one proof, and attempts to refute them.
 
 A section of ``benchmarks.faults``.  Around correctly classified test images the *radius* is the
-largest, of two digits, at which the kernel proves the fault-free network robust without hints.  At that radius and at half of it every single flip of every int8 word is decided for all
-inputs of the box: benign (covered by the box's proof), critical (a witness), or left undecided.
+largest, of two digits, at which the kernel proves the fault-free network robust without hints.
+At that radius and at half of it every single flip of every int8 word is decided for all inputs of
+the box: benign (covered by the box's proof), critical (a witness), or left undecided.
 
 Whatever a proof covers is then attacked: all cells at random points and corners of the box, decided
 exactly; and the cells that could move an output furthest at points that a signed gradient chooses
