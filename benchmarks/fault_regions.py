@@ -154,8 +154,12 @@ def worst_points(
     yield best[int(np.argmin(least))]
 
 
-def boxes(out: Path) -> Iterator[tuple[str, WordFaults, int, FloatArray, int]]:
-    """Network, faults, number and pixels of an image, label."""
+Box = tuple[str, WordFaults, int, FloatArray, int]
+"""Network, faults, number and pixels of an image, label."""
+
+
+def boxes(out: Path) -> Iterator[Box]:
+    """The images that the networks classify rightly, the first of them."""
     _, _, images, labels = digits.data()
     for kind, path in digits.networks(out / "networks").items():
         format = Quantised(8)
