@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -335,7 +335,10 @@ def _ranges(struck: Faulty, shares: Shares) -> Iterator[slice]:
         yield slice(first, end)
 
 
-@lru_cache(maxsize=1 << 14)
+_PARTS: WeakKeyDictionary[Struck, dict[Shares, Struck]] = WeakKeyDictionary()
+"""Errors without some of their words, as long as the whole ones are in use."""
+
+
 def _exposed(struck: Struck, shares: Shares) -> Struck | None:
     """A node's error without the words that no fault strikes; ``None``: none is left.
 
@@ -350,6 +353,14 @@ def _exposed(struck: Struck, shares: Shares) -> Struck | None:
         return struck
     if not words.any():
         return None
+    known = _PARTS.setdefault(struck, {})
+    if shares not in known:
+        known[shares] = _without(struck, words)
+    return known[shares]
+
+
+def _without(struck: Struck, words: npt.NDArray[np.bool_]) -> Struck:
+    """An error of those of its words that are chosen, ``(P,)``."""
     held = words[struck.word]
     place = np.cumsum(held) - 1
     terms = []
