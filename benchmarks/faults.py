@@ -19,6 +19,9 @@ from proofs.format import replacing
 
 SECTIONS = {
     "maps": ("benchmarks.fault_maps", "Single flips at test points"),
+    "regions": ("benchmarks.fault_regions", "Single flips over boxes, proved"),
+    "layers": ("benchmarks.fault_layers", "Two and four flips anywhere in a layer"),
+    "tampering": ("benchmarks.fault_tampering", "Proofs of faults, tampered with"),
     "several": ("benchmarks.fault_several", "Several flips at test points"),
     "hardening": ("benchmarks.hardening", "Certified range restrictions"),
     "protections": ("benchmarks.protections", "Protections compared"),

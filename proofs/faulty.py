@@ -12,16 +12,18 @@ count as words, too.  Everything is rounded up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Arithmetic, Interval, Numbers, bounded
-from specs.enclosure import FloatArray
+from specs.enclosure import Enclosure, FloatArray
 from specs.errors import EvidenceError
 from specs.faults.budget import together, totals
-from specs.linear import IndexArray
-from specs.network import Faulty, Network, Perturbed, Replaced, Struck
+from specs.linear import IndexArray, Sparse
+from specs.network import Faulty, Linear, Network, Perturbed, Replaced, Struck
 
 Shares = tuple[tuple[int, int], ...]
 """How many faults strike where: first words of ranges that follow each other, ascending from
@@ -82,11 +84,35 @@ class Bill:
 
     def add(self, struck: Faulty, rows: Numbers, sources: Sequence[Interval]) -> None:
         """Rows ``(R, n)`` pass a struck node; ``sources`` bounds its ``reads``, ``(1 or R, m)``."""
-        arithmetic, entries = self._arithmetic, _single(rows)
         if isinstance(struck, Replaced):
-            found = replacements(arithmetic, struck, rows, sources[0])
-            self._note(struck, found, np.arange(struck.words.size)[None])
+            found = replacements(self._arithmetic, struck, rows, sources[0])
+            words = np.arange(struck.words.size)[None]
+            for number, (_, places) in enumerate(self._kinds):
+                self._note(number, struck, found[:, places], words)
             return
+        if not struck.counted:
+            found, _ = self._worth(struck, rows, sources)
+            ones = self._arithmetic.lift_up(np.ones(found.shape[2]))
+            self._sum = self._arithmetic.add_up(self._sum, self._arithmetic.cost(found[0], ones))
+            return
+        for number, (shares, places) in enumerate(self._kinds):
+            exposed = _exposed(struck, shares)
+            if exposed is None:
+                continue
+            own = [(_rows(a, places), _rows(b, places)) for a, b in sources]
+            self._note(number, exposed, *self._worth(exposed, rows[places], own))
+
+    def concerns(self, struck: Faulty) -> bool:
+        """Whether some row has anything to pay to a node."""
+        if isinstance(struck, Replaced):
+            return True
+        return any(_exposed(struck, shares) is not None for shares, _ in self._kinds)
+
+    def _worth(
+        self, struck: Struck, rows: Numbers, sources: Sequence[Interval]
+    ) -> tuple[Numbers, IndexArray]:
+        """What words are worth to rows, ``(k, R, n)``, and which they are, ``(1 or R, n)``."""
+        arithmetic, entries = self._arithmetic, _single(rows)
         if entries is None:
             words = np.arange(struck.words.size)[None]
             steep = slopes(arithmetic, struck, rows, sources)
@@ -95,28 +121,21 @@ class Bill:
         lower, upper = (
             np.where(words < 0, 0.0, end[:, words]) for end in (struck.lower, struck.upper)
         )
-        found = gains(arithmetic, lower, upper, steep)
-        if not struck.counted:
-            ones = arithmetic.lift_up(np.ones(found.shape[2]))
-            self._sum = arithmetic.add_up(self._sum, arithmetic.cost(found[0], ones))
-            return
-        self._note(struck, found, words)
+        return gains(arithmetic, lower, upper, steep), words
 
-    def _note(self, struck: Faulty, found: Numbers, words: IndexArray) -> None:
-        """What words, ``(1 or R, n)``, are worth to rows, ``(k, R, n)``."""
-        arithmetic = self._arithmetic
-        for number, (shares, places) in enumerate(self._kinds):
-            mine, own = found[:, places], words if len(words) == 1 else words[places]
-            parts = (_within(own, part) for part in _ranges(struck, shares))
-            tables = [totals(np.where(part, mine, 0), arithmetic.add_up) for part in parts]
-            if isinstance(struck, Struck) and struck.shared:
-                for table, (_, most) in zip(tables, shares, strict=True):
-                    self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
-            elif number not in self._held:
-                self._held[number] = tables
-            else:
-                both = zip(self._held[number], tables, strict=True)
-                self._held[number] = [together(a, b, arithmetic.add_up) for a, b in both]
+    def _note(self, number: int, struck: Faulty, found: Numbers, words: IndexArray) -> None:
+        """What words, ``(1 or R, n)``, are worth to the rows of one kind, ``(k, R, n)``."""
+        arithmetic, (shares, places) = self._arithmetic, self._kinds[number]
+        parts = (_within(words, part) for part in _ranges(struck, shares))
+        tables = [totals(np.where(part, found, 0), arithmetic.add_up) for part in parts]
+        if isinstance(struck, Struck) and struck.shared:
+            for table, (_, most) in zip(tables, shares, strict=True):
+                self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
+        elif number not in self._held:
+            self._held[number] = tables
+        else:
+            both = zip(self._held[number], tables, strict=True)
+            self._held[number] = [together(a, b, arithmetic.add_up) for a, b in both]
 
     def total(self) -> Numbers:
         """At least what all faults allowed may take from each row, ``(R,)``."""
@@ -132,12 +151,18 @@ def slopes(
     arithmetic: Arithmetic, struck: Struck, rows: Numbers, sources: Sequence[Interval]
 ) -> Interval:
     """Bounds of what a unit step of each word adds to rows, ``(R, P)``."""
-    low, high = _multipliers(arithmetic, struck, sources)
-    own = rows[:, struck.target]
-    positive = np.asarray(own > 0, dtype=bool)
-    least = arithmetic.multiply_down(own, np.where(positive, low, high))
-    most = arithmetic.multiply_up(own, np.where(positive, high, low))
-    return arithmetic.linear_interval(struck.sums, [(least, most)])
+    found = arithmetic.zeros((2, len(rows), struck.words.size))
+    each = max(1, arithmetic.entry_budget // max(1, struck.target.size))
+    for start in range(0, len(rows), each):
+        some = slice(start, start + each)
+        read = [(a if len(a) == 1 else a[some], b if len(b) == 1 else b[some]) for a, b in sources]
+        low, high = _multipliers(arithmetic, struck, read)
+        own = rows[some, struck.target]
+        positive = np.asarray(own > 0, dtype=bool)
+        least = arithmetic.multiply_down(own, np.where(positive, low, high))
+        most = arithmetic.multiply_up(own, np.where(positive, high, low))
+        found[:, some] = arithmetic.linear_interval(struck.sums, [(least, most)])
+    return found[0], found[1]
 
 
 def replacements(
@@ -222,20 +247,27 @@ def spread(
     """
     if isinstance(struck, Replaced):
         return _replaced(arithmetic, struck, size, shares, sources[0])
-    domains, pairs = len(shares), struck.pairs_of
-    lower, upper = (end[:, None, struck.word] for end in (struck.lower, struck.upper))
+    domains = len(shares)
     finite = np.ones(domains, dtype=bool)
     for ends in sources:
         finite &= bounded(ends).all(axis=1)
     kept = [(np.where(finite[:, None], a, 0), np.where(finite[:, None], b, 0)) for a, b in sources]
     found = arithmetic.zeros((2, domains, size))
-    each = max(1, arithmetic.entry_budget // max(1, struck.most * pairs.size))
-    for start in range(0, domains, each):
-        some = slice(start, start + each)
-        low, high = _multipliers(arithmetic, struck, [(a[some], b[some]) for a, b in kept])
-        for side, ends in enumerate(((low, high), (-high, -low))):
-            worth = gains(arithmetic, lower, upper, ends)
-            found[side, some, : len(pairs)] = _most(arithmetic, struck, worth, shares[some])
+    for own, places in _alike(shares):
+        exposed = _exposed(struck, own)
+        if exposed is None:
+            continue
+        pairs = exposed.pairs_of
+        lower, upper = (end[:, None, exposed.word] for end in (exposed.lower, exposed.upper))
+        each = max(1, arithmetic.entry_budget // max(1, exposed.most * pairs.size))
+        for start in range(0, places.size, each):
+            some = places[start : start + each]
+            read = [(a[some], b[some]) for a, b in kept]
+            low, high = _multipliers(arithmetic, exposed, read)
+            for side, ends in enumerate(((low, high), (-high, -low))):
+                worth = gains(arithmetic, lower, upper, ends)
+                added = _most(arithmetic, exposed, worth, own, some.size)
+                found[side, some, : len(pairs)] = added
     unbounded = ~finite[None, :, None]
     below, above = np.where(unbounded, np.inf, found) if unbounded.any() else found
     return below, above
@@ -268,23 +300,21 @@ def _moves(arithmetic: Arithmetic, error: Replaced, before: Interval) -> Interva
 
 
 def _most(
-    arithmetic: Arithmetic, struck: Struck, worth: Numbers, shares: Sequence[Shares]
+    arithmetic: Arithmetic, struck: Struck, worth: Numbers, shares: Shares, domains: int
 ) -> Numbers:
     """What all pairs of an entry are worth to it, ``(B, entries)``; each is, ``(k, B or 1, Q)``."""
-    pairs, domains = struck.pairs_of, len(shares)
+    pairs = struck.pairs_of
     total = arithmetic.zeros((domains, len(pairs)))
     worth = np.broadcast_to(worth, (len(worth), domains, struck.word.size))
-    for own, places in _alike(shares):
-        for part, (_, most) in zip(_ranges(struck, own), own or ((0, 1),), strict=True):
-            kept = np.where(_within(struck.word, part), worth[:, places], 0)
-            table = np.where(pairs >= 0, kept[..., pairs], 0)  # (k, B, entries, m)
-            table = table.reshape(len(worth), places.size * len(pairs), pairs.shape[1])
-            if struck.counted:
-                added = totals(table, arithmetic.add_up)[most]
-            else:
-                added = arithmetic.cost(table[0], arithmetic.lift_up(np.ones(pairs.shape[1])))
-            added = added.reshape(places.size, len(pairs))
-            total[places] = arithmetic.add_up(total[places], added)
+    for part, (_, most) in zip(_ranges(struck, shares), shares or ((0, 1),), strict=True):
+        kept = np.where(_within(struck.word, part), worth, 0)
+        table = np.where(pairs >= 0, kept[..., pairs], 0)  # (k, B, entries, m)
+        table = table.reshape(len(worth), domains * len(pairs), pairs.shape[1])
+        if struck.counted:
+            added = totals(table, arithmetic.add_up)[most]
+        else:
+            added = arithmetic.cost(table[0], arithmetic.lift_up(np.ones(pairs.shape[1])))
+        total = arithmetic.add_up(total, added.reshape(domains, len(pairs)))
     return total
 
 
@@ -303,6 +333,65 @@ def _ranges(struck: Faulty, shares: Shares) -> Iterator[slice]:
     ends = [*firsts[1:].tolist(), struck.words.size]
     for first, end in zip(firsts.tolist(), ends, strict=True):
         yield slice(first, end)
+
+
+_PARTS: WeakKeyDictionary[Struck, dict[Shares, Struck]] = WeakKeyDictionary()
+"""Errors without some of their words, as long as the whole ones are in use."""
+
+
+def _exposed(struck: Struck, shares: Shares) -> Struck | None:
+    """A node's error without the words that no fault strikes; ``None``: none is left.
+
+    What is left out would gain nothing: a budget of 0 faults is worth 0.
+    """
+    if not struck.counted or not shares:
+        return struck
+    words = np.zeros(struck.words.size, dtype=bool)
+    for part, (_, most) in zip(_ranges(struck, shares), shares, strict=True):
+        words[part] = most > 0
+    if words.all():
+        return struck
+    if not words.any():
+        return None
+    known = _PARTS.setdefault(struck, {})
+    if shares not in known:
+        known[shares] = _without(struck, words)
+    return known[shares]
+
+
+def _without(struck: Struck, words: npt.NDArray[np.bool_]) -> Struck:
+    """An error of those of its words that are chosen, ``(P,)``."""
+    held = words[struck.word]
+    place = np.cumsum(held) - 1
+    terms = []
+    for term in struck.factors.terms:
+        uses = term.map
+        if not isinstance(uses, Sparse):
+            raise EvidenceError("factors of faults are no sparse map")
+        own = held[uses.target]
+        radius = None if uses.weight.radius is None else uses.weight.radius[own]
+        weight = Enclosure(uses.weight.value[own], radius)
+        target, size = place[uses.target[own]], int(held.sum())
+        kept = Sparse(weight, uses.source[own], target, uses.source_size, size)
+        terms.append(replace(term, map=kept))
+    offset = struck.factors.offset
+    radius = None if offset.radius is None else offset.radius[held]
+    made = Enclosure(offset.value[held], radius)
+    factors = Linear(struck.factors.name, (int(held.sum()),), tuple(terms), made)
+    return replace(
+        struck,
+        factors=factors,
+        target=struck.target[held],
+        word=(np.cumsum(words) - 1)[struck.word[held]],
+        words=struck.words[words],
+        lower=struck.lower[:, words],
+        upper=struck.upper[:, words],
+    )
+
+
+def _rows(numbers: Numbers, places: IndexArray) -> Numbers:
+    """Some rows of ``(1 or R, n)``; the only one counts for all."""
+    return numbers if len(numbers) == 1 else numbers[places]
 
 
 def _within(words: IndexArray, part: slice) -> npt.NDArray[np.bool_]:

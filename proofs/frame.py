@@ -478,5 +478,5 @@ def _work(network: Network, tensor: int) -> int:
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
     elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
-        size = max(size, node.error.most * node.error.target.size)
+        size = max(size, node.error.most * node.error.words.size)
     return size

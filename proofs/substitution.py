@@ -114,6 +114,7 @@ class Backward:
         self._coefficients: dict[int, Numbers] = {}
         self._count = rows.owner.size
         self._bill: Bill | None = None
+        self._owners, self._place = batch, rows.owner  # of the bill's rows
         self._at_inputs: dict[int, Numbers] | None = None
         domains = len(batch.lower)
         self._shared = domains == 1
@@ -204,12 +205,17 @@ class Backward:
         if self._bill is None:
             shares = shares_of(self._frame, self._batch)
             self._bill = Bill(self._arithmetic, shares, self._rows.owner)
+            owners, self._place = np.unique(self._rows.owner, return_inverse=True)
+            self._owners = self._batch if self._shared else self._batch.pick(owners)
+        if not self._bill.concerns(error):
+            return
         read = []
         for source in reads(self._frame.network, tensor):
-            low, high = bounds_of(self._frame, self._batch, source)
-            if not bounded((low, high)).all():
+            ends = bounds_of(self._frame, self._owners, source)
+            if not bounded(ends).all():
                 raise EvidenceError("what a faulty node reads is unbounded")
-            read.append((self._own(low), self._own(high)))
+            low, high = ends if self._shared else (end[self._place] for end in ends)
+            read.append((low, high))
         self._bill.add(error, rows, read)
 
     def _select(self, tensor: int, given: tuple[IndexArray, IndexArray, Numbers]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby
 
-from specs.faults.struck import faults_of
+from specs.faults.struck import WordFaults, faults_of
 from specs.numerals import numeral
 from specs.property import Case, Conjunction, Constraint
 from specs.query import Query
@@ -30,7 +30,7 @@ def theorem(query: Query, *, full: bool = False) -> list[str]:
     network, stated = query.network, query.property
     n, m = (str(k).translate(_DIGITS) for k in (network.input_size, network.output_size))
     files = " and ".join(model.path.name if model.path else "built" for model in query.models)
-    lines = [f"N : {REALS}{n} → {REALS}{m} is the network of {files}", *_meaning(query)]
+    lines = [f"N : {REALS}{n} → {REALS}{m} is the network of {files}", *_meaning(query, full)]
     lines += [f"  sha256 {model.digest}" for model in query.models]
     if not stated.cases:
         return [*lines, "There is nothing to show: the property has no case."]
@@ -41,7 +41,7 @@ def theorem(query: Query, *, full: bool = False) -> list[str]:
     return lines
 
 
-def _meaning(query: Query) -> list[str]:
+def _meaning(query: Query, full: bool) -> list[str]:
     found, faults = query.rounding, faults_of(query)
     if faults is not None:
         lost = "  (a fault by which a word becomes Inf or NaN, or a value with which N is not"
@@ -49,6 +49,7 @@ def _meaning(query: Query) -> list[str]:
             "  (the real-valued function with the stored values of parameters, with any fault of",
             f"  {faults.model.text}",
             f"  in {', '.join(faults.struck)})",
+            *_spared(faults, full),
             *((lost, "  defined, is not among them)") if faults.cells is not None else ()),
         ]
     if found is None:
@@ -57,6 +58,18 @@ def _meaning(query: Query) -> list[str]:
         f"  (any of its evaluations: {found.covered};",
         f"  the entries of x are numbers of {found.name})",
     ]
+
+
+def _spared(faults: WordFaults, full: bool) -> Iterator[str]:
+    """The memory cells that the fault model leaves out."""
+    if faults.cells is None or not faults.cells.model.spared.cells:
+        return
+    cells = faults.cells.model.spared.cells
+    yield f"  (but not of these {len(cells)} memory cells:"
+    listed = [[f"    bit {bit} of '{name}'[{entry}]"] for name, entry, bit in cells]
+    for (line,) in _shortened(listed, "cells", full):
+        yield line
+    yield "  )"
 
 
 def _case(number: int, case: Case, full: bool) -> list[str]:

@@ -17,7 +17,7 @@ from specs.source import Source, read_source
 NUMBERS = (int, Fraction, list)
 """Types of a value that is a number, or one for each input."""
 
-UNCHECKED = ("clip", "tensors", "layers")
+UNCHECKED = ("clip", "tensors", "layers", "except")
 """Keys whose lists hold other things than numbers."""
 
 _NAMES = {

@@ -170,7 +170,8 @@ def _load_faults(path: Path, title: str) -> Query:
         faults = WordFaults(found.placed, found.model)
         network = faults.network
     except QuestionError as error:
-        raise read_document(path).error("faults", "", str(error)) from None
+        key = "except" if str(error).startswith("except:") else ""
+        raise read_document(path).error("faults", key, str(error)) from None
     models = (found.placed.model,)
     return Query(network, found.property, models, found.property_digest, (faults,), title)
 

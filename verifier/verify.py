@@ -52,10 +52,7 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = "ran out of memory"
 """The reason of an answer ``unknown`` that more memory might decide."""
 
-NO_SEARCH = (
-    "the empty proof leaves it open and no fault-free violation was found; there is no search for "
-    "proofs about [faults] yet"
-)
+SEVERAL = "proofs about [faults] are searched for of one case only, and no violation was found"
 
 
 def verify(
@@ -154,8 +151,48 @@ class _Run:
             if self._left() <= 0:
                 return self._undecided("timeout", "the time limit")
         if faulty:
-            return self._undecided("unknown", NO_SEARCH)
+            return self._faults()
         return self._undecided("unknown", "no violation was found, and nothing was proved")
+
+    def _faults(self) -> Verdict:
+        """A violation with faults, or a proof over where they strike."""
+        faults = faults_of(self.query)
+        if faults is None or len(self.query.property.cases) != 1:
+            return self._undecided("unknown", SEVERAL)
+        need_torch(self.options.device)
+        from verifier.faults.branching import prove
+        from verifier.faults.word_attack import WordAttack
+
+        method = self.options.method
+        if method in ("auto", "attack"):
+            with self._stage("attack on faults") as result:
+                until = min(self.deadline, time.monotonic() + max(1.0, 0.2 * self._left()))
+                found = WordAttack(self.query, faults, self.options.seed).run(until)
+                result.append("no violation" if found is None else "violation")
+            if found is not None:
+                how = "exact evaluation and by onnxruntime's replay of the rewritten model"
+                if found.replay is None:
+                    how = "exact evaluation; no model file has faulty activations to be replayed"
+                reason = f"a witness with {len(found.witness.faults)} faulty words, by {how}"
+                stages = tuple(self.stages)
+                return Verdict("sat", reason, found.witness, found.checked, found.replay, stages)
+        if method not in ("auto", "bounds", "bab"):
+            return self._undecided("unknown", "no violation was found")
+        with self._stage("search") as result:
+            leaves = 1 if method == "bounds" else 20_000
+            try:
+                proved = prove(self.query, faults, self.deadline, leaves, self._far)
+            except UnsupportedOperatorError as error:
+                return self._undecided("unknown", str(error))
+            result.append(proved.reason or f"{proved.closed} domains closed")
+        if proved.proof is not None and proved.checked is not None:
+            return self._proved(proved.proof, proved.checked)
+        answer = "timeout" if self._left() <= 0 else "unknown"
+        reason = f"{proved.reason}; {proved.closed} domains closed, {proved.open} open"
+        return self._undecided(answer, reason)
+
+    def _far(self, closed: int, open_: int) -> None:
+        self.progress.leaves("search", open_, closed)
 
     def _left(self) -> float:
         return self.deadline - time.monotonic()

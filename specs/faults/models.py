@@ -6,8 +6,11 @@ numbers that parameters can become, is computed in ``specs.faults.sites``.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from specs.errors import QuestionError
 from specs.faults.memory import Choice
@@ -53,6 +56,40 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Spared:
+    """Single memory cells that a model of bit faults does not speak of.
+
+    Attributes:
+        cells: ascending, each once: an initialiser, a flat entry of it, and a bit of its word.
+    """
+
+    cells: tuple[tuple[str, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(self.cells[k] >= self.cells[k + 1] for k in range(len(self.cells) - 1)):
+            raise QuestionError("except: its cells are not ascending, or one is there twice")
+        if any(min(entry, bit) < 0 for _, entry, bit in self.cells):
+            raise QuestionError("except holds a negative number")
+
+    @staticmethod
+    def of(cells: Iterable[tuple[str, int, int]]) -> Spared:
+        """Cells in any order; one that is listed twice counts once."""
+        return Spared(tuple(sorted(set(cells))))
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @cached_property
+    def text(self) -> str:
+        """What a digest covers: how many cells, and the SHA-256 of the list of them."""
+        if not self.cells:
+            return ""
+        listed = "".join(f"{name!r} {entry} {bit}\n" for name, entry, bit in self.cells)
+        digest = hashlib.sha256(listed.encode("utf-8", "backslashreplace")).hexdigest()
+        return f" except {len(self.cells)} cells, sha256 {digest}"
+
+
+@dataclass(frozen=True)
 class WeightBox:
     """Every parameter ``w`` may lie anywhere in ``[w - r, w + r]``, all of them at once.
 
@@ -86,12 +123,14 @@ class BitFlips:
         format: how parameters are stored.
         where: which words and bits.
         per_word: the flips lie in a single word; otherwise anywhere.
+        spared: cells that never fail, as far as the model goes.
     """
 
     k: int = 1
     format: Choice = None
     where: Where = Where()
     per_word: bool = False
+    spared: Spared = Spared()
 
     def __post_init__(self) -> None:
         _check_count(self.k)
@@ -100,7 +139,8 @@ class BitFlips:
     def text(self) -> str:
         """What a digest covers."""
         spread = "in one word" if self.per_word else "anywhere"
-        return f"bit_flips {self.k} {spread} {_text(self.format)} {self.where.text}"
+        words = f"{spread} {_text(self.format)} {self.where.text}{self.spared.text}"
+        return f"bit_flips {self.k} {words}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +153,7 @@ class StuckAt:
         where: which words and bits.
         per_word: the cells lie in a single word; otherwise anywhere.
         reads: what faulty cells read, 0 or 1; ``None``: each of them either.
+        spared: cells that never fail, as far as the model goes.
     """
 
     k: int = 1
@@ -120,6 +161,7 @@ class StuckAt:
     where: Where = Where()
     per_word: bool = False
     reads: int | None = None
+    spared: Spared = Spared()
 
     def __post_init__(self) -> None:
         _check_count(self.k)
@@ -131,7 +173,8 @@ class StuckAt:
         """What a digest covers."""
         spread = "in one word" if self.per_word else "anywhere"
         reads = "either" if self.reads is None else str(self.reads)
-        return f"stuck_at {self.k} {reads} {spread} {_text(self.format)} {self.where.text}"
+        words = f"{spread} {_text(self.format)} {self.where.text}{self.spared.text}"
+        return f"stuck_at {self.k} {reads} {words}"
 
 
 @dataclass(frozen=True)

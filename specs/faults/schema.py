@@ -12,6 +12,7 @@ absolute, relative                                           weight_box
 range        [LOW, HIGH]                                     activation_faults
 unit         "neuron" or "channel"                           activation_faults
 tensors, layers, channels, bits                              where; see Where
+except       [[TENSOR, ENTRY, BIT], ...]: cells left out     bit_flips, stuck_at
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Spared,
     StuckAt,
     WeightBox,
     Where,
@@ -54,6 +56,7 @@ _WORDS: dict[str, tuple[type, ...]] = {
     "axis": (int,),
     **_WHERE,
     "bits": (list,),
+    "except": (list,),
 }
 _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "bit_flips": _WORDS,
@@ -156,7 +159,23 @@ def _model(kind: str, given: Mapping[str, Any]) -> FaultModel:
         lower, upper = (Fraction(end) for end in span)
         return ActivationFaults(k, lower, upper, where, given.get("unit", NEURON))
     words = (k, _choice(given), where, bool(given.get("per_word", False)))
-    return BitFlips(*words) if kind == "bit_flips" else StuckAt(*words, given.get("reads"))
+    spared = _spared(given.get("except", []))
+    if kind == "bit_flips":
+        return BitFlips(*words, spared)
+    return StuckAt(*words, given.get("reads"), spared)
+
+
+def _spared(listed: list[Any]) -> Spared:
+    for number, cell in enumerate(listed):
+        right = isinstance(cell, list) and len(cell) == 3 and isinstance(cell[0], str)
+        if not right or not all(type(part) is int for part in cell[1:]):
+            raise _MisplacedError(
+                "except", f"cell {number} of 'except' is {cell!r:.60}, not [TENSOR, ENTRY, BIT]"
+            )
+    try:
+        return Spared.of((name, entry, bit) for name, entry, bit in listed)
+    except QuestionError as error:
+        raise _MisplacedError("except", str(error)) from None
 
 
 def _choice(given: Mapping[str, Any]) -> Choice:

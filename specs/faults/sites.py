@@ -19,6 +19,7 @@ from specs.faults.models import (
     CHANNEL,
     ActivationFaults,
     BitFaults,
+    Spared,
     StuckAt,
     WeightBox,
     Where,
@@ -162,9 +163,39 @@ def cells(memory: Memory, model: BitFaults) -> Cells:
     for name, mask in chosen.items():
         format = memory.stored[name].format
         exposed[name] = np.where(mask, np.uint32(mask_of(model.where.bits, format)), np.uint32(0))
+    for name, spared in _spared(memory, model.spared).items():
+        if name in exposed:
+            exposed[name] &= ~spared
     found = Cells(memory, model, exposed)
     if not found.count:
         raise QuestionError("no stored bit is left by what [faults] says of where")
+    return found
+
+
+def _spared(memory: Memory, spared: Spared) -> dict[str, Words]:
+    """By parameter, the bits of every word that are spared.
+
+    Raises:
+        QuestionError: there is no such cell.
+    """
+    by_name: dict[str, list[tuple[int, int]]] = {}
+    for name, entry, bit in spared.cells:
+        by_name.setdefault(name, []).append((entry, bit))
+    _known("tensor", tuple(by_name), memory.stored, "except")
+    found = {}
+    for name, listed in by_name.items():
+        stored = memory.stored[name]
+        entry, bit = np.array(listed, dtype=np.int64).T
+        wrong = np.flatnonzero((entry >= stored.words.size) | (bit >= stored.format.bits))
+        if wrong.size:
+            cell = [name, *listed[int(wrong[0])]]
+            raise QuestionError(
+                f"except: there is no cell {cell}; '{name}' has entries 0 to "
+                f"{stored.words.size - 1} with bits 0 to {stored.format.bits - 1}"
+            )
+        mask = np.zeros(stored.words.size, dtype=np.uint32)
+        np.bitwise_or.at(mask, entry, np.uint32(1) << bit.astype(np.uint32))
+        found[name] = mask
     return found
 
 
@@ -253,13 +284,14 @@ def activation_groups(placed: Placed, model: ActivationFaults) -> dict[int, list
     return found
 
 
-def _known(what: str, names: tuple[str, ...] | None, known: object) -> None:
+def _known(what: str, names: tuple[str, ...] | None, known: object, key: str | None = None) -> None:
     listed = sorted(known)  # type: ignore[call-overload]
     if missing := [name for name in names or () if name not in listed]:
         shown = ", ".join(f"'{name}'" for name in listed[:12]) + (
             ", ..." if len(listed) > 12 else ""
         )
-        raise QuestionError(f"there is no {what} '{missing[0]}'; known: {shown}")
+        where = "" if key is None else f"{key}: "
+        raise QuestionError(f"{where}there is no {what} '{missing[0]}'; known: {shown}")
 
 
 def ones(words: Words) -> IndexArray:

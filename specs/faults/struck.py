@@ -96,14 +96,19 @@ class WordFaults:
     @property
     def not_modelled(self) -> tuple[str, ...]:
         """What an answer leaves out, in words."""
-        lost = (
+        lost: tuple[str, ...] = (
             "faults by which a word becomes Inf or NaN, or a value with which the network is not "
             "defined; they are taken to be noticed",
         )
         kept = ("faults of anything but the words stated", "rounding and overflow in a runtime")
         if isinstance(self.model, ActivationFaults):
             return ("faults of anything but the activations stated", kept[1])
-        return kept if isinstance(self.model, WeightBox) else (*lost, *kept)
+        if isinstance(self.model, WeightBox):
+            return kept
+        spared = len(self.model.spared)
+        if spared:
+            lost = (f"faults of {spared} memory cells, those of 'except'", *lost)
+        return (*lost, *kept)
 
     @cached_property
     def cells(self) -> Cells | None:

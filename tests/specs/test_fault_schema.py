@@ -10,7 +10,7 @@ import pytest
 from specs.errors import InputError, ModelError, QuestionError
 from specs.faults.formats import FLOAT16, FixedFormat
 from specs.faults.memory import Quantised
-from specs.faults.models import ActivationFaults, BitFlips, StuckAt, WeightBox, Where
+from specs.faults.models import ActivationFaults, BitFlips, Spared, StuckAt, WeightBox, Where
 from specs.faults.schema import load_faults
 from specs.question import load_question
 from tests.faulty_models import conv_model
@@ -65,6 +65,14 @@ def load(folder, faults: str, rest: str = "", models: str = '[models]\nnet = "ne
             StuckAt(2, None, Where(channels=(1,), bits=(7, 6)), reads=0),
         ),
         (
+            'model = "bit_flips"\nexcept = [["w", 3, 7], ["b", 0, 1], ["w", 3, 7]]',
+            BitFlips(spared=Spared((("b", 0, 1), ("w", 3, 7)))),
+        ),
+        (
+            'model = "stuck_at"\nreads = 1\nexcept = [["w", 3, 7]]',
+            StuckAt(reads=1, spared=Spared((("w", 3, 7),))),
+        ),
+        (
             'model = "weight_box"\nabsolute = 0.1\nrelative = 1',
             WeightBox(Fraction(1, 10), Fraction(1)),
         ),
@@ -107,6 +115,12 @@ def test_region_and_statement_are_read_as_well(folder):
         ('model = "bit_flips"\nk = true', 5, "'k' must be an integer, not True"),
         ('model = "bit_flips"\nk = 1.5', 5, "'k' must be an integer"),
         ('model = "bit_flips"\nk = 0', 5, "k = 0: at least one fault"),
+        ('model = "bit_flips"\nexcept = 3', 5, "'except' must be a list"),
+        ('model = "bit_flips"\nexcept = [1]', 5, "cell 0 of 'except' is 1, not"),
+        ('model = "bit_flips"\nexcept = [["w", 0, 1], ["w", 1]]', 5, "cell 1 of 'except'"),
+        ('model = "bit_flips"\nexcept = [["w", 0, true]]', 5, "cell 0 of 'except'"),
+        ('model = "bit_flips"\nexcept = [["w", 0, -1]]', 5, "negative"),
+        ('model = "weight_box"\nabsolute = 1\nexcept = []', 6, "unknown key 'except'"),
         ('model = "bit_flips"\nper_word = 1', 5, "'per_word' must be true or false"),
         ('model = "bit_flips"\nformat = "fp8"', 5, "format 'fp8': use stored, float32"),
         ('model = "bit_flips"\nformat = "int17"', 5, "integers of 17 bits"),

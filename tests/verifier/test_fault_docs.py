@@ -41,11 +41,13 @@ def test_the_example_of_a_question_is_read(tmp_path):
 
 
 def test_the_example_of_a_map_runs(monkeypatch, capsys):
-    proof, example = blocks("python")
+    proof, example, region = blocks("python")
     monkeypatch.chdir(ROOT)
     exec(compile(proof, "docs/faults.md", "exec"), {})
     exec(compile(example, "docs/faults.md", "exec"), {})
     assert "'undecided': 0" in capsys.readouterr().out
+    exec(compile(region, "docs/faults.md", "exec"), {})
+    assert 'net = "digits.onnx"' in capsys.readouterr().out
 
 
 def test_the_operators_that_are_followed_are_listed():

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from proofs.check import check_file
+from proofs.check import check_file, check_witness
 from proofs.format import write_witness
 from proofs.proof import ProofBuilder
 from proofs.witness import Witness
@@ -17,9 +17,10 @@ from specs.question import load_question
 from tests.faulty_models import dense_model
 from verifier.attack_targets import rounded_to_float32
 from verifier.bounds_errors import error_radii
+from verifier.options import Options
 from verifier.replay import Replay
 from verifier.stars.walk import Budget, refuse
-from verifier.verify import NO_SEARCH, verify
+from verifier.verify import verify
 
 QUESTION = """
 [models]
@@ -74,11 +75,24 @@ def test_a_violation_without_faults_is_one(tmp_path):
     assert verdict.evidence.faults == ()
 
 
+def test_a_violation_that_needs_faults_is_found(tmp_path):
+    query = question(tmp_path, 1000)
+    y = Replay(query).run(np.array([0.5, 0.25, 0, -0.5, 1, 0.75], dtype=np.float32))
+    query = question(tmp_path, float(np.round(y[0] + 0.5, 3)), 0.001)
+    verdict = verify(query)
+    assert verdict.answer == "sat"
+    assert verdict.evidence.faults
+    assert verdict.replay.violated
+    assert check_witness(query, verdict.evidence).verdict == "valid sat"
+
+
 def test_what_is_left_open_is_unknown(tmp_path):
     query = question(tmp_path, 1000)
     y = Replay(query).run(np.array([0.5, 0.25, 0, -0.5, 1, 0.75], dtype=np.float32))
-    verdict = verify(question(tmp_path, float(np.round(y[0] + 0.5, 3)), 0.001))
-    assert (verdict.answer, verdict.reason) == ("unknown", NO_SEARCH)
+    query = question(tmp_path, float(np.round(y[0] + 0.5, 3)), 0.001)
+    verdict = verify(query, Options(method="bounds"))
+    assert verdict.answer == "unknown"
+    assert "domains" in verdict.reason
 
 
 def test_a_witness_with_a_fault_is_replayed_on_a_rewritten_model(tmp_path):
