@@ -399,3 +399,12 @@ def test_ranges_of_random_graphs(seed):
         for value, stands in inside + beyond:
             faulty = replaced(network, number, entry, float(value))
             assert exact_verdict(exact_outputs(faulty, point), label) is stands
+
+
+def test_cells_that_are_left_out_are_spoken_of(tmp_path):
+    text = (
+        '[faults]\nmodel = "bit_flips"\nformat = "int8"\nk = 2\nexcept = [["w0", 0, 7]]\n'
+        "[faults.several]\n"
+    )
+    lines = part(run(folder_with(tmp_path, text))).lines
+    assert any("except 1 cells" in line for line in lines)

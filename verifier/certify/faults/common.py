@@ -215,6 +215,8 @@ def in_words(model: FaultModel) -> str:
         if (given := getattr(model.where, name)) is not None
     ]
     scope = f", in {'; '.join(where)}" if where else ""
+    if isinstance(model, BitFlips | StuckAt) and len(model.spared):
+        scope += f", except {len(model.spared)} cells that are listed"
     if isinstance(model, WeightBox):
         sizes = {"": model.absolute, " |w|": model.relative}
         radius = " + ".join(f"{shown(r)}{of}" for of, r in sizes.items() if r) or "0"

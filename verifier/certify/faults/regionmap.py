@@ -201,7 +201,7 @@ class RegionMaps:
         for number, record in zip(self.data.numbers, records, strict=True):
             own = self._counts(record, table)
             counts.append(own)
-            shown = (f"{100 * own[kind] / cells:.3f} %" for kind in KINDS.values())
+            shown = (f"{below(Fraction(100 * own[kind], cells), 5)} %" for kind in KINDS.values())
             reason = str(record.values.get("reason", ""))
             rows.append(
                 (str(int(number)), *shown, f"{record.values.get('seconds', 0):.1f}", reason)
