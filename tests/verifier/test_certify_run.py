@@ -11,6 +11,7 @@ import pytest
 
 import farkas
 from tests.verifier.certify_files import folder_with, part, run
+from verifier.certify import questions
 from verifier.certify.config import load_config
 from verifier.certify.report import as_html
 from verifier.certify.run import certify
@@ -27,6 +28,7 @@ from verifier.certify.section import (
 )
 from verifier.certify.store import Store
 from verifier.progress import Progress
+from verifier.verdict import Verdict
 
 MAP = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n[faults.map]\n'
 
@@ -166,7 +168,8 @@ def test_the_page_quotes_what_the_file_says(tmp_path):
     )
 
 
-def test_an_undecided_threshold_is_exit_code_2(tmp_path, capsys):
+def test_an_undecided_threshold_is_exit_code_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(questions, "verify", lambda *given: Verdict("timeout", "out of time"))
     text = (
         '[faults]\nmodel = "weight_box"\nrelative = 3\n'
         "[faults.certificate]\nfirst = 2\ncertified = 1\n[limits]\ntimeout = 2\n"

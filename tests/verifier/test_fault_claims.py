@@ -21,6 +21,7 @@ from tests.faulty_models import dense_model, graph_bytes, model_file, node
 from tests.verifier.certify_files import folder_with, part, run
 from tests.verifier.random_graphs import random_graph
 from tests.verifier.test_fault_ranges import replaced
+from verifier.certify import questions
 from verifier.certify.config import load_config
 from verifier.certify.faults.stand import label_at
 from verifier.certify.models import side_by_side, stored_model
@@ -31,6 +32,7 @@ from verifier.faults.judge import exact_outputs, exact_verdict
 from verifier.faults.ranges import vulnerability_ranges
 from verifier.faults.several import GRID, tails_above
 from verifier.progress import Progress
+from verifier.verdict import Verdict
 
 
 @settings(deadline=None, max_examples=60)
@@ -283,9 +285,6 @@ ASKED_TWICE = (
 
 def test_evidence_of_a_question_that_is_asked_again(tmp_path, monkeypatch):
     """The second time, the search finds nothing: what it found before still stands."""
-    from verifier.certify import questions
-    from verifier.verdict import Verdict
-
     path = folder_with(tmp_path, ASKED_TWICE, sizes=(2, 2, 2), seed=1)
     first = run(path)
     results = sorted((tmp_path / "out/results").iterdir())
