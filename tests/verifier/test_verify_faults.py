@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from proofs.check import check_file, check_witness
+from proofs.check import check_file, check_proof, check_witness
 from proofs.format import write_witness
-from proofs.proof import ProofBuilder
+from proofs.proof import NodeKind, ProofBuilder
 from proofs.witness import Witness
 from specs.errors import ModelError, QuestionError, UnsupportedOperatorError
 from specs.faults.exact import WordFault
@@ -134,3 +135,63 @@ def test_a_model_that_cannot_be_followed_is_refused_before_any_work(tmp_path):
     with pytest.raises(ModelError, match="no initialiser 'w9'"):
         question(tmp_path, 0, more='tensors = ["w9"]')
     assert ProofBuilder(question(tmp_path, 0)).finish().leaves == 0
+
+
+STEP = """
+[models]
+net = "net.onnx"
+[faults]
+model = "bit_flips"
+format = "int8"
+bits = [0]
+[region]
+lower = -1
+upper = 1
+[statement]
+kind = "range"
+output = 0
+maximum = {maximum}
+"""
+
+
+def stepped(folder, maximum):
+    """``relu(x + 1/2) - relu(x - 1/2) + 1/4``; its linear bounds exceed its maximum by 1/8."""
+    layers = [([[1.0, 1.0]], [0.5, -0.5]), ([[1.0], [-1.0]], [0.25])]
+    constants = {
+        f"{kind}{k}": np.array(values, dtype=np.float32)
+        for k, layer in enumerate(layers)
+        for kind, values in zip(("w", "b"), layer, strict=True)
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w0", "b0"], ["z"]),
+        helper.make_node("Relu", ["z"], ["a"]),
+        helper.make_node("Gemm", ["a", "w1", "b1"], ["y"]),
+    ]
+    ends = (("x", 1), ("y", 1))
+    graph = helper.make_graph(
+        nodes,
+        "step",
+        *([helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, m])] for n, m in ends),
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    made.ir_version = 8
+    (folder / "net.onnx").write_bytes(made.SerializeToString())
+    (folder / "question.toml").write_text(STEP.format(maximum=maximum))
+    return load_question(folder / "question.toml")
+
+
+def test_few_inputs_are_halved_where_bounds_do_not_prove_the_network_without_faults(tmp_path):
+    verdict = verify(stepped(tmp_path, 1.3))
+    assert verdict.answer == "unsat"
+    assert np.any(verdict.evidence.arrays["node_kind"] == NodeKind.SPLIT_INPUT)
+    query = load_question(tmp_path / "question.toml")
+    for arithmetic in ("outward", "exact"):
+        assert check_proof(query, verdict.evidence, arithmetic=arithmetic).valid
+
+
+def test_halved_inputs_prove_nothing_false(tmp_path):
+    assert verify(stepped(tmp_path, 1.2), Options(timeout=5)).answer == "sat"
+    tight = verify(stepped(tmp_path, 1.251), Options(timeout=5))  # with a fault it is more
+    assert tight.answer == "sat"
+    assert tight.evidence.faults

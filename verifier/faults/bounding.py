@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from proofs.bounds import propagate
-from proofs.domain import Path
+from proofs.domain import Path, middle
 from proofs.facts import Facts
 from proofs.faulty import Shares
 from proofs.frame import Batch, Frame, bounds_of
@@ -36,6 +36,9 @@ Site = tuple[int, int]
 
 Cut = tuple[int, int, Side]
 """One side of a split of a neuron at 0: a tensor of the question's network, and an entry."""
+
+Half = tuple[int, Side]
+"""One half of the interval of an input entry."""
 
 
 def shares_of_site(site: Site, words: int, faults: int) -> Shares:
@@ -124,10 +127,15 @@ class Kernel:
         shares: Sequence[Shares],
         cuts: Sequence[Sequence[Cut]],
         steps: Sequence[Step],
+        halves: Sequence[Sequence[Half]] | None = None,
     ) -> Batch:
-        """Domains with these budgets below splits of neurons, after bound steps."""
+        """Domains with these budgets below splits of neurons and inputs, after bound steps."""
         count = len(shares)
         root = self.root.pick(np.zeros(count, dtype=np.int64))
+        for place, taken in enumerate(halves or ()):
+            for entry, half in taken:
+                end = root.upper if half is Side.LOWER else root.lower
+                end[place, entry] = middle(root, place, entry)
         for place, own in enumerate(cuts):
             for tensor, index, side in own:
                 end = root.bounds[tensor][1 if side is Side.LOWER else 0]

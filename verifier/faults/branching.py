@@ -1,7 +1,9 @@
 """Branch and bound for any question about faults: where they strike, and neurons.
 
-A domain is a budget of faults for each of some ranges of words, and sides of neurons.  Ranges are
-split while they hold words of several channels, then neurons, then ranges down to single words.
+A domain is a budget of faults for each of some ranges of words, sides of neurons, and halves of
+inputs.  Where bounds do not prove it without faults, inputs are halved if few of them vary, or
+neurons split; elsewhere ranges are split while they hold words of several channels, then neurons,
+then ranges down to single words.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from proofs.check import Checked, check_proof
 from proofs.draft import Node
 from proofs.faulty import Shares, parted
+from proofs.frame import Batch
 from proofs.proof import NodeKind, Proof, Side
 from proofs.tables import Step, Substitution
 from proofs.tree import DeadlineError
@@ -23,7 +26,7 @@ from specs.faults.models import ActivationFaults, WeightBox
 from specs.faults.struck import WordFaults
 from specs.network import Faulty, Perturbed, Replaced
 from specs.query import Query
-from verifier.faults.bounding import Cut, Kernel
+from verifier.faults.bounding import Cut, Half, Kernel
 from verifier.faults.closing import MARGIN, Closer
 from verifier.faults.sensitivity import sensitivities
 from verifier.faults.written import one_case
@@ -33,6 +36,10 @@ TOGETHER = 128
 
 NEURONS = 6
 """Neurons that are split on a path before ranges are split into single words."""
+
+
+FEW = 20
+"""Inputs that vary up to which they are halved."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class _Domain:
     node: Node
     shares: Shares
     cuts: tuple[Cut, ...] = ()
+    halves: tuple[Half, ...] = ()
 
 
 def prove(
@@ -99,6 +107,12 @@ class _Search:
         self._bounds = np.array(channel_bounds(faults, count))
         self._closed = 0
         self._steps: dict[int, Step] = {}  # that equal ones are written once
+        self._boxed = isinstance(faults.model, WeightBox)  # which no domain is without
+        self._intact: dict[tuple[tuple[Cut, ...], tuple[Half, ...]], bool] = {}
+        root = self._kernel.root
+        width = (root.upper - root.lower)[0]
+        self._few = int(np.count_nonzero(width)) <= FEW
+        self._widths = np.where(width > 0, width, np.inf)
 
     def run(self) -> Proved:
         root = Node(NodeKind.HOLE, 0)
@@ -106,9 +120,6 @@ class _Search:
         try:
             self._closer = Closer(self._faults, self._query.property.cases[0], self._deadline)
             self._closer.prepare(self._kernel)
-            boxed = isinstance(self._faults.model, WeightBox)  # which no domain is without
-            if self._closer.intact <= MARGIN and not boxed:
-                return self._left("bounds do not prove the network without faults")
             self._weights = self._importance()
             while self._open:
                 self._progress(self._closed, len(self._open))
@@ -130,9 +141,11 @@ class _Search:
 
     def _advance(self, some: Sequence[_Domain]) -> bool:
         """Close or split domains; whether all of them could be."""
-        steps = self._closer.steps
-        batch = self._kernel.cut([own.shares for own in some], [own.cuts for own in some], steps)
+        batch = self._cut(some, [own.shares for own in some])
         margins, hints = self._closer.closed(self._kernel, batch)
+        self._look_without_faults(
+            [own for own, m in zip(some, margins, strict=True) if m <= MARGIN]
+        )
         del self._open[-len(some) :]
         stuck = []
         for place, own in enumerate(some):
@@ -141,13 +154,29 @@ class _Search:
                 self._closed += 1
                 continue
             ends = {t: (a[place], b[place]) for t, (a, b) in batch.bounds.items()}
-            children = self._split(own, ends)
+            children = self._split(own, ends, (batch.lower[place], batch.upper[place]))
             stuck += [] if children else [own]
             self._open += children
         self._open += stuck
         if time.monotonic() > self._deadline:
             raise DeadlineError("the time limit")
         return not stuck
+
+    def _cut(self, some: Sequence[_Domain], shares: Sequence[Shares]) -> Batch:
+        cuts, halves = [own.cuts for own in some], [own.halves for own in some]
+        return self._kernel.cut(shares, cuts, self._closer.steps, halves)
+
+    def _look_without_faults(self, some: Sequence[_Domain]) -> None:
+        """Learn of which splits of inputs and neurons bounds prove the intact network."""
+        if self._boxed:
+            return
+        new = {(own.cuts, own.halves): own for own in some}
+        left = [own for key, own in new.items() if key not in self._intact]
+        if left:
+            batch = self._cut(left, [((0, 0),)] * len(left))
+            margins, _ = self._closer.closed(self._kernel, batch)
+            for own, margin in zip(left, margins.tolist(), strict=True):
+                self._intact[own.cuts, own.halves] = margin > MARGIN
 
     def _leaf(self, given: Sequence[Substitution | None]) -> Node:
         numbers = self._kernel.numbers
@@ -165,7 +194,18 @@ class _Search:
             self._steps[id(step)] = self._kernel.numbers.step(step)
         return self._steps[id(step)]
 
-    def _split(self, own: _Domain, ends: dict[int, tuple[FloatArray, FloatArray]]) -> list[_Domain]:
+    def _split(
+        self,
+        own: _Domain,
+        ends: dict[int, tuple[FloatArray, FloatArray]],
+        box: tuple[FloatArray, FloatArray],
+    ) -> list[_Domain]:
+        widest = int(np.argmax((box[1] - box[0]) / self._widths))
+        if not self._intact.get((own.cuts, own.halves), True):
+            if self._few:
+                return self._at_input(own, widest)
+            neuron = self._neuron(own, ends)
+            return [] if neuron is None else self._at_neuron(own, *neuron)
         word = self._between_channels(own.shares)
         if word is None and len(own.cuts) < NEURONS:
             neuron = self._neuron(own, ends)
@@ -175,16 +215,31 @@ class _Search:
             word = self._middle(own.shares)
         if word is not None:
             ways = parted(own.shares, word)
-            children = [_Domain(Node(NodeKind.HOLE, 0), shares, own.cuts) for shares in ways]
+            children = [
+                _Domain(Node(NodeKind.HOLE, 0), shares, own.cuts, own.halves) for shares in ways
+            ]
             nodes = [child.node for child in children]
             own.node.become(Node(NodeKind.SPLIT_FAULTS, (word, len(ways)), nodes))
             return children
         neuron = self._neuron(own, ends)
-        return [] if neuron is None else self._at_neuron(own, *neuron)
+        if neuron is not None:
+            return self._at_neuron(own, *neuron)
+        return self._at_input(own, widest) if self._few else []
+
+    def _at_input(self, own: _Domain, entry: int) -> list[_Domain]:
+        children = [
+            _Domain(Node(NodeKind.HOLE, 0), own.shares, own.cuts, (*own.halves, (entry, side)))
+            for side in Side
+        ]
+        nodes = [child.node for child in children]
+        own.node.become(Node(NodeKind.SPLIT_INPUT, entry, nodes))
+        return children
 
     def _at_neuron(self, own: _Domain, tensor: int, index: int) -> list[_Domain]:
         children = [
-            _Domain(Node(NodeKind.HOLE, 0), own.shares, (*own.cuts, (tensor, index, side)))
+            _Domain(
+                Node(NodeKind.HOLE, 0), own.shares, (*own.cuts, (tensor, index, side)), own.halves
+            )
             for side in Side
         ]
         nodes = [child.node for child in children]
@@ -231,7 +286,8 @@ class _Search:
             readers = [intact.nodes[n] for n in intact.readers[tensor]]
             if any(getattr(node, "function", "relu") != "relu" for node in readers):
                 continue
-            sizes = [part[tensor].max(axis=0) for part in parts if part and tensor in part]
+            rows = [part[tensor] for part in parts if part and tensor in part]
+            sizes = [own.max(axis=0) for own in rows if len(own)]  # one output has no rivals
             weight = np.max(sizes, axis=0) if sizes else np.ones(intact.sizes[tensor])
             found[self._kernel.numbers.place[tensor]] = weight
         return found
