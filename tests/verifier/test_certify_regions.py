@@ -11,12 +11,15 @@ import pytest
 from proofs.check import check_file
 from proofs.proof import ProofBuilder
 from specs.errors import InputError
+from specs.faults.exact import WordFault, faulted_network
 from specs.faults.struck import WordFaults
 from specs.query import Query
 from specs.question import load_question
 from tests.verifier.certify_files import folder_with, part, run
 from verifier.certify.config import load_config
 from verifier.certify.faults import bitmap, regionmap
+from verifier.certify.faults.stand import label_at
+from verifier.certify.questions import box_around
 from verifier.faults.several import joined_faults
 
 TEXT = (
@@ -120,14 +123,47 @@ def test_thresholds_of_points_do_not_go_with_a_radius(tmp_path, monkeypatch):
         load_config(path)
 
 
-def test_without_a_search_a_radius_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(bitmap, "mapper", lambda: None)
-    with pytest.raises(InputError, match=r"c.toml:14:1: maps over boxes need a search"):
-        load_config(folder_with(tmp_path, TEXT))
+def test_what_is_critical_is_evaluated_again(mapped):
+    """Half of the cells are said to be critical, at a sample or at a point far away."""
+
+    def claims(faults, region, seconds, progress):
+        found = search()(faults, region, seconds, progress)
+        inside = np.array([float(end) for end in region.cases[0].lower])
+        for k, (name, own) in enumerate(found.cells.items()):
+            own.state[:] = regionmap.CRITICAL
+            for entry, bit in zip(own.faults.entry.tolist(), own.faults.bit.tolist(), strict=True):
+                found.witnesses[name, entry, bit] = inside + (1e6 if k % 2 else 0.0)
+        return found
+
+    outcome = mapped(claims)
+    assert all(own["critical"] == 0 for own in part(outcome).facts["boxes"])
+
+
+def test_witnesses_are_of_the_box_and_change_the_prediction(tmp_path):
+    path = folder_with(tmp_path, TEXT.replace("bits = [0, 1]", "bits = [6, 7]"), count=2, seed=1)
+    config = load_config(path)
+    (answer,) = config.answers["faults"]
+    faults = WordFaults(answer.faults.placed, answer.faults.cells.model)
+    point = answer.data.points[0]
+    label = label_at(faults.intact, point)
+    box = box_around(point.tolist(), answer.radius, answer.clip)
+    cells = [
+        (name, int(entry), int(bit))
+        for name in faults.parameters
+        for own in [joined_faults(faults.cells, name)]
+        for entry, bit in zip(own.entry, own.bit, strict=True)
+    ]
+    found, points = regionmap.witnessed(faults, dict.fromkeys(cells, point), box, label)
+    assert 0 < len(found) < len(cells)
+    assert len(points) == 1
+    for cell in cells:
+        network = faulted_network(faults, [WordFault(*cell[:2], cell[2:])])
+        assert (label_at(network, point) != label) == (cell in found)
+    outside = regionmap.witnessed(faults, dict.fromkeys(cells, point + 1.0), box, label)
+    assert outside == ({}, [])
 
 
 def test_the_search_over_fault_sites_is_taken(tmp_path):
-    pytest.importorskip(regionmap.MODULE)
     path = folder_with(tmp_path, TEXT, sizes=(2, 3, 2), count=2, seed=1)
     outcome = run(path)
     facts = part(outcome).facts

@@ -151,8 +151,7 @@ def _known(query: Query, path: Path, timeout: float) -> Found | None:
     for answer, file in _evidence_of(path).items():
         if not file.is_file():
             continue
-        limit = {} if answer == "sat" else {"deadline": time.monotonic() + timeout}
-        checked, evidence = read_and_check(query, file, **limit)
+        checked, evidence = read_and_check(query, file, deadline=time.monotonic() + timeout)
         if checked.verdict == f"valid {answer}":
             return answer, checked.reason, evidence
         if checked.verdict != "incomplete":

@@ -313,10 +313,7 @@ def read(faults: Faults, table: Table) -> BitMap | RegionMaps:
             raise table.error(key, f"'{key}' {with_radius} a radius")
     if radius is None:
         return BitMap(faults, data, stated, device)
-    search = mapper()
-    if search is None:
-        raise table.error("radius", "maps over boxes need a search that this version lacks")
-    return RegionMaps(faults, data, radius, clip, stated, search)
+    return RegionMaps(faults, data, radius, clip, stated, mapper())
 
 
 def _part(kind: str, count: int, total: int) -> str:

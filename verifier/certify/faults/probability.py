@@ -295,8 +295,10 @@ def read(faults: Faults, table: Table) -> Probability:
     noticed = table.flag("noticed", True)
     data = faults.samples(table)
     faults.cells  # noqa: B018  errors of the fault model come before any work
-    certificate = None
-    for each in table.tables("proved")[:1]:
+    certificate, stated = None, table.tables("proved")
+    if len(stated) > 1:
+        raise table.error("proved", "'proved' must be one table")
+    for each in stated:
         certificate = _proved(faults, each, data, noticed)
         each.done()
     found = BitMap(faults, data, {})

@@ -2,14 +2,13 @@
 
 The search is a *mapper* (``verifier.faults.region.map_region``).  It is not trusted: what is said
 to be benign is what the question in the evidence folder speaks of, whose proof the kernel accepted,
-and that question lists all other cells in ``except``.
+and that question lists all other cells in ``except``.  What is said to be critical is evaluated
+again, and the input is kept with the result.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,9 @@ from proofs.check import check_proof
 from proofs.format import replacing, write_proof
 from proofs.proof import Proof
 from specs.builders import misclassified
+from specs.enclosure import FloatArray
+from specs.errors import QuestionError
+from specs.faults.exact import WordFault, faulted_network
 from specs.faults.formats import IndexArray
 from specs.faults.sites import Faults as Singles
 from specs.faults.struck import WordFaults, faults_of
@@ -33,14 +35,17 @@ from specs.question import load_question
 from verifier.certify.data import Data
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, point_text
-from verifier.certify.faults.stand import label_at
+from verifier.certify.faults.stand import label_at, stands
 from verifier.certify.questions import Box, Question, box_around, model_file
-from verifier.certify.section import Judged, Part, Place, Record, Rows, Task, at_least, below
+from verifier.certify.section import Array, Judged, Part, Place, Record, Rows, Task, at_least, below
 
-MODULE = "verifier.faults.region"
 UNDECIDED, BENIGN, CRITICAL, NO_NUMBER = range(4)
 """States of a cell, as the mapper gives them."""
 KINDS = {BENIGN: "benign", CRITICAL: "critical", NO_NUMBER: "no number", UNDECIDED: "undecided"}
+
+
+Cell = tuple[str, int, int]
+"""A parameter, an entry of it, and a bit of its word."""
 
 
 class Cells(Protocol):
@@ -58,6 +63,8 @@ class Mapped(Protocol):
     @property
     def cells(self) -> Mapping[str, Cells]: ...
     @property
+    def witnesses(self) -> Mapping[Cell, FloatArray]: ...
+    @property
     def unchanged(self) -> int: ...
     @property
     def query(self) -> Query | None: ...
@@ -71,11 +78,8 @@ Mapper = Callable[[WordFaults, Property, float, Callable[[str, int, int], None]]
 """Faults, the property of one box, seconds, and what is told of progress."""
 
 
-def mapper() -> Mapper | None:
-    """The search that is installed; ``None``: there is none."""
-    if importlib.util.find_spec(MODULE) is None:
-        return None
-    module: Any = importlib.import_module(MODULE)
+def mapper() -> Mapper:
+    """The search; torch is imported when it begins."""
 
     def run(
         faults: WordFaults,
@@ -83,10 +87,9 @@ def mapper() -> Mapper | None:
         seconds: float,
         progress: Callable[[str, int, int], None],
     ) -> Mapped:
-        found: Mapped = module.map_region(
-            faults, region, module.Settings(seconds=seconds), progress
-        )
-        return found
+        from verifier.faults.region import Settings, map_region
+
+        return map_region(faults, region, Settings(seconds=seconds), progress)
 
     return run
 
@@ -115,7 +118,7 @@ class RegionMaps:
         found = []
         for index, point in enumerate(self.data.points):
             depends = (
-                "faults.map over boxes 1",
+                "faults.map over boxes 2",
                 self.faults.text,
                 repr(dict(self.faults.stated)),
                 point_text(point),
@@ -143,11 +146,16 @@ class RegionMaps:
         faults = WordFaults(self.faults.placed, fault)
         mapped = self.search(faults, region, self.faults.setting.timeout, tick)
         evidence = self._kept(place, mapped, box, label)
-        arrays = {}
+        critical, points = witnessed(faults, mapped.witnesses, box, label)
+        arrays: dict[str, Array] = {"points": np.array(points).reshape(len(points), len(point))}
         for place_, name in enumerate(self.faults.cells.exposed):
             own = mapped.cells.get(name)
             if own is not None:
                 state = np.where(own.state == BENIGN, BENIGN if evidence else UNDECIDED, own.state)
+                cells = zip(own.faults.entry.tolist(), own.faults.bit.tolist(), strict=True)
+                at = np.array([critical.get((name, *cell), -1) for cell in cells], dtype=np.int64)
+                state = np.where((own.state == CRITICAL) & (at < 0), UNDECIDED, state)
+                arrays[f"witness{place_}"] = at
                 arrays[f"entry{place_}"] = own.faults.entry
                 arrays[f"bit{place_}"] = own.faults.bit
                 arrays[f"state{place_}"] = state.astype(np.int8)
@@ -259,6 +267,38 @@ class RegionMaps:
                 words = "share decided over a box, on average, of cells"
             found.append(at_least(words, asked, certain, possible))
         return found
+
+
+def witnessed(
+    faults: WordFaults, witnesses: Mapping[Cell, FloatArray], box: Box, label: int
+) -> tuple[dict[Cell, int], list[FloatArray]]:
+    """Cells whose failure changes the prediction at their point, and which of the points that is.
+
+    Args:
+        faults: the model.
+        witnesses: a point for each cell.
+        box: the region; points outside of it show nothing.
+        label: the prediction without faults.
+    """
+    found: dict[Cell, int] = {}
+    points: list[FloatArray] = []
+    place: dict[bytes, int] = {}
+    for (name, entry, bit), point in witnesses.items():
+        inside = all(
+            low <= Fraction(float(x)) <= high
+            for low, x, high in zip(box[0], point, box[1], strict=True)
+        )
+        try:
+            network = faulted_network(faults, [WordFault(name, entry, (bit,))])
+        except QuestionError:  # a fault that the model does not have, or no network
+            continue
+        if inside and stands(network, point[None], np.array([label])) == [False]:
+            key = np.ascontiguousarray(point).tobytes()
+            if key not in place:
+                place[key] = len(points)
+                points.append(point)
+            found[name, entry, bit] = place[key]
+    return found, points
 
 
 def _draw(table: Mapping[str, Sequence[int]], figure: Any) -> None:
