@@ -127,8 +127,8 @@ def minimise(
     Args:
         query: the question that the proof was made for.
         proof: the proof.
-        effort: ``"default"``: what is gained quickly, and up to a deadline what all passes gain
-            once; ``"high"``: all passes, again and again; ``"none"``: the same proof.
+        effort: ``"default"``: what is gained quickly; ``"high"``: all passes, again and again;
+            ``"none"``: the same proof.
         order: what is minimised; see :data:`ORDERS`.
         deadline: ``time.monotonic()`` at which the best proof so far is returned.
         reoptimise: finds multipliers that close inner nodes; without, none are tried.
@@ -150,8 +150,6 @@ def minimise(
             if reoptimise is not None:
                 run.take(*_anew(reoptimise))
             run.take("quick", Quick(deadline))
-            for name, each in passes(None) if deadline is not None else ():
-                run.take(name, each)
             finished = True
         idle: dict[str, Proof] = {}  # passes that gained nothing, and where
         while effort == "high" and not finished:

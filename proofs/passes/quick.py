@@ -11,7 +11,7 @@ from proofs.passes import preludes, rounding, sharing, thin
 from proofs.passes.edits import Work
 from proofs.tree import DeadlineError
 
-UNITS, FEWEST = 16, 64
+UNITS, FEWEST = 16, 128
 """Into how many units leaves are put, and of how many they are at least.  Of as many units
 as there is time for a part is made, the first one of ``SAMPLE``."""
 

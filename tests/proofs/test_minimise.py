@@ -24,7 +24,7 @@ from proofs.draft import (
     telling,
     written,
 )
-from proofs.minimise import ORDERS, Size, minimise, passes
+from proofs.minimise import ORDERS, Size, minimise
 from proofs.oracle import Oracle
 from proofs.passes import closing, cores, preludes, quick, rounding, sharing, thin
 from proofs.passes.closing import Merger
@@ -253,18 +253,6 @@ def test_the_same_proof_is_made_smaller_in_the_same_way():
     assert [t.after for t in one.taken] == [t.after for t in other.taken]
     for name, array in one.proof.arrays.items():
         assert np.array_equal(array, other.proof.arrays[name])
-
-
-def test_default_effort_goes_on_with_all_passes_while_there_is_time():
-    question = stated(5)
-    proof = searched(question, 5)
-    hasty = minimise(question, proof)
-    patient = minimise(question, proof, deadline=time.monotonic() + 600.0)
-    assert [taken.name for taken in hasty.taken] == ["quick"]
-    assert len(patient.taken) == 1 + len(list(passes(None)))
-    assert patient.finished
-    assert Size.of(patient.proof).bytes <= Size.of(hasty.proof).bytes
-    assert check_proof(question, patient.proof).verdict == "valid unsat"
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
