@@ -4,7 +4,7 @@
 
 * ``dense``: 64-64-48-10, fully connected (7,770 parameters);
 * ``convolutional``: two convolutions with batch normalisation, not folded, and a dense layer
-  (7,562 parameters).
+  (7,650 parameters).
 
 Pixels are scaled to [0, 1]; a quarter of the images is kept for tests.
 """
