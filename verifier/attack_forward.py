@@ -8,7 +8,7 @@ have been imported; :mod:`verifier.attack_torch` has the same interface.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,20 @@ class NumpyEvaluator:
 
     def evaluate(self, x: FloatArray) -> tuple[FloatArray, Pullback]:
         """See :class:`Evaluator`."""
+        values = self.values(x)
+        network = self._network
+        y = np.concatenate([values[o] for o in network.outputs], axis=1)
+
+        def pull_back(directions: FloatArray) -> FloatArray:
+            found = self.gradients(values, directions, network.inputs)
+            nothing = [np.zeros((len(directions), network.sizes[i])) for i in network.inputs]
+            pairs = zip(network.inputs, nothing, strict=True)
+            return np.concatenate([found.get(i, zeros) for i, zeros in pairs], axis=1)
+
+        return y, pull_back
+
+    def values(self, x: FloatArray) -> list[FloatArray]:
+        """All tensors, ``(batch, size)`` each, at ``x (batch, inputs)``."""
         network = self._network
         values: list[FloatArray] = []
         used = 0
@@ -68,10 +82,21 @@ class NumpyEvaluator:
             else:
                 rule = function(node.function, node.parameters)
                 values.append(rule.value(values[node.source]))
-        y = np.concatenate([values[o] for o in network.outputs], axis=1)
-        return y, lambda directions: self._pull_back(values, directions)
+        return values
 
-    def _pull_back(self, values: list[FloatArray], directions: FloatArray) -> FloatArray:
+    def gradients(
+        self,
+        values: list[FloatArray],
+        directions: FloatArray,
+        wanted: Collection[int] | None = None,
+    ) -> dict[int, FloatArray]:
+        """Output directions ``(batch, outputs)`` pulled back to tensors that they depend on.
+
+        Args:
+            values: of all tensors, where the network is evaluated.
+            directions: of the outputs.
+            wanted: which tensors; ``None``: all.
+        """
         network = self._network
         gradients: list[Any] = [None] * len(network.nodes)
 
@@ -100,12 +125,10 @@ class NumpyEvaluator:
             else:
                 rule = function(node.function, node.parameters)
                 add(node.source, gradient * rule.derivative(values[node.source]))
-            gradients[number] = None
-        parts = [
-            np.zeros((len(directions), network.sizes[i])) if gradients[i] is None else gradients[i]
-            for i in network.inputs
-        ]
-        return np.concatenate(parts, axis=1)
+            if wanted is not None and number not in wanted:
+                gradients[number] = None
+        kept = range(len(gradients)) if wanted is None else wanted
+        return {number: gradients[number] for number in kept if gradients[number] is not None}
 
 
 def multiplications(network: Network) -> int:

@@ -122,6 +122,14 @@ class Cells:
             if entry.size:
                 yield self._single(stored, entry + start, bit, readings)
 
+    def singles(self, name: str) -> Faults | None:
+        """All single faults of a parameter at once; ``None``: it has none."""
+        parts = list(self.batches(name))
+        if not parts:
+            return None
+        keys = ("entry", "bit", "reads", "word", "value", "number")
+        return Faults(name, *(np.concatenate([getattr(p, key) for p in parts]) for key in keys))
+
     def _readings(self) -> tuple[int | None, ...]:
         if not isinstance(self.model, StuckAt):
             return (None,)

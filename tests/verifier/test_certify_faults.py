@@ -27,9 +27,9 @@ from tests.verifier.certify_files import HEAD, folder_with, part, plain, run
 from verifier.certify.config import load_config
 from verifier.certify.faults.agreement import apart, otherwise
 from verifier.certify.models import side_by_side, stored_model
-from verifier.certify.questions import toml
 from verifier.faults.judge import exact_outputs, exact_verdict
 from verifier.faults.maps import single_fault_maps
+from verifier.toml import toml
 
 FLIPS = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n'
 

@@ -20,7 +20,6 @@ from verifier.certify.config import load_config
 from verifier.certify.faults import bitmap, regionmap
 from verifier.certify.faults.stand import label_at
 from verifier.certify.questions import box_around
-from verifier.faults.several import joined_faults
 
 TEXT = (
     '[limits]\ntimeout = 20\n[faults]\nmodel = "bit_flips"\nformat = "int8"\nbits = [0, 1]\n'
@@ -53,7 +52,7 @@ def search(change=lambda faults: faults):
         proof = ProofBuilder(query).finish()
         cells = {}
         for name in faults.parameters:
-            own = joined_faults(faults.cells, name)
+            own = faults.cells.singles(name)
             cells[name] = Table(own, np.full(len(own), regionmap.BENIGN))
         return Found(cells, query, proof)
 
@@ -150,7 +149,7 @@ def test_witnesses_are_of_the_box_and_change_the_prediction(tmp_path):
     cells = [
         (name, int(entry), int(bit))
         for name in faults.parameters
-        for own in [joined_faults(faults.cells, name)]
+        for own in [faults.cells.singles(name)]
         for entry, bit in zip(own.entry, own.bit, strict=True)
     ]
     found, points = regionmap.witnessed(faults, dict.fromkeys(cells, point), box, label)

@@ -7,7 +7,6 @@ What is asked of the search is what the file in the evidence folder says, so tha
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +20,12 @@ from proofs.format import replacing, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.builders import ball
-from specs.errors import QuestionError
-from specs.numerals import numeral
 from specs.onnx_reader import read_model
 from specs.query import ModelFile, Query
 from specs.question import load_question
 from verifier.certify.section import Place
 from verifier.options import Options
+from verifier.toml import toml
 from verifier.verify import verify
 
 Found = tuple[str, str, Proof | Witness | None]
@@ -180,24 +178,6 @@ def box_around(
     """
     low, high = (None, None) if clip is None else clip
     return ball(len(point), [Fraction(float(x)) for x in point], radius, low, high)
-
-
-def toml(value: Any) -> str:
-    """A value in TOML, exactly.
-
-    Raises:
-        QuestionError: a number is no decimal.
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml(entry) for entry in value)}]"
-    number = numeral(Fraction(value))
-    if "/" in number:
-        raise QuestionError(f"{number} is no decimal: a question file cannot hold it")
-    return number
 
 
 def model_file(place: Place, model: ModelFile) -> Path:

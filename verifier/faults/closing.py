@@ -56,21 +56,18 @@ class Closer:
         self.intact = float(max(margins[0], alone[best]))
         return batch
 
-    def closed(
-        self, kernel: Kernel, batch: Batch, best: bool = True
-    ) -> tuple[FloatArray, list[Hinted]]:
+    def closed(self, kernel: Kernel, batch: Batch) -> tuple[FloatArray, list[Hinted]]:
         """The margins of domains, and the hints that gave them: the cheapest that close them.
 
         Args:
             kernel: of their question.
             batch: the domains.
-            best: whether hints are optimised for domains that others do not close.
         """
         count, every = len(batch.empty), tuple(self._disjuncts)
         margins = kernel.margins(batch, [every] * count, [self.plain[0]] * count)
         hints: list[Hinted] = [self.plain] * count
         open_ = np.flatnonzero(margins <= MARGIN)
-        for own in (self.apart, None) if best else (self.apart,):
+        for own in (self.apart, None):
             if not open_.size:
                 break
             found, better = self._by_disjunct(kernel, batch.pick(open_), own)

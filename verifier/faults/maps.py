@@ -131,7 +131,7 @@ def single_fault_maps(
     labels = judge.labels
     maps = {}
     for name in found.exposed:
-        faults = _joined(list(found.batches(name)))
+        faults = found.singles(name)
         if faults is not None:
             maps[name] = _map(judge, faults, tick)
     return Maps(maps, labels, time.perf_counter() - start, judge.tally)
@@ -151,11 +151,3 @@ def _map(judge: Judge, faults: Faults, tick: Callable[[str, int, int], None]) ->
             critical[index] += 1
             first[index] = np.where(first[index] < 0, point, first[index])
     return FaultMap(faults, target.number, critical, undecided, first, total)
-
-
-def _joined(parts: list[Faults]) -> Faults | None:
-    if not parts:
-        return None
-    names = ("entry", "bit", "reads", "word", "value", "number")
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Faults(parts[0].tensor, **arrays)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from fractions import Fraction
-
 from specs.errors import QuestionError
 from specs.faults.formats import FixedFormat
 from specs.faults.memory import Choice, Quantised
 from specs.faults.models import BitFaults, BitFlips, StuckAt
 from specs.faults.struck import faults_of
-from specs.numerals import numeral
 from specs.property import Property
 from specs.query import Query
+from verifier.toml import toml
 
 
 def question_text(query: Query, model: str, title: str = "") -> str:
@@ -34,11 +30,11 @@ def question_text(query: Query, model: str, title: str = "") -> str:
     label = None if case is None else predicted(query.property)
     if case is None or label is None or case.constraints or case.strict_lower or case.strict_upper:
         raise QuestionError("only boxes on which one output exceeds all others have a text")
-    lines = [f"title = {json.dumps(title)}"] if title else []
-    lines += ["[models]", f"net = {json.dumps(model)}", "", "[faults]", *_model(faults.cells.model)]
+    lines = [f"title = {toml(title)}"] if title else []
+    lines += ["[models]", f"net = {toml(model)}", "", "[faults]", *_model(faults.cells.model)]
     lines += ["", "[region]"]
     lines += [
-        f"{key} = {_numbers(ends)}" for key, ends in (("lower", case.lower), ("upper", case.upper))
+        f"{key} = {toml(ends)}" for key, ends in (("lower", case.lower), ("upper", case.upper))
     ]
     lines += ["", "[statement]", 'kind = "robust"', f"label = {label}"]
     return "\n".join(lines) + "\n"
@@ -73,9 +69,9 @@ def _model(model: BitFaults) -> list[str]:
     for name in ("tensors", "layers", "channels", "bits"):
         given = getattr(model.where, name)
         if given is not None:
-            lines.append(f"{name} = {json.dumps(list(given))}")
+            lines.append(f"{name} = {toml(given)}")
     if model.spared.cells:
-        cells = (json.dumps(list(cell)) for cell in model.spared.cells)
+        cells = (toml(cell) for cell in model.spared.cells)
         lines.append("except = [\n" + "".join(f"  {cell},\n" for cell in cells) + "]")
     return lines
 
@@ -92,18 +88,6 @@ def _format(choice: Choice) -> list[str]:
         lines.append(f"axis = {choice.axis}")
     if choice.scale is None:
         return lines
-    scales = [numeral(Fraction(scale)) for scale in choice.scale]
     if choice.axis is None:
-        return [*lines, f"scale = {scales[0]}", f"zero = {choice.zero[0]}"]
-    return [*lines, f"scale = [{', '.join(scales)}]", f"zero = {list(choice.zero)}"]
-
-
-def _numbers(values: Iterable[Fraction]) -> str:
-    return f"[{', '.join(_number(value) for value in values)}]"
-
-
-def _number(value: Fraction) -> str:
-    text = numeral(value)
-    if "/" in text:
-        raise QuestionError(f"the bound {text} of the region is no decimal")
-    return text
+        return [*lines, f"scale = {toml(choice.scale[0])}", f"zero = {toml(choice.zero[0])}"]
+    return [*lines, f"scale = {toml(choice.scale)}", f"zero = {toml(choice.zero)}"]

@@ -30,7 +30,7 @@ from specs.decimals import round_up
 from specs.enclosure import FloatArray
 from specs.faults.formats import BoolArray, FloatFormat, IndexArray
 from specs.faults.placed import weighted
-from specs.faults.sites import Cells, Faults
+from specs.faults.sites import Cells
 from specs.network import Input
 from specs.reader.parameters import LINEAR
 from verifier.faults.floats import UP, Tensor
@@ -71,19 +71,9 @@ class Costs:
         return np.minimum(np.ceil(self.cost * GRID), GRID).astype(np.int64)
 
 
-def joined_faults(found: Cells, name: str) -> Faults | None:
-    """All single faults of a parameter; ``None``: it has none."""
-    parts = list(found.batches(name))
-    if not parts:
-        return None
-    keys = ("entry", "bit", "reads", "word", "value", "number")
-    arrays = {key: np.concatenate([getattr(part, key) for part in parts]) for key in keys}
-    return Faults(name, **arrays)
-
-
 def targets(judge: Judge, found: Cells) -> list[Target]:
     """The faults of every parameter, and where they strike."""
-    every = (joined_faults(found, name) for name in found.exposed)
+    every = (found.singles(name) for name in found.exposed)
     return [judge.target(faults) for faults in every if faults is not None]
 
 

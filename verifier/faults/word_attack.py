@@ -11,12 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from proofs.check import Checked, check_witness
-from proofs.functions import function
 from proofs.witness import Witness
 from specs.enclosure import FloatArray
 from specs.errors import MissingExtraError, QuestionError
@@ -26,7 +24,7 @@ from specs.faults.placed import image
 from specs.faults.sites import activation_groups
 from specs.faults.struck import WordFaults
 from specs.linear import IndexArray
-from specs.network import Input, Linear, Network, Perturbed, Product, Struck
+from specs.network import Network, Perturbed, Struck
 from specs.property import Conjunction
 from specs.query import Query
 from verifier.attack_forward import NumpyEvaluator
@@ -292,48 +290,8 @@ def _gradients(
     network: Network, x: FloatArray, disjunct: Conjunction
 ) -> tuple[list[FloatArray], dict[int, FloatArray]]:
     """The values of all tensors at a point, and how the disjunct's worth depends on each."""
-    values, used = [], 0
-    for number, node in enumerate(network.nodes):
-        if isinstance(node, Input):
-            values.append(x[None, used : used + network.sizes[number]])
-            used += network.sizes[number]
-        elif isinstance(node, Linear):
-            total = node.offset.value[None].copy()
-            for term in node.terms:
-                weight = None if term.map.weight is None else term.map.weight.value
-                total = total + term.map.forward(values[term.source], weight, np.matmul)
-            values.append(total)
-        elif isinstance(node, Product):
-            values.append(values[node.left] * values[node.right])
-        elif isinstance(node, Perturbed):
-            values.append(values[node.source])
-        else:
-            values.append(function(node.function, node.parameters).value(values[node.source]))
-    outputs = np.concatenate([values[o] for o in network.outputs], axis=1)[0]
+    evaluator = NumpyEvaluator(network)
+    values = evaluator.values(x[None])
+    outputs = np.concatenate([values[output] for output in network.outputs], axis=1)[0]
     _, slope, _ = _worth(disjunct, x, outputs)
-    found: dict[int, Any] = {}
-    start = 0
-    for output in network.outputs:
-        found[output] = found.get(output, 0.0) + slope[None, start : start + network.sizes[output]]
-        start += network.sizes[output]
-
-    def add(tensor: int, part: FloatArray) -> None:
-        found[tensor] = found[tensor] + part if tensor in found else part
-
-    for number in reversed(range(len(network.nodes))):
-        node, own = network.nodes[number], found.get(number)
-        if own is None or isinstance(node, Input):
-            continue
-        if isinstance(node, Linear):
-            for term in node.terms:
-                weight = None if term.map.weight is None else term.map.weight.value
-                add(term.source, term.map.adjoint(own, weight, np.matmul))
-        elif isinstance(node, Product):
-            add(node.left, own * values[node.right])
-            add(node.right, own * values[node.left])
-        elif isinstance(node, Perturbed):
-            add(node.source, own)
-        else:
-            rule = function(node.function, node.parameters)
-            add(node.source, own * rule.derivative(values[node.source]))
-    return values, found
+    return values, evaluator.gradients(values, slope[None])

@@ -184,13 +184,9 @@ class BitMap:
         """The maps of all tasks together."""
         layers = {}
         for number, name in enumerate(self.faults.cells.exposed):
-            if f"number{number}" not in records[0].arrays:
+            singles = self.faults.cells.singles(name)
+            if singles is None:
                 continue
-            parts = list(self.faults.cells.batches(name))
-            joined = {
-                key: np.concatenate([getattr(part, key) for part in parts])
-                for key in ("entry", "bit", "reads", "word", "value", "number")
-            }
             critical, undecided = (
                 np.sum([r.arrays[f"{kind}{number}"].astype(np.int64) for r in records], axis=0)
                 for kind in ("critical", "undecided")
@@ -201,7 +197,7 @@ class BitMap:
                 fresh = (first < 0) & (own >= 0)
                 first[fresh] = own[fresh] + index * CHUNK
             layers[name] = Layer(
-                Singles(name, **joined),
+                singles,
                 records[0].arrays[f"number{number}"],
                 critical,
                 undecided,
