@@ -152,10 +152,11 @@ def test_labels_are_needed_where_they_are_used():
         ({"images": np.zeros((2, 6))}, "no array 'inputs'"),
         ({"inputs": np.zeros((2, 5))}, "has 6 inputs"),
         ({"inputs": np.full((2, 6), np.nan)}, "not finite"),
+        ({"inputs": np.full((2, 6), 2**53 + 1)}, "float64 does not"),
         ({"inputs": np.zeros((2, 6)), "labels": np.zeros(3, dtype=int)}, "labels must be 2"),
         ({"inputs": np.array(["a"] * 6)}, "has 6 inputs"),
     ],
-    ids=["name", "size", "nan", "labels", "text"],
+    ids=["name", "size", "nan", "wide", "labels", "text"],
 )
 def test_files_of_samples_that_do_not_fit(arrays, says, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays)

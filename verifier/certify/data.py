@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from specs.enclosure import FloatArray
+from specs.errors import InputError
 from specs.linear import IndexArray
 from verifier.certify.table import Table
+from verifier.samples import flat_floats
 
 MOST = 1 << 30
 """Bytes of the largest array that is read."""
@@ -71,13 +72,12 @@ def read_data(table: Table) -> Data | None:
     if points is None:
         raise table.error("", "[data] needs points, an array of the .npz file or an .npy file")
     values = _array(table, file, "points", points)
-    if values.ndim < 2 or values.dtype.kind not in "fiub":
+    if values.ndim < 2:
         raise table.error("points", f"'{points}' is {_words(values)}; wanted: numbers, (n, ...)")
-    flat = values.reshape(len(values), math.prod(values.shape[1:])).astype(np.float64)
-    if not np.all(np.isfinite(flat)):
-        raise table.error("points", f"'{points}' holds numbers that are not finite")
-    if np.any(flat.astype(values.dtype).reshape(values.shape) != values):
-        raise table.error("points", f"'{points}' holds numbers that float64 does not")
+    try:
+        flat = flat_floats(values)
+    except InputError as error:
+        raise table.error("points", f"'{points}': {error}") from None
     if scale is not None:
         if scale <= 0:
             raise table.error("scale", "'scale' must be positive")

@@ -13,6 +13,7 @@ from specs.linear import IndexArray
 from verifier.attack_forward import NumpyEvaluator
 from verifier.harden.surgery import FloatArray
 from verifier.harden.theorem import Probe
+from verifier.samples import flat_floats
 
 ROWS = 256
 """Samples that are evaluated at a time."""
@@ -47,11 +48,12 @@ def read_samples(path: Path, size: int) -> Samples:
     if "inputs" not in arrays:
         raise InputError(f"{path}: there is no array 'inputs'")
     given = arrays["inputs"]
-    if given.dtype.kind not in "fiu" or given.ndim < 1 or given[:1].size != size:
+    if given.ndim < 1 or given[:1].size != size:
         raise InputError(f"{path}: inputs of shape {given.shape}; the network has {size} inputs")
-    inputs = np.asarray(given.reshape(len(given), -1), dtype=np.float64)
-    if not np.all(np.isfinite(inputs)):
-        raise InputError(f"{path}: an input is not finite")
+    try:
+        inputs = flat_floats(given)
+    except InputError as error:
+        raise InputError(f"{path}, inputs: {error}") from None
     labels = arrays.get("labels")
     if labels is not None and (labels.shape != (len(inputs),) or labels.dtype.kind not in "iu"):
         raise InputError(f"{path}: labels must be {len(inputs)} integers")
