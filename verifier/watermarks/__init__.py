@@ -1,0 +1,1 @@
+"""Watermarks: embedding, attacks, and the search for what certificates rest on."""
