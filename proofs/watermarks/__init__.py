@@ -1,0 +1,1 @@
+"""Certificates of watermarks: exact checks of claims about parameters."""
