@@ -99,7 +99,7 @@ class _Search:
 
     def _pair(self, place: int, turn: int) -> None:
         layer = self.ours[place].layer
-        into, other = self._into(place, heard=not turn)
+        into, other = self._into(place)
         likeness = _cosines(other, into)
         if turn:
             away, there = self._away(place)
@@ -110,25 +110,22 @@ class _Search:
         elif layer.factors == SIGNED:
             likeness = np.abs(likeness)
         order = linear_sum_assignment(-likeness)[1]
-        into, other = self._into(place)
         self.orders[place] = order
         self.factors[place] = _factors(other, into[order], layer.factors)
         self.alike[place] = _cosines(other, into)[np.arange(layer.units), order]
 
-    def _into(self, place: int, heard: bool = False) -> tuple[FloatArray, FloatArray]:
+    def _into(self, place: int) -> tuple[FloatArray, FloatArray]:
         """Incoming weights and biases as rows, the owner's and the suspect's, in the same order.
 
-        ``heard``: without what comes from units that nothing leads to; their factors are not
-        known yet.
+        What comes from units that nothing leads to is left out: their factors are not known.
         """
         own, other = self.ours[place], self.theirs[place]
         weight, held = own.weight, other.weight
         if place:
             weight = weight[:, self.orders[place - 1]]
             held = held * self.factors[place - 1][None, :, None]
-            if heard:
-                kept = ~self._silent(place - 1)[None, :, None]
-                weight, held = weight * kept, held * kept
+            kept = ~self._silent(place - 1)[None, :, None]
+            weight, held = weight * kept, held * kept
         rows = [
             np.concatenate([w.reshape(own.units, -1), b[:, None]], axis=1)
             for w, b in ((weight, own.bias), (held, other.bias))
@@ -142,9 +139,9 @@ class _Search:
         if place + 1 < len(self.orders):
             weight = weight[self.orders[place + 1]]
         rows = []
-        for each in (weight, held):
+        for each, heard in ((weight, self.ours[place].heard), (held, self.theirs[place].heard)):
             # The factors of the next layer's units are not known well: they are taken out.
-            size = np.linalg.norm(each.reshape(each.shape[0], -1), axis=1)
+            size = np.linalg.norm((each * heard[None, :, None]).reshape(len(each), -1), axis=1)
             scaled = each / np.where(size > 0, size, 1.0)[:, None, None]
             rows.append(scaled.transpose(1, 0, 2).reshape(each.shape[1], -1))
         return rows[0], rows[1]

@@ -32,7 +32,8 @@ def decide(claim: SameNetwork, evidence: MarkEvidence, tick: Tick) -> Decided:
     ends = np.cumsum([0, *sizes])
     parts = [slice(int(start), int(stop)) for start, stop in pairwise(ends)]
     symmetry = Symmetry(
-        tuple(order[part] for part in parts), tuple(factors_of(factor[part]) for part in parts)
+        tuple(order[part] for part in parts),
+        tuple(factors_of(factor[part].tolist()) for part in parts),
     )
     fault = fault_of(claim.owner, claim.suspect, symmetry)
     if fault is not None:
