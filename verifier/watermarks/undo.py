@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from specs.enclosure import FloatArray
+from specs.linear import IndexArray
 from specs.watermarks.chain import Chain, Layer
 from verifier.watermarks.folded import gains
 from verifier.watermarks.matching import Matched, neat
@@ -91,7 +92,7 @@ def _along(numbers: FloatArray, weight: FloatArray) -> FloatArray:
     return numbers.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
-def _placed(parts: Parts, order: FloatArray, before: FloatArray) -> Parts:
+def _placed(parts: Parts, order: IndexArray, before: IndexArray) -> Parts:
     """From the suspect's places to the owner's."""
     weight = np.empty_like(parts.weight)
     weight[np.ix_(order, before)] = parts.weight
