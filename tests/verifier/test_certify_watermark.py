@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from specs.watermarks.question import load_mark_question, states_claim
 from tests.layered_models import chain_of, drawn, folded, layered, moved
 from tests.verifier.certify_files import part, run
 from verifier.certify.config import load_config
+from verifier.certify.table import Table
 from verifier.certify.watermark.extraction import read_bits
+from verifier.certify.watermark.section import ANSWERS
 from verifier.certify.watermark.symmetry import rounded_up
 
 MARK = """[watermark]
@@ -153,7 +156,8 @@ def test_a_folded_suspect_is_unfolded(tmp_path):
 
 
 def test_rounded_factors_leave_a_question_about_a_region(tmp_path):
-    text = "[watermark.symmetry]\nsuspect = 'suspect'\nat_most = 0.01\ndomain = [0, 0.125]\nagreed = 1\n"
+    text = "[watermark.symmetry]\nsuspect = 'suspect'\n"
+    text += "at_most = 0.01\ndomain = [0, 0.125]\nagreed = 1\n"
     path = folder_with(tmp_path, MARK + text, head=PAIR)
     suspect_in(tmp_path, exact=False)
     outcome = run(path)
@@ -214,6 +218,39 @@ def test_a_suspect_of_another_structure_is_an_error(tmp_path):
     (tmp_path / "suspect.onnx").write_bytes(layered("bare"))
     with pytest.raises(InputError, match="no symmetry can make the models one"):
         load_config(path)
+
+
+FULL = """[watermark.extraction]
+[watermark.false_claim]
+[watermark.utility]
+other = "suspect"
+at_most = 1
+domain = [0, 1]
+[watermark.symmetry]
+suspect = "suspect"
+at_most = 1
+domain = [0, 1]
+"""
+
+
+def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
+    known: dict[str, list[str]] = {}
+    done = Table.done
+
+    def noted(self):
+        known[self.name] = list(self.known)
+        done(self)
+
+    monkeypatch.setattr(Table, "done", noted)
+    path = folder_with(tmp_path, MARK + FULL, head=PAIR)
+    suspect_in(tmp_path)
+    load_config(path)
+    page = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
+    for name in ANSWERS:
+        text = page.partition(f"### `[watermark.{name}]`\n")[2].partition("\n##")[0]
+        rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+        listed = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+        assert listed == set(known[f"watermark.{name}"])
 
 
 def test_deviations_are_rounded_up():
