@@ -187,22 +187,27 @@ class Unit:
 
 def _weights(owner: Unit, suspect: Unit, factor: Fraction, inputs: Outer) -> Fraction | None:
     """The largest relative error of a row of ``G``; ``None``: there is no bound."""
-    image = owner.layer.weight[owner.number][inputs.order]
-    held = suspect.layer.weight[suspect.number]
+    image = owner.layer.weight[owner.number][inputs.order].reshape(inputs.order.size, -1)
+    held = suspect.layer.weight[suspect.number].reshape(image.shape)
+    if owner.scale == 0 or suspect.scale == 0:
+        nothing = [
+            unit.scale == 0 or not row.any() for unit, row in ((owner, image), (suspect, held))
+        ]
+        return Fraction(0) if all(nothing) else None
+    if not np.array_equal(image == 0, held == 0):
+        return None
     least = most = None
-    for unit, own in enumerate(inputs.factors):
-        for a, b in zip(image[unit].reshape(-1), held[unit].reshape(-1), strict=True):
-            wanted = factor * owner.scale * _exact(a)
-            found = own * suspect.scale * _exact(b)
-            if wanted == 0 or found == 0:
-                if wanted != found:
-                    return None
-                continue
-            ratio = found / wanted
-            if ratio < 0:
-                return None
-            least = ratio if least is None else min(least, ratio)
-            most = ratio if most is None else max(most, ratio)
+    base = suspect.scale / (factor * owner.scale)
+    for own, row, other in zip(inputs.factors, image, held, strict=True):
+        ratios = [_exact(b) / _exact(a) for a, b in zip(row, other, strict=True) if a]
+        if not ratios:
+            continue
+        ends = [own * base * ratio for ratio in (min(ratios), max(ratios))]
+        low, high = min(ends), max(ends)
+        if low < 0:
+            return None
+        least = low if least is None else min(least, low)
+        most = high if most is None else max(most, high)
     if least is None or most is None:
         return Fraction(0)
     share = owner.square / suspect.square

@@ -9,6 +9,7 @@ decide among units that nothing leads to.  What is found are hints for
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,12 @@ from verifier.watermarks.folded import Folded, fold
 
 ROUNDS = 8
 """Passes over the layers, at most."""
+SURE, CERTAIN = 0.5, 0.99
+"""Between these lie the cosines from which on weights say something about a factor."""
+EQUAL = 1.0 - 2.0**-24
+"""Cosines from which on weights are proportional, up to rounding."""
+DEAD = 2.0**-10
+"""Weights so small beside those of the usual unit say nothing."""
 NEAR = 2.0**-18
 """Factors that are so near to a power of two are taken to be it."""
 
@@ -84,6 +91,8 @@ class _Search:
         self.orders = [np.arange(layer.units) for layer in ours[:-1]]
         self.factors = [np.ones(layer.units) for layer in ours[:-1]]
         self.alike = [np.ones(layer.units) for layer in ours[:-1]]
+        self.weak = [np.zeros(layer.units, dtype=np.bool_) for layer in ours[:-1]]
+        """Units of the suspect whose incoming weights say nothing about their factors."""
 
     def run(self) -> Matched:
         """Go over the layers until nothing changes."""
@@ -91,7 +100,8 @@ class _Search:
             before = [order.copy() for order in self.orders]
             for place in range(len(self.orders)):
                 self._pair(place, turn)
-            self._through_next()
+            for place in reversed(range(len(self.orders))):
+                self._weak_factors(place)
             same = zip(before, self.orders, strict=True)
             if turn > 1 and all(np.array_equal(a, b) for a, b in same):
                 break
@@ -109,22 +119,26 @@ class _Search:
                 likeness = np.abs(likeness - outgoing) + np.abs(outgoing)
         elif layer.factors == SIGNED:
             likeness = np.abs(likeness)
-        order = linear_sum_assignment(-likeness)[1]
+        order = np.asarray(linear_sum_assignment(-likeness)[1])
         self.orders[place] = order
         self.factors[place] = _factors(other, into[order], layer.factors)
         self.alike[place] = _cosines(other, into)[np.arange(layer.units), order]
+        silent = ~self.ours[place].heard[order] | ~self.theirs[place].heard
+        dead = _dead(np.linalg.norm(into, axis=1))[order]
+        alike = np.abs(self.alike[place])
+        self.weak[place] = silent | ((dead | (alike < _sure(into.shape[1]))) & (alike < EQUAL))
 
     def _into(self, place: int) -> tuple[FloatArray, FloatArray]:
         """Incoming weights and biases as rows, the owner's and the suspect's, in the same order.
 
-        What comes from units that nothing leads to is left out: their factors are not known.
+        What comes from weak units is left out: their factors are not known well.
         """
         own, other = self.ours[place], self.theirs[place]
         weight, held = own.weight, other.weight
         if place:
             weight = weight[:, self.orders[place - 1]]
             held = held * self.factors[place - 1][None, :, None]
-            kept = ~self._silent(place - 1)[None, :, None]
+            kept = ~self.weak[place - 1][None, :, None]
             weight, held = weight * kept, held * kept
         rows = [
             np.concatenate([w.reshape(own.units, -1), b[:, None]], axis=1)
@@ -139,34 +153,54 @@ class _Search:
         if place + 1 < len(self.orders):
             weight = weight[self.orders[place + 1]]
         rows = []
-        for each, heard in ((weight, self.ours[place].heard), (held, self.theirs[place].heard)):
+        weak = np.empty_like(self.weak[place])
+        weak[self.orders[place]] = self.weak[place]
+        for each, vague in ((weight, weak), (held, self.weak[place])):
             # The factors of the next layer's units are not known well: they are taken out.
-            size = np.linalg.norm((each * heard[None, :, None]).reshape(len(each), -1), axis=1)
+            size = np.linalg.norm((each * ~vague[None, :, None]).reshape(len(each), -1), axis=1)
             scaled = each / np.where(size > 0, size, 1.0)[:, None, None]
             rows.append(scaled.transpose(1, 0, 2).reshape(each.shape[1], -1))
         return rows[0], rows[1]
 
-    def _silent(self, place: int) -> BoolArray:
-        """``(units,)`` of the suspect: nothing leads to it, or to the owner's."""
-        own, other = self.ours[place], self.theirs[place]
-        found: BoolArray = ~own.heard[self.orders[place]] | ~other.heard
-        return found
+    def _weak_factors(self, place: int) -> None:
+        """Factors of weak units, from what leads from them.
 
-    def _through_next(self) -> None:
-        """Factors of units that nothing leads to, from what leads from them."""
-        for place in reversed(range(len(self.orders))):
-            silent = self._silent(place)
-            if self.ours[place].layer.factors in (FIXED, SIGNED) or not silent.any():
-                continue
-            weight = self.ours[place + 1].weight[:, self.orders[place]]
-            held = self.theirs[place + 1].weight
-            if place + 1 < len(self.orders):
-                scale = self.factors[place + 1][:, None, None]
-                weight = weight[self.orders[place + 1]] * scale
-            inner = np.einsum("ijk,ijk->j", held, weight)
-            size = np.einsum("ijk,ijk->j", held, held)
-            usable = silent & (inner > 0) & (size > 0)
-            self.factors[place][usable] = neat(inner[usable] / size[usable])
+        Of units that nothing is known of (dead ones after fine-tuning), incoming and outgoing
+        weights get the proportion that they have in other units.
+        """
+        weak = self.weak[place]
+        if self.ours[place].layer.factors in (FIXED, SIGNED) or not weak.any():
+            return
+        weight = self.ours[place + 1].weight[:, self.orders[place]]
+        held = self.theirs[place + 1].weight
+        if place + 1 < len(self.orders):
+            weight = weight[self.orders[place + 1]]
+            held = held / self.factors[place + 1][:, None, None]
+        inner = np.einsum("ijk,ijk->j", held, weight)
+        size, out = np.einsum("ijk,ijk->j", held, held), np.sqrt(np.einsum("ijk->j", weight**2))
+        sent = np.sqrt(size)
+        found = self.factors[place].copy()
+        least = np.where(_dead(out), EQUAL, _sure(held.shape[0] * held.shape[2]))
+        sure = weak & (inner > 0) & (inner >= least * sent * out)
+        found[sure] = neat(inner[sure] / size[sure])
+        heard = np.linalg.norm(self._into(place)[1], axis=1)
+        known = ~weak & (heard > 0) & (sent > 0)
+        if known.any():
+            usual = float(np.median(heard[known] / (sent[known] * found[known] ** 2)))
+            vague = weak & ~sure & (heard > 0) & (sent > 0)
+            found[vague] = neat(np.sqrt(heard[vague] / (sent[vague] * usual)))
+        self.factors[place] = found
+
+
+def _sure(size: int) -> float:
+    """A cosine that rows of so many random numbers hardly reach."""
+    return min(max(SURE, 3.0 / math.sqrt(size)), CERTAIN)
+
+
+def _dead(sizes: FloatArray) -> BoolArray:
+    """Which norms are nothing beside the usual one."""
+    found: BoolArray = sizes < DEAD * float(np.median(sizes))
+    return found
 
 
 def _cosines(one: FloatArray, other: FloatArray) -> FloatArray:
