@@ -97,7 +97,7 @@ def certificate(found: Audit) -> dict[str, Any]:
             "cpu_seconds": checked.cpu_seconds,
         },
         "evidence": _evidence(found),
-        "versions": _versions(),
+        "versions": versions(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -158,7 +158,7 @@ def _evidence(found: Audit) -> dict[str, Any]:
     evidence = found.evidence
     entry: dict[str, Any] = {
         "file": found.path.name,
-        "sha256": _file_hash(found.path),
+        "sha256": file_hash(found.path),
         "kind": None,
         "question": None,
         "content_sha256": None,
@@ -240,7 +240,7 @@ def _form_kind(proof: Proof, query: Query, form: int) -> str:
     return "neuron" if tensor in query.network.preactivations else "form"
 
 
-def _file_hash(path: Path) -> str | None:
+def file_hash(path: Path) -> str | None:
     """SHA-256 of a regular file; ``None`` of anything else."""
     try:
         if not path.is_file():
@@ -251,7 +251,8 @@ def _file_hash(path: Path) -> str | None:
         return None
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of all that a verdict may depend on."""
     return {
         "farkas": version.VERSION,
         "evidence_format": str(VERSION),

@@ -28,6 +28,8 @@ from specs.query import Query
 
 ARITHMETICS: dict[str, Callable[[], Arithmetic]] = {"outward": Outward, "exact": Exact}
 
+ABOUT_A_MARK = "it is evidence about a watermark, made for another question"
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -106,6 +108,8 @@ def read_and_check(
         return Checked("unreadable", str(error), query.digest, arithmetic), None
     if isinstance(evidence, Witness):
         return check_witness(query, evidence), evidence
+    if not isinstance(evidence, Proof):
+        return Checked("unreadable", ABOUT_A_MARK, query.digest, arithmetic), None
     return check_proof(query, evidence, arithmetic=arithmetic, **how), evidence
 
 

@@ -18,15 +18,23 @@ import numpy as np
 from proofs.certificate import audit, certificate
 from proofs.check import Checked, usable_processors
 from proofs.folder import Report, check_pieces, pieces
-from proofs.format import read_evidence, replacing
+from proofs.format import Evidence, read_evidence, replacing
 from proofs.proof import NodeKind, Proof
 from proofs.signature import KEY, content_hash, signatures
 from proofs.statement import established, fault_in_words, near, statement
 from proofs.targets import check_targets
 from proofs.theorem import theorem
+from proofs.watermarks.report import (
+    audit_claim,
+    claim_certificate,
+    claim_shown,
+    lines_of,
+    mark_lines,
+)
 from proofs.witness import Witness
 from specs.errors import EvidenceError, InputError
 from specs.question import load_question
+from specs.watermarks.question import states_claim
 
 CODES = {"valid unsat": 0, "valid sat": 1, "invalid": 2, "incomplete": 2, "unreadable": 3}
 
@@ -99,6 +107,8 @@ def _check(argv: Sequence[str]) -> int:
             "evidence file; or a folder of both, if wanted with --questions"
         )
     *question, evidence = args.files
+    if states_claim(question):
+        return _check_claim(question[0], evidence, args)
     query = load_question(*question, semantics=args.semantics)
     ticker = _Ticker()
     try:
@@ -126,6 +136,19 @@ def _check(argv: Sequence[str]) -> int:
         f"{checked.cpu_seconds:.2f} CPU seconds"
     )
     return exit_code(checked, args.expect)
+
+
+def _check_claim(question: str, evidence: str, args: argparse.Namespace) -> int:
+    if args.semantics is not None:
+        raise InputError(f"{question}: a claim about parameters has no --semantics; leave it out")
+    found = audit_claim(question, evidence, args.timeout)
+    if args.json is not None:
+        _write_json(args.json, claim_certificate(found))
+    print(found.checked.verdict)
+    for line in lines_of(found):
+        print(printable(line))
+    print(f"arithmetic: exact; {found.checked.cpu_seconds:.2f} CPU seconds")
+    return exit_code(found.checked, args.expect)
 
 
 def _check_folder(folder: Path, args: argparse.Namespace) -> int:
@@ -204,8 +227,11 @@ def _show(argv: Sequence[str]) -> int:
             "show --statement, --full and --semantics need a question: NET.onnx "
             "PROPERTY.vnnlib or QUESTION.toml, before the evidence if there is any"
         )
-    query = load_question(*question, semantics=args.semantics) if question else None
     read = None if evidence is None else read_evidence(evidence)
+    if states_claim(question):
+        print("\n".join(map(printable, claim_shown(question[0], read))))
+        return 0
+    query = load_question(*question, semantics=args.semantics) if question else None
     if read is not None and args.hash:
         print(content_hash(read))
         return 0
@@ -232,9 +258,12 @@ def _told_apart(files: list[str]) -> tuple[list[str], str | None]:
     return files[:count], (files[count] if len(files) > count else None)
 
 
-def shown(evidence: Proof | Witness) -> list[str]:
-    """What is in a proof or a witness, as lines of text that are safe for a terminal."""
-    lines = _witness_lines(evidence) if isinstance(evidence, Witness) else _proof_lines(evidence)
+def shown(evidence: Evidence) -> list[str]:
+    """What is in evidence, as lines of text that are safe for a terminal."""
+    if isinstance(evidence, Witness):
+        lines = _witness_lines(evidence)
+    else:
+        lines = _proof_lines(evidence) if isinstance(evidence, Proof) else mark_lines(evidence)
     return [
         printable(line) for line in (lines[0], f"content: {content_hash(evidence)}", *lines[1:])
     ]

@@ -25,10 +25,13 @@ from threading import Thread
 from typing import Any
 
 from proofs.certificate import audit, certificate
+from proofs.check import Checked
 from proofs.format import MANIFEST_LIMIT, WITNESS
+from proofs.watermarks.report import audit_claim, claim_certificate
 from specs.errors import EvidenceError, InputError, PropertyError
 from specs.question import load_question
 from specs.source import read_source
+from specs.watermarks.question import states_claim
 
 LIST = "evidence.csv"
 LIST_LIMIT = 1 << 26
@@ -37,6 +40,13 @@ CODES = {"valid unsat": 0, "valid sat": 0, "invalid": 2, "incomplete": 2, "unrea
 """Exit codes by verdict; any other verdict is an error of ours."""
 
 _COLUMNS = ({"question", "evidence"}, {"onnx", "vnnlib", "evidence"})
+_NAMING: dict[str, tuple[str, ...] | None] = {
+    "models": None,
+    "region": ("file",),
+    "watermark": ("file", "triggers"),
+    "claim": ("file", "samples"),
+}
+"""By table of a question file the keys that name files; ``None``: all."""
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from proofs.folder import serve; serve()"
@@ -245,7 +255,7 @@ def _question(folder: Path, name: str | Path) -> Path:
     except (PropertyError, ValueError, RecursionError):
         return path  # whoever loads the question says what is wrong
     named: list[Any] = []
-    for table, keys in (("models", None), ("region", ("file",))):
+    for table, keys in _NAMING.items():
         content = tables.get(table)
         if isinstance(content, dict):
             named += [value for key, value in content.items() if keys is None or key in keys]
@@ -409,15 +419,7 @@ def _receive(tasks: SimpleQueue[str]) -> None:
 
 def _answer(task: dict[str, Any]) -> dict[str, Any]:
     try:
-        query = load_question(*task["question"], semantics=task["semantics"] or None)
-        found = audit(
-            query,
-            task["evidence"],
-            arithmetic=task["arithmetic"],
-            timeout=task["timeout"],
-            processes=1,
-        )
-        made = certificate(found)
+        checked, made = _checked(task)
     except EvidenceError as error:
         return {"verdict": "unreadable", "reason": str(error)}
     except InputError as error:
@@ -426,5 +428,19 @@ def _answer(task: dict[str, Any]) -> dict[str, Any]:
         return {"verdict": "error", "reason": "out of memory"}
     except Exception as error:
         return {"verdict": "error", "reason": f"internal error ({type(error).__name__}: {error})"}
-    checked = found.checked
     return {"verdict": checked.verdict, "reason": checked.reason, "certificate": made}
+
+
+def _checked(task: dict[str, Any]) -> tuple[Checked, dict[str, Any]]:
+    if states_claim(task["question"]):
+        claimed = audit_claim(task["question"][0], task["evidence"], task["timeout"])
+        return claimed.checked, claim_certificate(claimed)
+    query = load_question(*task["question"], semantics=task["semantics"] or None)
+    found = audit(
+        query,
+        task["evidence"],
+        arithmetic=task["arithmetic"],
+        timeout=task["timeout"],
+        processes=1,
+    )
+    return found.checked, certificate(found)

@@ -11,12 +11,13 @@ import errno
 import io
 import json
 import os
+import re
 import stat
 import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,8 @@ import numpy.typing as npt
 
 from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
 from proofs.proof import Proof
+from proofs.watermarks.evidence import MARK, MOST, MarkEvidence
+from proofs.watermarks.evidence import TYPES as MARK_TYPES
 from proofs.witness import Witness
 from specs.errors import EvidenceError
 from specs.faults.exact import WordFault
@@ -38,6 +41,7 @@ FLOOR, RATIO = 1 << 22, 64
 """Unpacked arrays may take 4 MiB plus 64 times the file's size."""
 
 Array = npt.NDArray[Any]
+Evidence = Proof | Witness | MarkEvidence
 
 
 def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
@@ -69,6 +73,11 @@ def file_content(proof: Proof, *, pack: bool = False) -> bytes:
     content = {name: _npy(array) for name, array in members.items()}
     layout: dict[str, Any] = {"separators": (",", ":")} if pack else {"indent": 1}
     content["manifest.json"] = json.dumps(manifest, sort_keys=True, **layout).encode()
+    return _archived(content)
+
+
+def _archived(content: dict[str, bytes]) -> bytes:
+    """An archive that depends on its members alone, and that a reader's limits allow."""
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -121,8 +130,25 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def read_evidence(path: str | Path) -> Proof | Witness:
-    """Read a proof or a witness.
+def write_mark(path: str | Path, evidence: MarkEvidence) -> int:
+    """Write evidence about a watermark, as :func:`write_proof` does."""
+    manifest = {
+        **evidence.manifest,
+        "format": MARK,
+        "version": VERSION,
+        "question": evidence.question,
+        "claims": evidence.claims,
+    }
+    content = {name: _npy(array) for name, array in evidence.arrays.items() if array.size}
+    content["manifest.json"] = json.dumps(manifest, sort_keys=True, indent=1).encode()
+    data = _archived(content)
+    with replacing(path) as stream:
+        stream.write(data)
+    return len(data)
+
+
+def read_evidence(path: str | Path) -> Evidence:
+    """Read a proof, a witness, or evidence about a watermark.
 
     Raises:
         EvidenceError: the file is missing, damaged, too large unpacked or not evidence.
@@ -135,7 +161,7 @@ def read_evidence(path: str | Path) -> Proof | Witness:
             stream.seek(0)
             size = os.fstat(stream.fileno()).st_size
             if head[:2] == b"PK":
-                return _read_proof(stream, size)
+                return _read_archive(stream, size)
             if head[:1] != b"{":
                 raise EvidenceError("it is neither a proof nor a witness")
             if size > MANIFEST_LIMIT:
@@ -159,23 +185,45 @@ def read_evidence(path: str | Path) -> Proof | Witness:
         raise EvidenceError(f"{path}: the file is damaged ({error})") from error
 
 
-def _read_proof(stream: BinaryIO, size: int) -> Proof:
+def _read_archive(stream: BinaryIO, size: int) -> Proof | MarkEvidence:
     with zipfile.ZipFile(stream) as archive:
-        infos = archive.infolist()
-        names = [info.filename for info in infos]
-        allowed = {"manifest.json", *(f"{name}.npy" for name in TYPES)}
-        strange = [name for name in names if name not in allowed]
-        if strange or len(set(names)) != len(names):
-            raise EvidenceError(f"members are unknown or repeated: {strange or names!r:.200}")
-        if "manifest.json" not in names:
+        infos = {info.filename: info for info in archive.infolist()}
+        if len(infos) != len(archive.infolist()):
+            raise EvidenceError("members are repeated")
+        if "manifest.json" not in infos:
             raise EvidenceError("it has no manifest.json")
         left = _allowance(size)
+        data = _member(archive, infos.pop("manifest.json"), min(left, MANIFEST_LIMIT))
+        left -= len(data)
+        manifest = _object(data, PROOF, MARK)
+        proof = manifest["format"] == PROOF
+        known = {f"{name}.npy" for name in TYPES}
+        strange = [name for name in infos if not (name in known if proof else _plain(name))]
+        if strange or (not proof and len(infos) > MOST):
+            raise EvidenceError(f"members are unknown, or too many: {strange!r:.200}")
         content = {}
-        for info in infos:
-            limit = min(left, MANIFEST_LIMIT) if info.filename == "manifest.json" else left
-            content[info.filename] = _member(archive, info, limit)
-            left -= len(content[info.filename])
-    manifest = _object(content.pop("manifest.json"), PROOF)
+        for name, info in infos.items():
+            content[name] = _member(archive, info, left)
+            left -= len(content[name])
+    return _proof(manifest, content) if proof else _mark(manifest, content)
+
+
+def _plain(name: str) -> bool:
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,59}\.npy", name) is not None
+
+
+def _mark(manifest: dict[str, Any], content: dict[str, bytes]) -> MarkEvidence:
+    claims = manifest.get("claims")
+    if not isinstance(claims, str):
+        raise EvidenceError("the manifest does not say what it claims")
+    arrays = {
+        member.removesuffix(".npy"): _unpacked(member, data, MARK_TYPES)
+        for member, data in content.items()
+    }
+    return MarkEvidence(_digest(manifest), claims, arrays, manifest)
+
+
+def _proof(manifest: dict[str, Any], content: dict[str, bytes]) -> Proof:
     tensors = manifest.get("tensors")
     if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
         raise EvidenceError("the manifest's tensors are not a list of names")
@@ -187,7 +235,7 @@ def _read_proof(stream: BinaryIO, size: int) -> Proof:
         name = member.removesuffix(".npy")
         if name in stored:
             raise EvidenceError(f"'{name}' is both a member and in the manifest")
-        stored[name] = fitted(name, _unpacked(member, data))
+        stored[name] = fitted(name, _unpacked(member, data, types_of(name)))
     return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
 
 
@@ -240,13 +288,13 @@ def _rational(text: str) -> Fraction:
 _PLACE = frozenset({"tensor", "entry"})
 
 
-def _object(data: bytes, kind: str) -> dict[str, Any]:
+def _object(data: bytes, *kinds: str) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise EvidenceError(f"it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("format") != kind:
-        raise EvidenceError(f"it does not say that its format is {kind}")
+    if not isinstance(content, dict) or content.get("format") not in kinds:
+        raise EvidenceError(f"it does not say that its format is {' or '.join(kinds)}")
     if type(content.get("version")) is not int or content["version"] != VERSION:
         raise EvidenceError(f"its version is {content.get('version')!r:.40}, not {VERSION}")
     return content
@@ -280,7 +328,7 @@ def _npy(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(member: str, data: bytes) -> Array:
+def _unpacked(member: str, data: bytes, types: Sequence[str]) -> Array:
     """A one-dimensional ``.npy`` array; the shape must agree with the bytes present."""
     if data[:8] != b"\x93NUMPY\x01\x00" or len(data) < 10:
         raise EvidenceError(f"'{member}' is not a version 1 .npy array")
@@ -291,7 +339,7 @@ def _unpacked(member: str, data: bytes) -> Array:
         kind, order, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise EvidenceError(f"'{member}' has a damaged header") from error
-    allowed = {np.dtype(name).newbyteorder("<").str: name for name in types_of(member[:-4])}
+    allowed = {np.dtype(name).newbyteorder("<").str: name for name in types}
     if not isinstance(kind, str) or kind not in allowed or order is not False:
         raise EvidenceError(f"'{member}' is of type {kind!r:.40}, not {' or '.join(allowed)}")
     dtype = np.dtype(kind)

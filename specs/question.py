@@ -128,6 +128,13 @@ def _perturbations(format: Rounding | None) -> tuple[Perturbation, ...]:
 
 def _document(path: Path) -> Document:
     document = read_document(path)
+    if "claim" in document.tables or "watermark" in document.tables:
+        raise document.error(
+            "claim",
+            "",
+            "the file claims something about parameters; farkas check and farkas show take it, "
+            "farkas certify finds evidence",
+        )
     check_question(document, "faults")
     return document
 

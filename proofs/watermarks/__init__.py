@@ -1,1 +1,1 @@
-"""Exact checks of claims about a watermark's parameters: rationals, no torch, no solver."""
+"""Certificates of watermarks: exact checks of claims about parameters."""

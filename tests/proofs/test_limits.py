@@ -17,6 +17,7 @@ from proofs import packing
 from proofs.check import check_proof, check_witness
 from proofs.format import read_evidence, write_proof, write_witness
 from proofs.signature import LONGEST, MOST
+from proofs.watermarks.evidence import MOST as MOST_MARK
 from proofs.witness import DENOMINATOR_LIMIT, Witness
 from specs.errors import EvidenceError
 from tests.proofs.helpers import with_arrays
@@ -56,7 +57,8 @@ def test_the_page_states_the_numbers_of_the_code():
     assert numbers["entries of an array in the manifest"] == [packing.LONGEST]
     (words,) = re.findall(r"2\^(\d+)", LIMITS["nodes that words spell"])
     assert 1 << int(words) == packing.NODES
-    assert len(LIMITS) == 14  # the table's head and thirteen limits
+    assert numbers["arrays of evidence about a watermark"] == [MOST_MARK]
+    assert len(LIMITS) == 15  # the table's head and fourteen limits
 
 
 @pytest.mark.parametrize("beyond", [0, 1])

@@ -1,0 +1,1 @@
+"""Watermarks in networks: marks, keys, and what can be claimed of them."""
