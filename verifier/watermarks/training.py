@@ -90,7 +90,7 @@ def train(
             loss = functional.cross_entropy(model.forward(x), targets[chosen])
             if penalty is not None:
                 loss = loss + penalty(model)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
     model.training = False
