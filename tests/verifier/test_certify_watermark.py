@@ -16,10 +16,12 @@ from proofs.watermarks.evidence import MarkEvidence
 from proofs.watermarks.report import audit_claim
 from proofs.watermarks.tails import binomial_tail
 from specs.errors import InputError
+from specs.onnx_reader import read_model_bytes
 from specs.question import load_question
 from specs.watermarks.question import load_mark_question, states_claim
 from tests.layered_models import chain_of, drawn, folded, layered, moved
 from tests.verifier.certify_files import part, run
+from verifier.attack_forward import NumpyEvaluator
 from verifier.certify.config import load_config
 from verifier.certify.table import Table
 from verifier.certify.watermark.extraction import read_bits
@@ -119,9 +121,7 @@ def test_false_claims_take_the_matches_of_the_model(tmp_path):
 
 
 def test_utility_is_an_agreement(tmp_path):
-    text = (
-        '[watermark.utility]\nother = "suspect"\nat_most = 0.01\ndomain = [0, 0.125]\nagreed = 1\n'
-    )
+    text = '[watermark.utility]\nother = "suspect"\nat_most = 10\ndomain = [0, 0.125]\nagreed = 1\n'
     path = folder_with(tmp_path, MARK + text, head=PAIR)
     suspect_in(tmp_path)
     outcome = run(path)
@@ -157,7 +157,7 @@ def test_a_folded_suspect_is_unfolded(tmp_path):
 
 def test_rounded_factors_leave_a_question_about_a_region(tmp_path):
     text = "[watermark.symmetry]\nsuspect = 'suspect'\n"
-    text += "at_most = 0.01\ndomain = [0, 0.125]\nagreed = 1\n"
+    text += "at_most = 10\ndomain = [0, 0.125]\nagreed = 1\n"
     path = folder_with(tmp_path, MARK + text, head=PAIR)
     suspect_in(tmp_path, exact=False)
     outcome = run(path)
@@ -269,3 +269,35 @@ def test_margins_are_those_of_exact_forms(tmp_path):
     system = answer.marked.mark.system(parameter.weight.shape)
     forms = float(system.scale) * (system.rows @ parameter.weight.reshape(-1)[system.positions])
     assert np.abs(forms) == pytest.approx(np.abs(found["margins"]))
+
+
+TRIGGERS = """[watermark]
+scheme = "triggers"
+seed = "000102030405060708090a0b0c0d0e0f"
+classes = 3
+"""
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["drawn", "stored"])
+def test_answers_to_triggers_are_counted_exactly(tmp_path, stored):
+    where = 'points = "secret.npy"\n' if stored else "count = 6\nsize = 5\n"
+    text = TRIGGERS + where + "[watermark.extraction]\nat_least = 1\n[watermark.false_claim]\n"
+    points = np.random.default_rng(2).normal(size=(6, 5)).astype(np.float32)
+    np.save(tmp_path / "secret.npy", points)
+    path = folder_with(tmp_path, text)
+    outcome = run(path)
+    found, tail = part(outcome, 0).facts, part(outcome, 1).facts
+    mark = load_config(path).answers["watermark"][0].marked.mark
+    network = read_model_bytes(layered("dense", 1), None, "m")
+    given = np.argmax(NumpyEvaluator(network).evaluate(mark.points)[0], axis=1)
+    assert found["same"] == (given == mark.labels).tolist()
+    assert tail["matches"] == found["matches"]
+    wanted = binomial_tail(6, Fraction(1, 3), found["matches"])
+    assert Fraction(tail["probability"]) == wanted
+    assert all_valid(tmp_path) == 2
+
+
+def test_triggers_that_do_not_fit_are_an_error(tmp_path):
+    text = TRIGGERS + "count = 6\nsize = 4\n[watermark.extraction]\n"
+    with pytest.raises(InputError, match="the mark is of 4 inputs"):
+        load_config(folder_with(tmp_path, text))

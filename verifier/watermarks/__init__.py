@@ -1,1 +1,1 @@
-"""Watermarks: embedding, attacks, and the search for what certificates rest on."""
+"""Embedding watermarks, attacking them, and searching for what the checks of them need."""

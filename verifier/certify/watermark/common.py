@@ -19,12 +19,13 @@ from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from specs.watermarks.mark import Mark
 from specs.watermarks.question import MarkQuestion, load_mark_question
+from verifier.certify.faults.common import Faults
 from verifier.certify.questions import model_file
 from verifier.certify.section import Place, Setting
 from verifier.certify.table import Table
 from verifier.toml import toml
 
-FILES = ("file", "triggers", "samples")
+FILES = ("file", "points", "triggers", "samples")
 """Keys of marks and claims that name files."""
 
 WORDS = {"unsat": "proved", "sat": "refuted"}
@@ -69,6 +70,15 @@ class Marked:
         mark = self.mark
         stated = "" if mark is None else f"{mark.text} {mark.commitment.hash} {mark.null}"
         return f"{self.model.digest} {stated} {sorted(self.stated)} {self.setting.timeout}"
+
+    @property
+    def known(self) -> Mark:
+        """The mark.
+
+        Raises:
+            QuestionError: there is none.
+        """
+        return self.need(self.table)
 
     def need(self, table: Table) -> Mark:
         """The mark.
@@ -214,6 +224,11 @@ def _keys(place: Place, folder: Path, table: Mapping[str, Any], kept: list[str])
             value = os.path.relpath(copy, place.evidence)
             kept.append(value)
         yield f"{key} = {toml(value)}"
+
+
+def plain(marked: Marked) -> Faults:
+    """The model without faults, as questions about what it computes take it."""
+    return Faults(marked.setting, marked.table, marked.path, None, {})
 
 
 def in_words(answer: str) -> str:

@@ -21,7 +21,7 @@ from specs.watermarks.reading import Keys
 from verifier.certify.section import PROVED, REFUTED, Judged, Part, Place, Record, Rows, Task
 from verifier.certify.table import Table
 from verifier.certify.watermark.common import Marked, ask_claim
-from verifier.certify.watermark.extraction import matches_of
+from verifier.certify.watermark.extraction import checked, matches_of
 
 LEVELS = (40, 64, 80, 128)
 """Powers of one half whose thresholds are always listed."""
@@ -49,7 +49,7 @@ class FalseClaim:
         return [Task("false claims", ("watermark.false_claim 1", self.marked.text, own), self._run)]
 
     def _run(self, place: Place) -> Record:
-        mark, level = self._mark, self.level
+        mark, level = self.marked.known, self.level
         count = matches_of(self.marked, place) if self.matches is None else self.matches
         total = several_keys(tail_of(mark, count), self.keys)
         if level is None:
@@ -66,16 +66,9 @@ class FalseClaim:
         asked = ask_claim(place, {"net": self.marked.model}, self.marked, claim)
         return Record({**asked.values, "matches": count})
 
-    @property
-    def _mark(self) -> Mark:
-        mark = self.marked.mark
-        if mark is None:
-            raise self.marked.table.error("", "a false claim is one of a mark")
-        return mark
-
     def conclude(self, records: Sequence[Record]) -> Part:
         """The probability, and the thresholds of levels."""
-        values, mark = records[0].values, self._mark
+        values, mark = records[0].values, self.marked.known
         count = values["matches"]
         total = several_keys(tail_of(mark, count), self.keys)
         tried = "one key" if self.keys == 1 else f"the best of {self.keys} keys"
@@ -143,6 +136,8 @@ def read(marked: Marked, table: Table) -> FalseClaim:
     keys = table.integer("keys", 1, 1) or 1
     if keys > MOST_KEYS:
         raise table.error("keys", f"'keys' must be at most {MOST_KEYS:.0e}")
+    if matches is None:
+        checked(marked)
     level = None
     if table.has("level"):
         level = read_level(Keys(table.document, table.name, table.values))

@@ -36,9 +36,9 @@ from verifier.certify.section import (
     shown,
 )
 from verifier.certify.table import Table
-from verifier.certify.watermark.common import Marked, ask_claim
+from verifier.certify.watermark.common import Marked, ask_claim, plain
 from verifier.certify.watermark.extraction import linear, read_bits
-from verifier.certify.watermark.utility import Utility, plain
+from verifier.certify.watermark.utility import Utility
 from verifier.watermarks.canonical import canonical, distance
 from verifier.watermarks.matching import Matched, match
 from verifier.watermarks.undo import undone
@@ -219,6 +219,11 @@ class Suspicion:
         lines = [
             f"matching bits in the suspect as it is: {before}; after undoing: {after} of {size}"
         ]
+        if self._folded(self.marked.known):
+            lines.append(
+                "in the suspect, batch normalisation is folded into the tensor: as it is, the mark "
+                "must not be read from it"
+            )
         if values["apart"] == "0":
             lines.append("the undone model is the suspect's function: proved, exactly")
         elif values["apart"] is not None:
@@ -230,6 +235,14 @@ class Suspicion:
             found = at_least("matching bits after undoing", Fraction(self.at_least), after, after)
             judged.append(found)
         return lines
+
+    def _folded(self, mark: Any) -> bool:
+        """The normalisation behind the marked tensor is gone."""
+        pairs = zip(self.owner.layers, self.thief.layers, strict=True)
+        return any(
+            own.weight_name == mark.tensor and own.norm is not None and other.norm is None
+            for own, other in pairs
+        )
 
 
 ORBIT = (

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from verifier.certify.faults import agreement
 from verifier.certify.faults.agreement import Agreement
-from verifier.certify.faults.common import Faults
 from verifier.certify.section import Part, Record, Task
 from verifier.certify.table import Table
-from verifier.certify.watermark.common import Marked
+from verifier.certify.watermark.common import Marked, plain
 
 APART = (
     "not covered: how well either model does its task; that they agree says nothing about removing "
@@ -40,11 +39,6 @@ class Utility:
             title=f"Utility: {part.title.lower()}",
             assumptions=(*part.assumptions, APART),
         )
-
-
-def plain(marked: Marked) -> Faults:
-    """The model without faults, as questions about what it computes take it."""
-    return Faults(marked.setting, marked.table, marked.path, None, {})
 
 
 def read(marked: Marked, table: Table) -> Utility:
