@@ -1,0 +1,1 @@
+"""Marks in networks: embedding, attacks, and the search for evidence."""
