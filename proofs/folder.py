@@ -44,7 +44,7 @@ _NAMING: dict[str, tuple[str, ...] | None] = {
     "models": None,
     "region": ("file",),
     "watermark": ("file", "points", "triggers"),
-    "claim": ("file", "samples"),
+    "claim": ("file", "samples", "others"),
 }
 """By table of a question file the keys that name files; ``None``: all."""
 _START = (

@@ -1,6 +1,6 @@
 """The table ``[faults]`` of a question file; ``docs/faults.md`` describes it for users.
 
-model        "bit_flips", "stuck_at", "weight_box" or "activation_faults"
+model        "bit_flips", "stuck_at", "weight_box", "pruning" or "activation_faults"
 k            how many faults at most; 1 where left out       not weight_box
 per_word     true: all of them in one word                   bit_flips, stuck_at
 format       "stored", "float32", "float16", "bfloat16",     bit_flips, stuck_at
@@ -35,6 +35,7 @@ from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Pruning,
     Spared,
     StuckAt,
     WeightBox,
@@ -62,6 +63,7 @@ _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "bit_flips": _WORDS,
     "stuck_at": {**_WORDS, "reads": (int,)},
     "weight_box": {"absolute": _NUMBER, "relative": _NUMBER, **_WHERE},
+    "pruning": {"k": (int,), **_WHERE},
     "activation_faults": {"k": (int,), "range": (list,), "unit": (str,), **_WHERE},
 }
 
@@ -152,6 +154,8 @@ def _model(kind: str, given: Mapping[str, Any]) -> FaultModel:
             raise _MisplacedError("model", "a weight_box needs absolute, relative or both")
         absolute, relative = (Fraction(given.get(key, 0)) for key in ("absolute", "relative"))
         return WeightBox(absolute, relative, where)
+    if kind == "pruning":
+        return Pruning(k, where)
     if kind == "activation_faults":
         span = given.get("range")
         if span is None or len(span) != 2:

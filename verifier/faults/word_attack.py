@@ -19,7 +19,7 @@ from proofs.witness import Witness
 from specs.enclosure import FloatArray
 from specs.errors import MissingExtraError, QuestionError
 from specs.faults.exact import WordFault, faulted_network
-from specs.faults.models import ActivationFaults, WeightBox
+from specs.faults.models import ActivationFaults, Pruning, ValueFaults, WeightBox
 from specs.faults.placed import image
 from specs.faults.sites import activation_groups
 from specs.faults.struck import WordFaults
@@ -96,7 +96,7 @@ class WordAttack:
     def _single(self) -> FaultyViolation | None:
         """A single flip that changes the prediction at some point, by exact maps."""
         model = self._faults.model
-        if isinstance(model, WeightBox | ActivationFaults):
+        if isinstance(model, ValueFaults | ActivationFaults):
             return None
         attack = RegionAttack(self._faults, self._query.property, int(self._rng.integers(1 << 30)))
         for found in attack.critical(self._tables, attack.points(4)):
@@ -140,6 +140,8 @@ class WordAttack:
         model = self._faults.model
         if isinstance(model, WeightBox):
             return self._boxed(x, disjunct)
+        if isinstance(model, Pruning):
+            return self._pruned(x, disjunct, model)
         if isinstance(model, ActivationFaults):
             return self._replaced(x, disjunct, model, turn)
         bits: dict[tuple[str, int], list[int]] = {}
@@ -216,6 +218,27 @@ class WordAttack:
                     end = float(np.nextafter(end, float(centre)))
                 if end != values[entry]:
                     listed.append(WordFault(name, entry, (), Fraction(end)))
+        return listed
+
+    def _pruned(self, x: FloatArray, disjunct: Conjunction, model: Pruning) -> list[WordFault]:
+        """The parameters whose loss gains most: half of those that are left, again and again."""
+        listed: list[WordFault] = []
+        while len(listed) < model.k:
+            network = self._network(listed)
+            if network is None:
+                break
+            gains = self._gains(network, x, disjunct)
+            taken = {(fault.tensor, fault.entry) for fault in listed}
+            ranked = []
+            for name, own in gains.items():
+                worth = np.where(self._faults.chosen(name), -self._faults.values(name) * own, 0.0)
+                best = np.argsort(worth)[: 2 * model.k]
+                ranked += [(float(worth[e]), name, int(e)) for e in best.tolist() if worth[e] < 0]
+            left = sorted(found for found in ranked if found[1:] not in taken)
+            if not left:
+                break
+            some = left[: max(1, (model.k - len(listed) + 1) // 2)]
+            listed += [WordFault(name, e, (), Fraction(0)) for _, name, e in some]
         return listed
 
     def _replaced(

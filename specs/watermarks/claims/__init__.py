@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("answers", "extraction", "false_claim", "symmetry")
+CLAIMS = ("answers", "extraction", "false_claim", "removal", "symmetry")
 
 
 def claim(kind: str) -> Any:
