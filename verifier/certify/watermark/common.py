@@ -11,21 +11,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from proofs.format import read_evidence, replacing, write_mark
 from proofs.watermarks.check import check_mark
 from proofs.watermarks.evidence import MarkEvidence
 from specs.errors import EvidenceError
+from specs.network import Network
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from specs.watermarks.mark import Mark
 from specs.watermarks.question import MarkQuestion, load_mark_question
+from specs.watermarks.samples import Labelled, read_samples
 from verifier.certify.faults.common import Faults
+from verifier.certify.faults.stand import labels_at
 from verifier.certify.questions import model_file
 from verifier.certify.section import Place, Setting
 from verifier.certify.table import Table
 from verifier.toml import toml
 
-FILES = ("file", "points", "triggers", "samples")
+FILES = ("file", "points", "triggers", "samples", "others")
 """Keys of marks and claims that name files."""
 
 WORDS = {"unsat": "proved", "sat": "refuted"}
@@ -63,6 +68,10 @@ class Marked:
     def other(self, name: str) -> ModelFile:
         """Another model of the configuration."""
         return read_model(self.setting.models[name])[1]
+
+    def network(self, name: str) -> Network:
+        """What another model of the configuration computes."""
+        return read_model(self.setting.models[name])[0]
 
     @property
     def text(self) -> str:
@@ -158,20 +167,8 @@ def ask_claim(
         InputError: the claim makes no sense.
     """
     start = time.perf_counter()
-    files = {name: model_file(place, file) for name, file in models.items()}
-    kept = [os.path.relpath(file, place.evidence) for file in files.values()]
-    lines = ["[models]"]
-    lines += [f"{name} = {toml(path)}" for name, path in zip(files, kept, strict=True)]
-    if mark is not None and mark.mark is not None:
-        lines += ["[watermark]", *_keys(place, mark.table.document.folder, mark.stated, kept)]
-    lines += ["[claim]", *_keys(place, Path(), claim, kept)]
-    text = "\n".join(lines) + "\n"
-    digests = " ".join(file.digest for file in models.values())
-    name = hashlib.sha256(f"{digests}\n{text}".encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
+    path, kept = _written(place, models, mark, claim)
     proof = path.with_suffix(".farkas")
-    with replacing(path) as stream:
-        stream.write(text.encode())
     answer, reason, facts = "unknown", "no evidence was found", {}
     try:
         question = load_mark_question(path)
@@ -195,6 +192,42 @@ def ask_claim(
         time.perf_counter() - start,
         () if answer == "unknown" else (path.name, proof.name, *kept),
     )
+
+
+def stated(
+    place: Place, models: Mapping[str, ModelFile], mark: Marked | None, claim: Claim
+) -> MarkQuestion:
+    """A claim as it is read from a file, which does not stay: what a search is about.
+
+    Raises:
+        InputError: the claim makes no sense.
+    """
+    path, _ = _written(place, models, mark, claim)
+    try:
+        return load_mark_question(path)
+    finally:
+        if not path.with_suffix(".farkas").exists():
+            path.unlink(missing_ok=True)
+
+
+def _written(
+    place: Place, models: Mapping[str, ModelFile], mark: Marked | None, claim: Claim
+) -> tuple[Path, list[str]]:
+    """The file of a claim, and the files that it names, below the evidence folder."""
+    files = {name: model_file(place, file) for name, file in models.items()}
+    kept = [os.path.relpath(file, place.evidence) for file in files.values()]
+    lines = ["[models]"]
+    lines += [f"{name} = {toml(path)}" for name, path in zip(files, kept, strict=True)]
+    if mark is not None and mark.mark is not None:
+        lines += ["[watermark]", *_keys(place, mark.table.document.folder, mark.stated, kept)]
+    lines += ["[claim]", *_keys(place, Path(), claim, kept)]
+    text = "\n".join(lines) + "\n"
+    digests = " ".join(file.digest for file in models.values())
+    name = hashlib.sha256(f"{digests}\n{text}".encode()).hexdigest()[:16]
+    path = place.evidence / f"{name}.toml"
+    with replacing(path) as stream:
+        stream.write(text.encode())
+    return path, kept
 
 
 def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[MarkEvidence]:
@@ -229,6 +262,47 @@ def _keys(place: Place, folder: Path, table: Mapping[str, Any], kept: list[str])
 def plain(marked: Marked) -> Faults:
     """The model without faults, as questions about what it computes take it."""
     return Faults(marked.setting, marked.table, marked.path, None, {})
+
+
+def triggers_of(marked: Marked, table: Table) -> Labelled:
+    """The triggers that an answer speaks of: those of ``samples``, or of the mark.
+
+    Of a mark whose answers are clusters of classes, a trigger's label is what the model answers.
+
+    Raises:
+        QuestionError: there are none, or they do not fit the model.
+    """
+    network = plain(marked).plain.network
+    name = table.text("samples")
+    if name is not None:
+        found: Labelled = table.placed(
+            "samples", lambda: read_samples(table.document.folder / name)
+        )
+    else:
+        points, labels = (getattr(marked.mark, key, None) for key in ("points", "labels"))
+        if points is None:
+            raise table.error("", f"[{table.name}] needs triggers: 'samples', or a mark of some")
+        if labels is None:
+            known = labels_at(network, points)
+            labels = np.array([-1 if label is None else label for label in known])
+            points, labels = points[labels >= 0], labels[labels >= 0]
+        found = Labelled(points, labels)
+    if found.points.shape[1] != network.input_size:
+        raise table.error(
+            "samples",
+            f"triggers of {found.points.shape[1]} numbers for {network.input_size} inputs",
+        )
+    if not len(found.points) or found.labels.max() >= network.output_size:
+        raise table.error("samples", f"labels beyond the {network.output_size} outputs, or none")
+    return found
+
+
+def stored_triggers(triggers: Labelled, place: Place) -> Path:
+    """Triggers as a file that a claim can name."""
+    path = (place.scratch / "triggers.npz").resolve()
+    with replacing(path) as stream:
+        np.savez(stream, points=triggers.points, labels=triggers.labels)
+    return path
 
 
 def in_words(answer: str) -> str:

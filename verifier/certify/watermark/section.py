@@ -17,7 +17,15 @@ from verifier.certify.watermark.common import Marked
 
 ANSWERS = {
     name: f"verifier.certify.watermark.{name}"
-    for name in ("extraction", "false_claim", "utility", "symmetry")
+    for name in (
+        "extraction",
+        "false_claim",
+        "survival",
+        "removal",
+        "sanity",
+        "utility",
+        "symmetry",
+    )
 }
 """By the name of a table below ``[watermark]`` the module whose ``read`` reads it."""
 
