@@ -33,6 +33,7 @@ from verifier.watermarks.attacks.inversion import Inversion, unlearned
 from verifier.watermarks.attacks.pruning import pruned
 from verifier.watermarks.attacks.quantising import quantised
 from verifier.watermarks.attacks.report import judged
+from verifier.watermarks.attacks.symmetries import Moving, moved
 from verifier.watermarks.attacks.tuning import fine_tuned, overwritten
 from verifier.watermarks.embed import embed_answers
 from verifier.watermarks.parameters import parameters
@@ -113,6 +114,13 @@ def _inversion(count: int, rate: float) -> Attack:
     return Attack("inversion", f"{count} inputs, rate {rate:g}", run)
 
 
+def _symmetry(words: str, moving: Moving) -> Attack:
+    def run(net: MarkedNet, content: bytes, seed: int) -> bytes:
+        return moved(content, replace(moving, seed=seed))
+
+    return Attack("symmetry", words, run)
+
+
 def attacks() -> list[Attack]:
     """All of them, from weak to strong."""
     tuning = [_tuning(rate, 10) for rate in (3e-5, 3e-4, 3e-3, 1e-2)]
@@ -121,7 +129,11 @@ def attacks() -> list[Attack]:
     narrow = [_quantising(name) for name in ("float16", "bfloat16", "int8", "int4", "int3", "int2")]
     over = [_overwriting(rate) for rate in (3e-4, 3e-3)]
     inverting = [_inversion(200, rate) for rate in (3e-4, 2e-3)]
-    return [*tuning, *pruning, *narrow, *over, *inverting]
+    moving = [
+        _symmetry("permuted", Moving(scales="none", flip=False)),
+        _symmetry("rescaled and flipped", Moving(permute=False)),
+    ]
+    return [*tuning, *pruning, *narrow, *over, *inverting, *moving]
 
 
 def _weights(content: bytes) -> list[str]:

@@ -43,7 +43,7 @@ _COLUMNS = ({"question", "evidence"}, {"onnx", "vnnlib", "evidence"})
 _NAMING: dict[str, tuple[str, ...] | None] = {
     "models": None,
     "region": ("file",),
-    "watermark": ("file", "triggers"),
+    "watermark": ("file", "points", "triggers"),
     "claim": ("file", "samples"),
 }
 """By table of a question file the keys that name files; ``None``: all."""

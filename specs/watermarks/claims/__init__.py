@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("extraction", "answers", "false_claim")
+CLAIMS = ("answers", "extraction", "false_claim", "symmetry")
 
 
 def claim(kind: str) -> Any:
