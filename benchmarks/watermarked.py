@@ -247,9 +247,10 @@ def _made(
     _write(path.with_suffix(".json"), json.dumps(record, indent=1).encode())
 
 
-def _level(tail: Fraction) -> str:
+def _level(tail: Fraction) -> str | int:
     """The power of two, with a whole exponent, that is nearest above a tail."""
-    return log2_text(tail, 0)
+    level = log2_text(tail, 0)
+    return 1 if level == "2^0" else level
 
 
 def _write(path: Path, content: bytes) -> None:

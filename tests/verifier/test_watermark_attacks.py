@@ -19,6 +19,7 @@ from verifier.watermarks.attacks.forging import read_matches, searched, shaped
 from verifier.watermarks.attacks.inversion import Inversion, inverted, unlearned
 from verifier.watermarks.attacks.pruning import pruned
 from verifier.watermarks.attacks.quantising import quantised
+from verifier.watermarks.attacks.report import judged
 from verifier.watermarks.attacks.tuning import fine_tuned, overwritten
 from verifier.watermarks.embed import Embedding, embed_answers, embed_bits
 from verifier.watermarks.graph import Trainable, accuracy
@@ -88,8 +89,10 @@ def test_attacks_that_train_keep_the_task_and_say_their_cost(marked):
     over = overwritten(content, POINTS, LABELS, second, STRONG)
     assert matches(over, second) == second.size
     for made in (tuned, over):
-        assert accuracy(made, POINTS, LABELS) > 0.9
-        found = cost(content, made)
+        seen = judged(content, made, POINTS, LABELS)
+        assert (seen.content, seen.before) == (made, accuracy(content, POINTS, LABELS))
+        assert seen.after > 0.9
+        found = seen.cost
         assert 0 < found.of("conv2.weight").linf <= found.every.linf
         assert found.every.count == sum(v.size for v in parameters(content).values())
     assert matches(tuned, mark) == mark.size
