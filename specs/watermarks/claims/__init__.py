@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("extraction", "false_claim", "removal")
+CLAIMS = ("extraction", "false_claim", "removal", "apart")
 
 
 def claim(kind: str) -> Any:
