@@ -14,7 +14,13 @@ INPUTS, HIDDEN, CLASSES = 3, 4, 3
 
 
 def classifier(
-    path: Path, seed: int = 0, *, bias: bool = True, twice: bool = False, scale: float = 1.0
+    path: Path,
+    seed: int = 0,
+    *,
+    bias: bool = True,
+    twice: bool = False,
+    zero: bool = False,
+    scale: float = 1.0,
 ) -> Path:
     """``Gemm, Relu, Gemm``; ``twice``: another operator reads the last weights, too."""
     rng = np.random.default_rng(seed)
@@ -24,6 +30,8 @@ def classifier(
         "w1": rng.normal(size=(CLASSES, HIDDEN)),
         "b1": rng.normal(size=CLASSES) / 4,
     }
+    if zero:
+        held["w1"], held["b1"] = held["w1"] * 0, held["b1"] * 0
     last = ["r", "w1", "b1"] if bias else ["r", "w1"]
     nodes = [
         helper.make_node("Gemm", ["x", "w0", "b0"], ["h"]),

@@ -53,6 +53,12 @@ def read_samples(path: Path) -> Labelled:
     return labelled(points, labels, str(path))
 
 
+def write_samples(path: Path, points: Any, labels: Any) -> None:
+    """Write such a file; ``points`` ``(n, ...)`` and ``labels`` ``(n,)``."""
+    checked = labelled(np.asarray(points), np.asarray(labels), str(path))
+    np.savez_compressed(path, points=checked.points, labels=checked.labels)
+
+
 def labelled(points: Any, labels: Any, name: str) -> Labelled:
     """Points ``(n, ...)`` and labels ``(n,)`` as they are wanted; ``name`` is for messages.
 

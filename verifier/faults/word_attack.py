@@ -8,7 +8,7 @@ the point is moved.  Of faulty activations and of boxes of weights likewise.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -139,7 +139,7 @@ class WordAttack:
         """Faults that bring the disjunct near at a point; the best but so many, of activations."""
         model = self._faults.model
         if isinstance(model, WeightBox):
-            return self._boxed(x, disjunct)
+            return self._boxed(x, disjunct, turn)
         if isinstance(model, Pruning):
             return self._pruned(x, disjunct, model)
         if isinstance(model, ActivationFaults):
@@ -204,9 +204,20 @@ class WordAttack:
             for name, first in self._faults.first_words.items()
         }
 
-    def _boxed(self, x: FloatArray, disjunct: Conjunction) -> list[WordFault]:
-        """Every weight at the end of its interval that is worse."""
-        gains, listed = self._gains(self._faults.intact, x, disjunct), []
+    def _boxed(self, x: FloatArray, disjunct: Conjunction, turn: int) -> list[WordFault]:
+        """Every weight at the end that is worse, where gradients are taken at such ends before."""
+        network: Network | None = self._faults.intact
+        listed: list[WordFault] = []
+        for _ in range(turn + 1):
+            if network is None:
+                break
+            listed = self._ends(self._gains(network, x, disjunct))
+            network = self._network(listed)
+        return listed
+
+    def _ends(self, gains: Mapping[str, FloatArray]) -> list[WordFault]:
+        """Every weight at the end of its interval that lowers what gains are of."""
+        listed = []
         for name, (low, high) in self._faults.intervals.items():
             own, chosen = gains[name], self._faults.chosen(name)
             values, box = self._faults.values(name), self._faults.box

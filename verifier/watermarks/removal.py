@@ -38,6 +38,9 @@ SLACK = 1e-6
 BITS = 40
 """Of the largest entry of a leaf's vectors."""
 
+ENOUGH, EXCHANGE = 200, 0.2
+"""Nodes after which classes of the best change are exchanged, for this part of the time left."""
+
 REBUILT = 0.995
 """Relaxations are made anew when the best known radius falls below this part of theirs."""
 
@@ -115,10 +118,12 @@ class _Search:
         self.best: Moved | None = None
         self.nodes, self.closed = 0, False
         self._tried: set[tuple[tuple[int, int], ...]] = set()
+        self._targets: dict[int, int] = {}
         self._offer(np.zeros((data.margins.shape[1], data.hidden.shape[1])))
         others = int((~data.trigger).sum())
         self._hulls = lost < int(data.trigger.sum()) or kept not in (0, others)
         self._relaxation: Bounding = self._relaxed() if self._hulls else Facts(data, kept > 0)
+        self._exchanged = False
         self.root = self._node({})
 
     @property
@@ -130,7 +135,10 @@ class _Search:
         """Search until a time."""
         count = itertools.count()
         heap = [(self.root.bound, next(count), self.root)]
+        begun = time.monotonic()
         while heap and time.monotonic() < end:
+            if self.nodes > ENOUGH and not self._exchanged:
+                self._exchange(min(end, time.monotonic() + EXCHANGE * (end - begun)), progress)
             bound, _, node = heapq.heappop(heap)
             if bound >= self.radius * (1 - self._gap):
                 heap = []
@@ -193,6 +201,24 @@ class _Search:
                 found, most = i, need
         return found
 
+    def _exchange(self, end: float, progress: Progress) -> None:
+        """Give one trigger after the other another class, as long as that makes less do."""
+        self._exchanged, stale = True, 0
+        if self._hulls:
+            return
+        for i in itertools.cycle(list(self._targets)):
+            for c in self._data.others(i):
+                if time.monotonic() > end or stale > len(self._targets):
+                    return
+                progress.stage(f"removal: exchanging classes, {self.radius:.4g}")
+                ends = {k: (own, frozenset[int]()) for k, own in self._targets.items()}
+                found = self._relaxation.solve({**ends, i: (c, frozenset())})
+                if found is not None and found.bound < self.radius * (1 - self._gap):
+                    keep = np.flatnonzero(~self._data.trigger).tolist() if self._kept else []
+                    self.improve({**self._targets, i: c}, keep)
+                    stale = 0
+            stale += 1
+
     def _relaxed(self) -> Relaxation:
         self._made_for = self.radius if math.isfinite(self.radius) else self._far()
         return Relaxation(self._data, self._lost, self._kept, self._made_for)
@@ -222,7 +248,7 @@ class _Search:
             moved = fixed_targets(self._data, targets, keep)
             if moved is None or moved.radius >= self.radius:
                 return
-            self.best = moved
+            self.best, self._targets = moved, dict(targets)
             margins = self._data.after(moved.change)
             margins[np.arange(len(margins)), self._data.labels] = np.inf
             targets = {i: int(np.argmin(margins[i])) for i in targets}

@@ -10,7 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("answers", "extraction", "false_claim", "removal", "symmetry")
+CLAIMS = (
+    "answers",
+    "apart",
+    "extraction",
+    "false_claim",
+    "removal",
+    "symmetry",
+)
 
 
 def claim(kind: str) -> Any:

@@ -108,11 +108,11 @@ def read(
         layer = last_layer(place_model(only(document, models), followed))
     except InputError as error:
         raise at(document, "tensors" if names else "kind", error) from None
-    triggers = _triggers(table, mark)
+    triggers = triggers_of(table, mark)
     _fits(table, "samples", triggers, layer)
     others = None
     if "others" in table.values:
-        others = _read(table, "others")
+        others = read_labelled(table, "others")
         _fits(table, "others", others, layer)
     elif "keep" in table.values:
         raise table.error("keep", "'keep' goes with 'others', a file of samples")
@@ -135,16 +135,26 @@ def read(
     )
 
 
-def _triggers(table: Keys, mark: Mark | None) -> Labelled:
+def triggers_of(table: Keys, mark: Mark | None) -> Labelled:
+    """The samples that ``samples`` names, or those of a mark.
+
+    Raises:
+        QuestionError: there are none, or they cannot be read.
+    """
     if "samples" in table.values:
-        return _read(table, "samples")
+        return read_labelled(table, "samples")
     points, labels = getattr(mark, "points", None), getattr(mark, "labels", None)
     if points is None or labels is None:
         raise table.error("kind", "name a file of 'samples', or give a mark of triggers")
     return labelled(points, labels, "the mark")
 
 
-def _read(table: Keys, key: str) -> Labelled:
+def read_labelled(table: Keys, key: str) -> Labelled:
+    """The samples of the file that a key names.
+
+    Raises:
+        QuestionError: they cannot be read.
+    """
     try:
         return read_samples(table.document.folder / table.values[key])
     except QuestionError as error:
