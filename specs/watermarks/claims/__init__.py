@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("extraction", "false_claim")
+CLAIMS = ("extraction", "false_claim", "persistence", "overwriting")
 
 
 def claim(kind: str) -> Any:
