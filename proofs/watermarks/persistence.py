@@ -6,6 +6,10 @@ is the one demanded: with ``s_j`` the sign that this asks for, ``s_j u_j`` must 
 
 *Each bit.*  A row whose margin exceeds the largest ``s_j B_j d`` of the set cannot cross.
 
+*Prices.*  With a price ``l_j >= 0`` for each row, ``k`` rows that cross take at least the ``k``
+least ``l_j m_j``; and a weight that moves by ``d_i`` pays no more than ``d_i`` times the ``k``
+largest positive ``l_j s_j B_ji`` if it rises, and likewise if it falls.
+
 *All bits.*  ``sum of w_j u_j ** 2 + 2 g_j u_j`` has an upper bound over all changes of the set.  It
 also has a lower bound over all ``u`` that meet the demands: a sum over rows, each of which either
 crosses or does not, and at least ``k`` must.  If the lower bound is larger, no change is left.
@@ -17,8 +21,8 @@ The upper bound is one of two:
   ``d - P^-1 B' v`` in that matrix gives ``d' P d >= sum of w_j u_j ** 2 + 2 g_j u_j - y' g`` with
   ``y = G v`` and ``g = v - W y``; and a set knows what ``d' P d + 2 (B' tilt) d`` comes to.
 
-Hints are ``w``, ``v``, ``P`` and ``tilt``.  They are rounded to short numbers first, and ``1/w`` is
-raised until the matrix is positive semidefinite, so that the rules hold for all hints.
+Hints are prices, ``w``, ``v``, ``P`` and ``tilt``.  They are rounded to short numbers first, and
+``1/w`` is raised until the matrix is positive semidefinite, so that the rules hold for all hints.
 """
 
 from __future__ import annotations
@@ -35,14 +39,14 @@ from proofs.watermarks.definite import Whole, exceeding
 from proofs.watermarks.signs import Dyadics, dyadics, products
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
-from specs.watermarks.changes import Changes, up
+from specs.watermarks.changes import Changes, above
 from specs.watermarks.key import BoolArray
 from specs.watermarks.rows import Demand, Rows, spread
 
 BLOCK = 1 << 22
 """Entries of rows that are spread out at a time."""
 
-INVERSE_BITS, WEIGHT_BITS, SLOPE_BITS = 10, 10, 20
+INVERSE_BITS, WEIGHT_BITS, SLOPE_BITS = 12, 10, 20
 """To which hints are rounded."""
 
 DIGIT = 6
@@ -64,8 +68,7 @@ class Ellipsoid:
     Attributes:
         widths: ``(n,)`` positive, ``1/w``.
         centre: ``(n,)`` ``v``.
-        inverse: ``(K,)``, one for each different column, or ``(N,)``, one for each weight:
-            positive, ``1/P``.  Empty: ones.
+        inverse: ``(N,)`` positive, ``1/P``.  Empty: ones.
         tilt: ``(n,)``, or empty: zeros.
     """
 
@@ -97,7 +100,7 @@ class Shown:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Stacked:
     """All rows of all demands, stacked.
 
     Attributes:
@@ -163,6 +166,7 @@ def proved(
     weights: FloatArray,
     ellipsoid: Ellipsoid | None = None,
     corners: Corners | None = None,
+    prices: FloatArray | None = None,
     tick: Tick = lambda: None,
 ) -> Shown:
     """Whether it is shown that no change that is in all sets meets all demands.
@@ -171,17 +175,23 @@ def proved(
         demands: on marks of the same weights.
         sets: one at least.
         weights: ``(N,)`` finite.
+        ellipsoid, corners: hints.
+        prices: ``(n,)`` at least 0; a hint.
         tick: called now and then.
 
     Raises:
         EvidenceError: hints are of the wrong size, not finite, or beyond ``MODERATE``.
     """
-    stacked = _stack(demands, weights)
+    stacked = stack(demands, weights)
     possible = _possible(stacked, sets, weights, tick)
     for least, places in stacked.least:
         able = sum(possible[place] for place in places)
         if able < least:
             return Shown(True, f"at most {able} of {len(places)} bits can change as demanded")
+    if prices is not None:
+        paid, needed = _paid(stacked, sets, weights, prices, possible)
+        if paid < needed:
+            return Shown(True, "no allowed change pays the price that the demands take")
     if ellipsoid is not None:
         upper, w, h = _above(stacked, sets, weights, ellipsoid, tick)
         if upper is not None and _below(stacked, possible, w, h) > upper:
@@ -193,7 +203,12 @@ def proved(
     return Shown(False, "the hints do not show that no allowed change does it")
 
 
-def _stack(demands: Sequence[Demand], weights: FloatArray) -> _Rows:
+def stack(demands: Sequence[Demand], weights: FloatArray) -> Stacked:
+    """The rows of all demands.
+
+    Raises:
+        EvidenceError: they are not of the same weights.
+    """
     margins: list[Fraction] = []
     least = []
     for demand in demands:
@@ -207,7 +222,7 @@ def _stack(demands: Sequence[Demand], weights: FloatArray) -> _Rows:
         rows = _both(rows, demand.rows)
     signs = np.concatenate([demand.signs for demand in demands])
     strict = np.concatenate([demand.bits for demand in demands])
-    return _Rows(rows, signs, tuple(margins), strict, tuple(least))
+    return Stacked(rows, signs, tuple(margins), strict, tuple(least))
 
 
 def _both(first: Rows, second: Rows) -> Rows:
@@ -219,7 +234,7 @@ def _both(first: Rows, second: Rows) -> Rows:
 
 
 def _possible(
-    stacked: _Rows, sets: Sequence[Changes], weights: FloatArray, tick: Tick
+    stacked: Stacked, sets: Sequence[Changes], weights: FloatArray, tick: Tick
 ) -> list[bool]:
     """Which rows may cross, each by itself."""
     found = []
@@ -238,7 +253,7 @@ def _possible(
 
 
 def _below(
-    stacked: _Rows, possible: Sequence[bool], weights: list[Fraction], slopes: list[Fraction]
+    stacked: Stacked, possible: Sequence[bool], weights: list[Fraction], slopes: list[Fraction]
 ) -> Fraction:
     """The least ``sum of w_j u_j ** 2 + 2 g_j u_j`` of all moves that meet the demands.
 
@@ -262,11 +277,39 @@ def _below(
     return free
 
 
+def _paid(
+    stacked: Stacked,
+    sets: Sequence[Changes],
+    weights: FloatArray,
+    prices: FloatArray,
+    possible: Sequence[bool],
+) -> tuple[Fraction | float, Fraction]:
+    """What a change pays at most, and what the demands take at least, at prices of rows."""
+    given = _moderate("prices", prices, stacked.signs.size)
+    if np.any(given < 0.0):
+        raise EvidenceError("a price is negative")
+    whole, unit = _short(given, WEIGHT_BITS)
+    columns = stacked.rows.columns
+    rise, fall = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
+    needed = Fraction(0)
+    for least, places in stacked.least:
+        able = np.array([place for place in places if possible[place]])
+        worth = columns[able] * (whole * stacked.signs)[able, None]  # whole, below 2**30
+        for ends, sign in ((rise, 1.0), (fall, -1.0)):
+            kept = np.maximum(sign * worth, 0.0)
+            ends += np.partition(kept, len(able) - least, axis=0)[len(able) - least :].sum(axis=0)
+        costs = [Fraction(whole[place]) * stacked.margins[place] for place in able.tolist()]
+        needed += sum(sorted(costs)[:least], Fraction(0))
+    both = spread(np.stack([rise, fall]) * float(unit), stacked.rows.column_of)
+    paid = min(each.gain(both[0], both[1], weights) for each in sets)
+    return (Fraction(paid) if math.isfinite(paid) else paid), needed * unit
+
+
 Bound = tuple[Fraction | None, list[Fraction], list[Fraction]]
 
 
 def _above(
-    stacked: _Rows,
+    stacked: Stacked,
     sets: Sequence[Changes],
     weights: FloatArray,
     hints: Ellipsoid,
@@ -309,7 +352,7 @@ def _above(
 
 
 def _at_corners(
-    stacked: _Rows, sets: Sequence[Changes], weights: FloatArray, hints: Corners
+    stacked: Stacked, sets: Sequence[Changes], weights: FloatArray, hints: Corners
 ) -> Bound:
     """As :func:`_above`, for sets within hulls of moves of single weights."""
     rows, count = stacked.rows, stacked.signs.size
@@ -322,7 +365,7 @@ def _at_corners(
     whole = rows.columns.astype(np.int64)
     quadratic = squares.astype(np.int64) @ (whole * whole)  # below 2**62 for 4096 rows
     linear = _combined(slopes, rows.columns)
-    curve = up(quadratic.astype(np.float64) * float(unit))
+    curve = above(quadratic.astype(np.float64) * float(unit))
     tilt = 2.0 * linear * float(step)
     curve, tilt = spread(np.stack([curve, tilt]), rows.column_of)
     bounds = []
@@ -332,7 +375,7 @@ def _at_corners(
             continue
         with np.errstate(over="ignore", invalid="ignore"):
             most = max(
-                float(up(up(up(end * end) * curve) + up(end * tilt)).max(initial=0.0))
+                float(above(above(above(end * end) * curve) + above(end * tilt)).max(initial=0.0))
                 for end in ends
             )
         if math.isfinite(most):
@@ -364,13 +407,8 @@ def _inverse(given: FloatArray, rows: Rows) -> tuple[FloatArray, Fraction]:
     """``1/P`` for each weight, in whole numbers of at least 1, and their unit."""
     if not given.size:
         return np.ones(rows.size), Fraction(1)
-    kinds = rows.columns.shape[1]
-    size = rows.size if given.size == rows.size else kinds
-    short, unit = _short(_moderate("inverse", given, size), INVERSE_BITS)
-    whole = np.maximum(short, 1.0)
-    if size == rows.size:
-        return whole, unit
-    return spread(whole[None], rows.column_of)[0], unit
+    short, unit = _short(_moderate("inverse", given, rows.size), INVERSE_BITS)
+    return np.maximum(short, 1.0), unit
 
 
 def _gram(rows: Rows, inverse: FloatArray, tick: Tick) -> Whole:

@@ -62,36 +62,45 @@ class Changes(Protocol):
         """
         ...
 
+    def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
+        """At least the largest sum of ``up_i d_i`` where ``d_i`` is positive, else ``-down_i d_i``.
+
+        Args:
+            up, down: ``(N,)``, not negative.
+            weights: ``(N,)``.
+        """
+        ...
+
     def contains(self, change: Sequence[Fraction], weights: FloatArray) -> bool:
         """Whether a change ``(N,)`` is one of the set, exactly."""
         ...
 
 
-def up(values: FloatArray) -> FloatArray:
+def above(values: FloatArray) -> FloatArray:
     """The next larger float64 numbers."""
     return np.nextafter(values, np.inf)
 
 
 def total(terms: FloatArray) -> FloatArray:
     """At least the sums of rows of terms that are not negative."""
-    return up(terms.sum(axis=-1) * (1.0 + (terms.shape[-1] + 4) * UNIT)) + TINY
+    return above(terms.sum(axis=-1) * (1.0 + (terms.shape[-1] + 4) * UNIT)) + TINY
 
 
 def norm(forms: FloatArray) -> FloatArray:
     """At least the Euclidean norms of rows, ``TINY`` covering squares that underflow."""
     with np.errstate(over="ignore"):
-        return up(np.sqrt(total(forms * forms * (1.0 + 2 * UNIT))))
+        return above(np.sqrt(total(forms * forms * (1.0 + 2 * UNIT))))
 
 
 def _times(x: FloatArray, y: FloatArray | float) -> FloatArray:
     """At least the products; of 0 and infinity, 0."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.where((x == 0.0) | (y == 0.0), 0.0, up(x * y))
+        return np.where((x == 0.0) | (y == 0.0), 0.0, above(x * y))
 
 
 def _costs(inverse: FloatArray) -> FloatArray:
     """At least the inverses; of infinity, 0."""
-    return np.where(np.isinf(inverse), 0.0, up(1.0 / inverse))
+    return np.where(np.isinf(inverse), 0.0, above(1.0 / inverse))
 
 
 def _largest(terms: FloatArray, count: int) -> FloatArray:
@@ -148,13 +157,16 @@ class Ball:
         most = total(costs) if self.norm == "linf" else costs.max(initial=0.0)
         radius = np.array(self.length(weights))
         square = _times(_times(radius, float(radius)), float(most))
-        return float(up(square + 2.0 * self.support(linear[None], weights)[0]))
+        return float(above(square + 2.0 * self.support(linear[None], weights)[0]))
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray] | None:
         if self.norm != "l1":
             return None
         ends = np.full(weights.size, self.length(weights))
         return -ends, ends
+
+    def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
+        return float(self.support(np.maximum(up, down)[None], weights)[0])
 
     def contains(self, change: Sequence[Fraction], weights: FloatArray) -> bool:
         if self.norm == "linf":
@@ -195,12 +207,18 @@ class Pruned:
         if not self.count:
             return 0.0
         squares = _times(_times(weights, weights), _costs(inverse))
-        return float(_largest(up(squares + _times(-2.0 * linear, weights)), self.count))
+        return float(_largest(above(squares + _times(-2.0 * linear, weights)), self.count))
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         ends = _times(-weights, float(self.count)) if self.count else np.zeros(weights.size)
-        most = up(np.abs(ends))
+        most = above(np.abs(ends))
         return np.where(ends < 0.0, -most, 0.0), np.where(ends > 0.0, most, 0.0)
+
+    def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
+        if not self.count:
+            return 0.0
+        worth = _times(np.where(weights > 0.0, down, up), np.abs(weights))
+        return float(_largest(worth, self.count))
 
     def contains(self, change: Sequence[Fraction], weights: FloatArray) -> bool:
         gone = [(d, w) for d, w in zip(change, weights.tolist(), strict=True) if d]
@@ -257,7 +275,7 @@ class Flips:
         for flips in range(1, self.count + 1):
             reached = hull(self.format, words, changeable, flips, self.channel)
             down = np.nextafter(reached.lower - weights, -np.inf)
-            top = up(reached.upper - weights)
+            top = above(reached.upper - weights)
             still = (reached.lower == weights, reached.upper == weights)
             found.append((np.where(still[0], 0.0, down), np.where(still[1], 0.0, top)))
         return found
@@ -269,7 +287,13 @@ class Flips:
         costs = _costs(inverse)
 
         def gain(_: int, step: FloatArray) -> FloatArray:
-            return up(_times(_times(step, step), costs) + _times(2.0 * linear, step))
+            return above(_times(_times(step, step), costs) + _times(2.0 * linear, step))
+
+        return float(self._worst(1, weights, gain)[0])
+
+    def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
+        def gain(_: int, step: FloatArray) -> FloatArray:
+            return _times(np.where(step > 0.0, up, down), np.abs(step))
 
         return float(self._worst(1, weights, gain)[0])
 
@@ -280,7 +304,7 @@ class Flips:
         found = np.zeros(rows)
         for row in range(rows):
             gains = [np.maximum(gain(row, down), gain(row, top)) for down, top in moves]
-            found[row] = worst(np.stack(gains)[:, None, :], lambda x, y: up(x + y))[0]
+            found[row] = worst(np.stack(gains)[:, None, :], lambda x, y: above(x + y))[0]
         return found
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

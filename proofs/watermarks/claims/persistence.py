@@ -20,6 +20,7 @@ from specs.watermarks.claims.persistence import ChangedWeights
 
 ELLIPSOID = ("widths", "centre", "inverse", "tilt")
 CORNERS = ("corner_weights", "corner_slopes")
+PRICES = "prices"
 CHANGE = "change"
 
 
@@ -27,8 +28,8 @@ def decide(claim: ChangedWeights, evidence: MarkEvidence, tick: Tick) -> Decided
     """Apply the rules, or try the change.
 
     Arrays of a proof: ``widths``, ``centre`` (one for each row of the demands), ``inverse`` (one
-    for each different column, or for each weight) and ``tilt`` (one for each row), which may be
-    left out; ``corner_weights`` and ``corner_slopes``.  Both groups may be there, one or none.
+    for each weight) and ``tilt`` (one for each row), of which the last two may be left out;
+    ``corner_weights`` and ``corner_slopes``; ``prices``.  Each of these groups may be left out.
     That of a counterexample: ``change``, one for each weight; left out, nothing changes.
     """
     weights = claim.weights
@@ -53,7 +54,7 @@ def decide(claim: ChangedWeights, evidence: MarkEvidence, tick: Tick) -> Decided
 
 
 def _proved(claim: ChangedWeights, evidence: MarkEvidence, tick: Tick) -> Shown:
-    evidence.only(*ELLIPSOID, *CORNERS)
+    evidence.only(*ELLIPSOID, *CORNERS, PRICES)
     weights = claim.weights
     if not claim.sets:
         evidence.only()
@@ -65,4 +66,5 @@ def _proved(claim: ChangedWeights, evidence: MarkEvidence, tick: Tick) -> Shown:
         ellipsoid = Ellipsoid(*(given[name] for name in ELLIPSOID))
     if any(name in evidence.arrays for name in CORNERS):
         corners = Corners(*(given[name] for name in CORNERS))
-    return proved(claim.demands, claim.sets, weights, ellipsoid, corners, tick)
+    prices = evidence.floats(PRICES) if PRICES in evidence.arrays else None
+    return proved(claim.demands, claim.sets, weights, ellipsoid, corners, prices, tick)
