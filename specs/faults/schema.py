@@ -162,7 +162,7 @@ def _model(kind: str, given: Mapping[str, Any]) -> FaultModel:
             raise _MisplacedError("range", "activation_faults need range = [LOW, HIGH]")
         lower, upper = (Fraction(end) for end in span)
         return ActivationFaults(k, lower, upper, where, given.get("unit", NEURON))
-    words = (k, _choice(given), where, bool(given.get("per_word", False)))
+    words = (k, choice_of(given), where, bool(given.get("per_word", False)))
     spared = _spared(given.get("except", []))
     if kind == "bit_flips":
         return BitFlips(*words, spared)
@@ -182,7 +182,12 @@ def _spared(listed: list[Any]) -> Spared:
         raise _MisplacedError("except", str(error)) from None
 
 
-def _choice(given: Mapping[str, Any]) -> Choice:
+def choice_of(given: Mapping[str, Any]) -> Choice:
+    """How parameters are stored, by the keys ``format``, ``scale``, ``zero`` and ``axis``.
+
+    Raises:
+        QuestionError: they do not go together.
+    """
     name = given.get("format", "stored")
     whole = re.fullmatch(r"(u?)int([0-9]{1,4})", name)
     if whole is not None:

@@ -15,6 +15,8 @@ CLAIMS = (
     "apart",
     "extraction",
     "false_claim",
+    "overwriting",
+    "persistence",
     "removal",
     "symmetry",
 )
