@@ -242,6 +242,15 @@ def rows(found: list[dict[str, Any]]) -> list[dict[str, object]]:
     return lines
 
 
+def section(out: Path) -> tuple[str, list[dict[str, Any]]]:
+    """A section of ``benchmarks.watermarks``."""
+    progress = Progress()
+    found = runs(out / "marked", progress)
+    progress.clear()
+    note = f"{len(found)} runs; cost on the marked tensor, or on all parameters.\n\n"
+    return note + table(rows(found)), found
+
+
 def main() -> None:
     """Run all and print a table."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import table
+from benchmarks.watermarked import networks
 from proofs.format import replacing, write_mark
 from proofs.watermarks.check import check_mark
 from proofs.watermarks.evidence import MarkEvidence
@@ -207,6 +208,14 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 def _shown(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def section(out: Path) -> tuple[str, list[dict[str, Any]]]:
+    """A section of ``benchmarks.watermarks``: all linear marks of its models."""
+    nets = networks(out / "marked", Progress())
+    paths = [net.present for net in nets if hasattr(net.mark, "system")]
+    rows = run(paths, out / "margins", KINDS)
+    return summary(rows), rows
 
 
 def main() -> None:

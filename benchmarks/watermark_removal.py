@@ -173,7 +173,14 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def section(folder: Path, networks: int = 3, each: int = 5, seconds: float = 300.0) -> str:
+def section(out: Path) -> tuple[str, list[dict[str, str]]]:
+    """A section of ``benchmarks.watermarks``."""
+    text = measured(out / "removal")
+    with (out / "removal" / "removal.csv").open() as stream:
+        return text, list(csv.DictReader(stream))
+
+
+def measured(folder: Path, networks: int = 3, each: int = 5, seconds: float = 120.0) -> str:
     """Measure what is missing; the table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "removal.csv"
@@ -201,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", type=int, default=5, help="of each number of triggers below 25")
     parser.add_argument("--seconds", type=float, default=300.0, help="of one search")
     given = parser.parse_args(arguments)
-    print(section(given.out / "removal", given.networks, given.sets, given.seconds))
+    print(measured(given.out / "removal", given.networks, given.sets, given.seconds))
 
 
 if __name__ == "__main__":

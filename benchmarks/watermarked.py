@@ -292,6 +292,14 @@ def rows(found: list[MarkedNet]) -> list[dict[str, object]]:
     return lines
 
 
+def section(out: Path) -> tuple[str, list[dict[str, object]]]:
+    """A section of ``benchmarks.watermarks``."""
+    progress = Progress()
+    found = networks(out / "marked", progress)
+    progress.clear()
+    return table(rows(found)), [dict(net.record) for net in found]
+
+
 def main() -> None:
     """Make all and print a table."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
