@@ -25,7 +25,7 @@ from proofs.watermarks.check import check_mark
 from proofs.watermarks.evidence import FAILS, HOLDS, MarkEvidence
 from specs.watermarks.question import MarkQuestion, load_mark_question, states_claim
 
-FOLDERS = ("marked", "margins", "removal")
+FOLDERS = ("marked", "margins", "survival", "removal")
 CHANGED = 40
 """Tampered copies of each piece of evidence at most."""
 WITHOUT = """
@@ -126,8 +126,8 @@ def section(out: Path) -> tuple[str, dict[str, Any]]:
             some, wrong = falsified(path)
             asked, lied = asked + some, lied + wrong
     text = (
-        f"{table(lines)}\n{copies} tampered copies, {bad} accepted for the opposite; {asked} proofs "
-        f"put to budgets at which a counterexample is known, {lied} accepted.\n"
+        f"{table(lines)}\n{copies} tampered copies, {bad} accepted for the opposite; "
+        f"{asked} proofs put to budgets at which a counterexample is known, {lied} accepted.\n"
     )
     data = {"folders": lines, "copies": copies, "accepted": bad, "asked": asked, "lied": lied}
     return text, data

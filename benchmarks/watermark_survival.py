@@ -24,6 +24,8 @@ from specs.faults.models import followed
 from specs.faults.placed import place_model
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
+from specs.watermarks.samples import Labelled
+from verifier.certify.section import Place
 from verifier.progress import Progress
 from verifier.watermarks.graph import Trainable
 from verifier.watermarks.survival import (
@@ -31,6 +33,7 @@ from verifier.watermarks.survival import (
     Settings,
     Span,
     Trigger,
+    answers,
     largest_count,
     largest_size,
 )
@@ -43,10 +46,14 @@ KINDS = {
     "flips of int8": (Changes({"model": "bit_flips", "format": "int8"}, "k"), Fraction(1)),
 }
 """By name: the changes, and a size to begin with."""
-PROVING = Settings(seconds=1.0)
-ATTACKING = Settings(seconds=2.0)
-ATTACKED = 10
+PROVING = Settings(seconds=0.2)
+ATTACKING = Settings(seconds=1.0)
+ATTACKED = 3
 """Triggers of each mark, the first ones that match, that attacks look for changes against."""
+MAIN, MOST, FIRST = "box", 40, 12
+"""The kind of change that is measured on ``MOST`` triggers of each mark; others on ``FIRST``."""
+STATED = 15
+"""Triggers whose questions are written with their evidence, at the median certified box."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Found:
     scheme: str
     changes: str
     trigger: int
+    label: int
     certified: str
     broken: str | None
 
@@ -68,6 +76,7 @@ def measured(net: MarkedNet, name: str, file: ModelFile, progress: Progress) -> 
     answers = np.argmax(Trainable(net.path.read_bytes()).scores(net.mark.points), axis=1)
     matching = np.flatnonzero(net.mark.matching(answers.tolist()))
     found = []
+    matching = matching[: MOST if name == MAIN else FIRST]
     for place, number in enumerate(matching.tolist()):
         progress.count(f"{net.kind}, {net.scheme}, {name}", place, matching.size)
         label = int(answers[number])
@@ -79,8 +88,19 @@ def measured(net: MarkedNet, name: str, file: ModelFile, progress: Progress) -> 
             span = other.span(span.certified or start)
         start = span.certified or start
         broken = None if span.broken is None else str(span.broken)
-        found.append(Found(net.kind, net.scheme, name, number, str(span.certified), broken))
+        found.append(Found(net.kind, net.scheme, name, number, label, str(span.certified), broken))
     return found
+
+
+def stated(net: MarkedNet, file: ModelFile, found: list[Found], folder: Path) -> None:
+    """Questions at the median certified size, with evidence."""
+    size = sorted(Fraction(each.certified) for each in found)[len(found) // 2]
+    evidence = folder / f"{net.kind}-{net.scheme}-evidence"
+    evidence.mkdir(exist_ok=True)
+    chosen = [each.trigger for each in found[:STATED]]
+    labels = np.array([each.label for each in found[:STATED]])
+    held = Labelled(net.mark.points[chosen], labels)
+    answers(Place(evidence, folder, Progress()), file, held, KINDS[MAIN][0], size, 20.0)
 
 
 def certified_span(one: Trigger, start: Fraction, changes: Changes) -> Span:
@@ -103,6 +123,8 @@ def all_found(out: Path) -> list[Found]:
             note = folder / f"{net.kind}-{net.scheme}-{name.replace(' ', '-')}.json"
             if not note.exists():
                 made = [asdict(each) for each in measured(net, name, file, progress)]
+                if name == MAIN:
+                    stated(net, file, [Found(**each) for each in made], folder)
                 with replacing(note) as stream:
                     stream.write(json.dumps(made, indent=1).encode())
             rows += [Found(**each) for each in json.loads(note.read_text())]
