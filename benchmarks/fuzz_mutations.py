@@ -46,6 +46,8 @@ HEADERS = (
     "1" * 5000,
     "(" * 2000,
 )
+METHODS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)
+SHARES = (0.65, 0.15, 0.15, 0.05)
 
 
 # --------------------------------------------------------------------------------- bytes
@@ -117,10 +119,12 @@ def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
             entries[at] = name, _header(str(rng.choice(np.array(HEADERS, dtype=object)))) + body
         else:
             entries = [(n, _json(rng, b) if n.endswith(".json") else b) for n, b in entries]
-    method = zipfile.ZIP_STORED if rng.random() < 0.2 else zipfile.ZIP_DEFLATED
-    if rng.random() < 0.05:
-        method = zipfile.ZIP_BZIP2
-    return _archive(entries, method)
+    drawn = rng.choice(len(METHODS), p=SHARES)
+    found = _archive(entries, METHODS[drawn])
+    if METHODS[drawn] == zipfile.ZIP_LZMA and rng.random() < 0.5:  # its properties, too
+        at = found.find(b"\x04\x05\x00")
+        found = found[:at] + changed_bytes(rng, found[at : at + 12], found[:12]) + found[at + 12 :]
+    return found
 
 
 def changed_witness(rng: Rng, data: bytes, other: bytes) -> bytes:

@@ -10,6 +10,7 @@ import ast
 import errno
 import io
 import json
+import lzma
 import os
 import re
 import stat
@@ -40,6 +41,9 @@ MANIFEST_LIMIT = 1 << 24
 FLOOR, RATIO = 1 << 22, 64
 """Unpacked arrays may take 4 MiB plus 64 times the file's size."""
 
+_LZMA_HEAD = 9
+"""Bytes of a member's LZMA properties: version, their size, and five of them."""
+
 Array = npt.NDArray[Any]
 Evidence = Proof | Witness | MarkEvidence
 
@@ -56,8 +60,8 @@ def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     return len(data)
 
 
-def file_content(proof: Proof, *, pack: bool = False) -> bytes:
-    """What :func:`write_proof` writes."""
+def file_content(proof: Proof, *, pack: bool = False, smallest: bool = True) -> bytes:
+    """What :func:`write_proof` writes; packed but not ``smallest``, without LZMA."""
     manifest = {
         **proof.manifest,
         "format": PROOF,
@@ -73,11 +77,14 @@ def file_content(proof: Proof, *, pack: bool = False) -> bytes:
     content = {name: _npy(array) for name, array in members.items()}
     layout: dict[str, Any] = {"separators": (",", ":")} if pack else {"indent": 1}
     content["manifest.json"] = json.dumps(manifest, sort_keys=True, **layout).encode()
-    return _archived(content)
+    return _archived(content, smallest=pack and smallest)
 
 
-def _archived(content: dict[str, bytes]) -> bytes:
-    """An archive that depends on its members alone, and that a reader's limits allow."""
+def _archived(content: dict[str, bytes], smallest: bool = False) -> bytes:
+    """An archive that depends on its members alone, and that a reader's limits allow.
+
+    With ``smallest``, a member is compressed by LZMA where it is shorter then.
+    """
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -85,6 +92,8 @@ def _archived(content: dict[str, bytes]) -> bytes:
                 entry = name if name == "manifest.json" else f"{name}.npy"
                 info = zipfile.ZipInfo(entry, date_time=(1980, 1, 1, 0, 0, 0))
                 info.compress_type = method
+                if smallest and method == zipfile.ZIP_DEFLATED and _lzma_is_shorter(content[name]):
+                    info.compress_type = zipfile.ZIP_LZMA
                 archive.writestr(info, content[name], compresslevel=9)
         if sum(map(len, content.values())) <= _allowance(buffer.tell()):
             break
@@ -179,6 +188,7 @@ def read_evidence(path: str | Path) -> Evidence:
         NotImplementedError,
         OverflowError,
         struct.error,
+        lzma.LZMAError,
         zlib.error,
         zipfile.BadZipFile,
     ) as error:
@@ -313,12 +323,44 @@ def _allowance(size: int) -> int:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
     """A member's content; the size that counts is the one read, not the one declared."""
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise EvidenceError(f"'{info.filename}' is neither stored nor deflated")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        raise EvidenceError(f"'{info.filename}' is neither stored nor deflated, nor LZMA")
     with archive.open(info) as stream:
-        data = stream.read(limit + 1)
+        lzma_ = info.compress_type == zipfile.ZIP_LZMA
+        data = _unpacked_lzma(archive, info, limit) if lzma_ else stream.read(limit + 1)
     if len(data) > limit:
         raise EvidenceError(f"'{info.filename}' unpacks to more than {limit} bytes")
+    return data
+
+
+def _lzma_is_shorter(content: bytes) -> bool:
+    packed = lzma.compress(content, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
+    return _LZMA_HEAD + len(packed) < len(zlib.compress(content, 9, wbits=-15))
+
+
+def _unpacked_lzma(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """A member's content up to one byte above a limit; ``zipfile`` unpacks without any.
+
+    Raises:
+        EvidenceError: it asks for a large dictionary, or its sums are wrong.
+    """
+    stream = archive.fp
+    if stream is None:
+        raise EvidenceError("the archive is closed")
+    stream.seek(info.header_offset + 26)
+    stream.seek(sum(struct.unpack("<HH", stream.read(4))), os.SEEK_CUR)
+    packed = stream.read(info.compress_size)
+    size, code, dictionary = struct.unpack("<2xHBI", packed[:_LZMA_HEAD])
+    if size != _LZMA_HEAD - 4 or dictionary > MANIFEST_LIMIT:
+        raise EvidenceError(f"'{info.filename}' needs a dictionary of {dictionary} bytes")
+    pb, rest = divmod(code, 45)
+    lp, lc = divmod(rest, 9)
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": lc, "lp": lp, "pb": pb}]
+    data = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters).decompress(
+        packed[_LZMA_HEAD:], max_length=limit + 1
+    )
+    if len(data) <= limit and zlib.crc32(data) != info.CRC:
+        raise EvidenceError(f"'{info.filename}' is damaged: its sum is another one")
     return data
 
 

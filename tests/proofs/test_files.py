@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs.check import check_file, check_proof
-from proofs.format import read_evidence, write_proof, write_witness
+from proofs.format import file_content, read_evidence, write_proof, write_witness
 from proofs.proof import Fact, NodeKind, Proof, ProofBuilder, Side, SlopeHint
 from proofs.witness import Witness
 from specs.errors import EvidenceError
@@ -225,8 +225,8 @@ def test_members_that_are_unknown_repeated_or_strangely_packed(good, tmp_path):
             for name, body in content.items():
                 archive.writestr(name, body)
     assert verdict(question, tmp_path / "f", buffer.getvalue()) == "unreadable"
-    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        assert verdict(question, tmp_path / "f", packed(content, method)) == "unreadable"
+    changed = packed(content, zipfile.ZIP_BZIP2)
+    assert verdict(question, tmp_path / "f", changed) == "unreadable"
     without = {k: v for k, v in content.items() if k != "manifest.json"}
     assert verdict(question, tmp_path / "f", packed(without)) == "unreadable"
     encrypted = bytearray(packed(content))
@@ -337,6 +337,44 @@ def test_bombs_take_little_memory_and_time(good, tmp_path):
         assert found in VERDICTS
         assert growth < 600, f"{name}: {growth} MiB"
         assert seconds < 30, f"{name}: {seconds} s"
+
+
+def test_lzma_bombs_are_cut_off(good, tmp_path):
+    _, data = good
+    content = members(data)
+    bomb = {**content, "node_kind.npy": npy(np.zeros(1 << 27, dtype=np.uint8))}
+    (tmp_path / "bomb").write_bytes(packed(bomb, zipfile.ZIP_LZMA))
+    with pytest.raises(EvidenceError, match="unpacks to more than"):
+        read_evidence(tmp_path / "bomb")
+    _, growth, _ = measured(tmp_path / "bomb")
+    assert growth < 600
+
+
+def test_lzma_is_read_and_its_damage_noticed(good, tmp_path):
+    _, data = good
+    small = packed(members(data), zipfile.ZIP_LZMA)
+    path = tmp_path / "proof"
+    path.write_bytes(small)
+    assert file_content(read_evidence(path)) == data
+    with zipfile.ZipFile(io.BytesIO(small)) as archive:
+        places = [info.header_offset + 30 + len(info.filename) for info in archive.infolist()]
+    for place in places:
+        for step, value in (
+            (4, 224),
+            (4, 225),
+            (8, 255),
+            (5, 255),
+            (2, 6),
+            (12, small[place + 12] ^ 1),
+        ):
+            changed = bytearray(small)
+            changed[place + step] = value
+            path.write_bytes(changed)
+            try:
+                found = read_evidence(path)
+            except EvidenceError:
+                continue
+            assert file_content(found) == data, (place, step)
 
 
 def test_blocks_listed_a_million_times_are_stored_once(good, tmp_path):
