@@ -105,13 +105,13 @@ def _overwriting(rate: float) -> Attack:
     return Attack("overwriting", f"rate {rate:g}", run)
 
 
-def _inversion(count: int, rate: float) -> Attack:
+def _inversion(rounds: int, rate: float) -> Attack:
     def run(net: MarkedNet, content: bytes, seed: int) -> bytes:
         training = Training(epochs=15, rate=rate, noise=0.03, seed=seed)
-        plan = Inversion(count=count, unlearning=training, seed=seed)
+        plan = Inversion(rounds=rounds, unlearning=training, seed=seed)
         return unlearned(content, *thief(), plan).content
 
-    return Attack("inversion", f"{count} inputs, rate {rate:g}", run)
+    return Attack("inversion", f"rate {rate:g}, rounds {rounds}", run)
 
 
 def _symmetry(words: str, moving: Moving) -> Attack:
@@ -128,7 +128,7 @@ def attacks() -> list[Attack]:
     pruning = [_pruning(s, order) for order in ("magnitude", "random") for s in shares]
     narrow = [_quantising(name) for name in ("float16", "bfloat16", "int8", "int4", "int3", "int2")]
     over = [_overwriting(rate) for rate in (3e-4, 3e-3)]
-    inverting = [_inversion(200, rate) for rate in (3e-4, 2e-3)]
+    inverting = [_inversion(*each) for each in ((1, 3e-4), (1, 2e-3), (4, 2e-3))]
     moving = [
         _symmetry("permuted", Moving(scales="none", flip=False)),
         _symmetry("rescaled and flipped", Moving(permute=False)),
