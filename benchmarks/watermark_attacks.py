@@ -185,6 +185,9 @@ def runs(out: Path, progress: Progress | None = None) -> list[dict[str, Any]]:
     folder, log = out / "attacked", out / "attacks.jsonl"
     folder.mkdir(exist_ok=True)
     known = {_name(line): line for line in _lines(log)}
+    if log.exists() and not log.read_bytes().endswith(b"\n"):
+        with log.open("a") as stream:
+            stream.write("\n")
     plan = [
         (net, attack, seed)
         for net in nets
