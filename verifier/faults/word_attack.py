@@ -78,7 +78,8 @@ class WordAttack:
         found = self._single()
         if found is not None:
             return found
-        for number, disjunct in enumerate(self._case.unsafe):
+        for number in self._nearest_first():
+            disjunct = self._case.unsafe[number]
             for x in self._starts():
                 for turn in range(TURNS):
                     if time.monotonic() > deadline:
@@ -109,9 +110,17 @@ class WordAttack:
                     return confirmed
         return None
 
+    def _nearest_first(self) -> list[int]:
+        """The disjuncts, in the order of how far they are from being reached without faults."""
+        x = (self._low + self._high) / 2
+        y, _ = NumpyEvaluator(self._faults.intact).evaluate(x[None])
+        far = [_worth(disjunct, x, y[0])[0] for disjunct in self._case.unsafe]
+        return sorted(range(len(far)), key=far.__getitem__)
+
     def _starts(self) -> Iterator[FloatArray]:
         yield (self._low + self._high) / 2
-        yield self._low + self._rng.random(self._low.size) * (self._high - self._low)
+        if np.any(self._low < self._high):
+            yield self._low + self._rng.random(self._low.size) * (self._high - self._low)
 
     def _network(self, faults: Sequence[WordFault]) -> Network | None:
         try:
