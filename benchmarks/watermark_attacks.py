@@ -281,7 +281,9 @@ def section(out: Path) -> tuple[str, list[dict[str, Any]]]:
     found = runs(out / "marked", progress)
     progress.clear()
     note = f"{len(found)} runs; cost on the marked tensor, or on all parameters.\n\n"
-    return note + table(rows(found)), found
+    forging = table(forged(networks(out / "marked")))
+    keys = f"\nForging: a key is searched for after the model is known.\n\n{forging}"
+    return note + table(rows(found)) + keys, found
 
 
 def main() -> None:
