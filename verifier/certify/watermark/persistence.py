@@ -160,7 +160,9 @@ class Persistence:
             lines.append(f"{_words(each)}: the mark stands: {in_words(answer)}")
             facts[_words(each)] = answer
             verdict = {"unsat": PROVED, "sat": REFUTED}.get(answer, UNDECIDED)
-            judged.append(Judged(f"the mark stands after {_words(each)}", answer, verdict))
+            judged.append(
+                Judged(f"the mark stands after {_words(each)}", in_words(answer), verdict)
+            )
         assumed = [line for record in records for line in record.values["assumed"]]
         head = ("change", "certified", "bit by bit", "attack", "certified / attack")
         return Part(
