@@ -159,14 +159,14 @@ def test_a_folded_suspect_is_unfolded(tmp_path):
 
 
 def test_rounded_factors_leave_a_question_about_a_region(tmp_path):
-    text = "[watermark.symmetry]\nsuspect = 'suspect'\n"
+    text = "[watermark.symmetry]\nsuspect = 'suspect'\ninputs = [0, 1]\nwithin = 0.001\n"
     text += "at_most = 10\ndomain = [0, 0.125]\nagreed = 1\n"
     path = folder_with(tmp_path, MARK + text, head=PAIR)
     suspect_in(tmp_path, exact=False)
     outcome = run(path)
     assert outcome.verdict == "proved"
     assert not part(outcome).facts["same function"]
-    assert all_valid(tmp_path) == 4
+    assert all_valid(tmp_path) == 5
 
 
 def test_another_network_is_no_symmetry(tmp_path):
