@@ -77,13 +77,13 @@ def last_layer(placed: Placed) -> LastLayer:
         term = node.terms[0]
         if not isinstance(term.map, Identity):
             break
-        if np.any(node.offset.value) and not any(p.node == number for p in offsets):
+        if _adds(node) and not any(p.node == number for p in offsets):
             raise QuestionError(f"'{node.name}' adds what is no initializer that was followed")
         number = term.source
     places = [p for p in placed.places if p.node == number and p.term == 0]
     if len(places) != 1:
         raise QuestionError(f"'{node.name}': its weights are not one initializer; name it")
-    if np.any(node.offset.value) and not any(p.node == number for p in offsets):
+    if _adds(node) and not any(p.node == number for p in offsets):
         raise QuestionError(f"'{node.name}' adds what is no initializer that was followed")
     _plain(placed, places[0])
     entries = _matrix(network, number, places[0])
@@ -96,6 +96,11 @@ def last_layer(placed: Placed) -> LastLayer:
         if np.unique(bias_entries).size != len(entries) or bias_entries.min() < 0:
             raise QuestionError(f"'{bias}' is not one bias for each class")
     return LastLayer(placed, places[0].tensor, entries, bias, bias_entries, term.source)
+
+
+def _adds(node: Linear) -> bool:
+    """Whether a node adds anything."""
+    return bool(np.any(node.offset.value)) or not node.offset.exact
 
 
 def _plain(placed: Placed, place: Place) -> None:

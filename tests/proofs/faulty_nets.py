@@ -198,8 +198,8 @@ def random_model(rng: np.random.Generator) -> tuple[bytes, Sketch]:
 
 
 def random_faults(rng: np.random.Generator, sketch: Sketch) -> FaultModel:
-    where, kind = Where(), rng.integers(9)
-    if kind in (6, 7):
+    where, kind = Where(), rng.integers(8)
+    if kind >= 6:
         some = rng.permutation(sketch.names)[: rng.integers(1, 3)]
         where = Where(tuple(some.tolist()) if rng.integers(2) else None)
         ends = sorted((rng.integers(-4, 5, 2) / 2).tolist())
@@ -216,9 +216,9 @@ def random_faults(rng: np.random.Generator, sketch: Sketch) -> FaultModel:
         case 2:
             where = Where(channels=(0,))
     if kind == 5:
+        if rng.integers(2):
+            return Pruning(int(rng.integers(1, 4)), where)
         return WeightBox(Fraction(1, 4), Fraction(int(rng.integers(2)), 4), where)
-    if kind == 8:
-        return Pruning(int(rng.integers(1, 4)), where)
     formats = [Quantised(3, True, (0.5,)), Quantised(3, False, (0.5,), (3,)), FixedFormat(1, 1)]
     format = [*formats, FLOAT16][rng.integers(4)]
     bits = (9, 10, 15) if format is FLOAT16 else None

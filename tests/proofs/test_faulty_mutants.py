@@ -161,7 +161,10 @@ def half_of_what_is_pruned(patch):
 
     def half(placed, model):
         found = whole(placed, model)
-        return {name: (low / 2, high / 2) for name, (low, high) in found.items()}
+        return {
+            name: tuple((end + placed.parameters[name].values) / 2 for end in ends)
+            for name, ends in found.items()
+        }
 
     patch.setattr(struck, "weight_intervals", half)
 

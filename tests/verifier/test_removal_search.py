@@ -16,7 +16,7 @@ from proofs.watermarks.evidence import MarkEvidence
 from proofs.watermarks.last_layer import measured, samples_of, stated
 from proofs.watermarks.removal import Removal, refuted
 from specs.errors import InputError
-from verifier.watermarks.removal import exact_removal, least_removal, second_best
+from verifier.watermarks.removal import SLACK, exact_removal, least_removal, second_best
 from verifier.watermarks.removal_question import Removing, answered, fails, holds, least_change
 
 
@@ -31,7 +31,7 @@ def verdict(asked, made):
     return check_mark(asked, made)[0].verdict
 
 
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_the_optimum_is_that_of_all_choices(folder, norm, lost):
     for seed in range(3):
@@ -93,8 +93,8 @@ def test_other_samples_that_keep_their_labels_cost_more(folder):
     assert joint.closed
     assert joint.radius > alone.radius
     some = least_change(models.question(folder, 1, 'others = "others.npz"\nkeep = 3').claim)
-    assert some.closed
-    assert alone.radius <= some.radius <= joint.radius
+    assert alone.radius * (1 - SLACK) <= some.radius <= joint.radius
+    assert some.moved.radius >= some.radius
     assert refuted(replace(stated(both.claim), radius=joint.radius), joint.tree) is None
     without = replace(stated(both.claim), radius=joint.radius, kept=0)
     assert refuted(without, joint.tree) is not None

@@ -12,14 +12,14 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
 from proofs.watermarks.last_layer import PRECISION
-from proofs.watermarks.removal import LEAF, Ends, Removal, Samples, Tree, refuted
+from proofs.watermarks.removal import LEAF, Ends, LeafRule, Removal, Samples, Tree, refuted
 from specs.enclosure import FloatArray
 from verifier.progress import Progress
 from verifier.watermarks.removal_lp import (
@@ -31,6 +31,7 @@ from verifier.watermarks.removal_lp import (
     Relaxation,
     fixed_targets,
 )
+from verifier.watermarks.removal_norm import Distances, nearest_targets
 
 SLACK = 1e-6
 """By which part the certified radius stays below the least bound of all leaves."""
@@ -54,7 +55,8 @@ class Found:
         tree: evidence; ``None``: not even the radius 0 was shown.
         moved: the least change found that does; ``None``: none was found.
         nodes: of the search, all told.
-        closed: whether the search ended by itself: radius and change differ by rounding only.
+        closed: whether the search ended by itself: radius and change differ by rounding only,
+            or there is no change that does it.
     """
 
     radius: Fraction
@@ -84,11 +86,11 @@ def least_removal(
     gap: float = 1e-7,
     progress: Progress | None = None,
 ) -> Found:
-    """The least change, in the l-infinity or l1 norm, that does what a ``Removal`` speaks of.
+    """The least change that does what a ``Removal`` speaks of.
 
     Args:
         samples: triggers and others, in units of ``2**-PRECISION``.
-        norm: ``"linf"`` or ``"l1"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         lost, kept: how many triggers, and how many of the others, at least.
         seconds: after which the search ends with what it has.
         gap: relative; between the best change and the least bound, at which it ends.
@@ -103,11 +105,13 @@ def least_removal(
     tree, radius = None, Fraction(0)
     for slack in (SLACK, 10 * SLACK, 1000 * SLACK):
         radius = _rounded_down(min(needed, search.radius) * (1 - slack))
-        tree = written(search.root, samples, float(radius))
-        if radius > 0 and refuted(Removal(samples, norm, radius, lost, kept), tree) is None:
+        claim = Removal(samples, norm, radius, lost, kept)
+        tree = written(search.root, claim)
+        if radius > 0 and refuted(claim, tree) is None:
             break
         tree, radius = None, Fraction(0)
-    return Found(radius, tree, search.best, search.nodes, search.closed)
+    closed = search.closed and (search.best is None or needed >= search.radius * (1 - SLACK))
+    return Found(radius, tree, search.best, search.nodes, closed)
 
 
 class _Search:
@@ -121,8 +125,16 @@ class _Search:
         self._targets: dict[int, int] = {}
         self._offer(np.zeros((data.margins.shape[1], data.hidden.shape[1])))
         others = int((~data.trigger).sum())
-        self._hulls = lost < int(data.trigger.sum()) or kept not in (0, others)
-        self._relaxation: Bounding = self._relaxed() if self._hulls else Facts(data, kept > 0)
+        self._hulls = data.norm != "l2" and (
+            lost < int(data.trigger.sum()) or kept not in (0, others)
+        )
+        self._relaxation: Bounding
+        if self._hulls:
+            self._relaxation = self._relaxed()
+        elif data.norm == "l2":
+            self._relaxation = Distances(data, 0 < kept == others)
+        else:
+            self._relaxation = Facts(data, kept > 0)
         self._exchanged = False
         self.root = self._node({})
 
@@ -189,6 +201,10 @@ class _Search:
 
     def _split(self, node: _Node) -> int | None:
         """The undecided trigger that is farthest from being lost after the node's change."""
+        if sum(c is not None and self._data.trigger[i] for i, (c, _) in node.ends.items()) >= (
+            self._lost
+        ):
+            return None
         margins = self._data.after(node.change)
         found, most = None, -math.inf
         for i in np.flatnonzero(self._data.trigger).tolist():
@@ -245,13 +261,28 @@ class _Search:
             if key in self._tried:
                 return
             self._tried.add(key)
-            moved = fixed_targets(self._data, targets, keep)
+            moved = least(self._data, targets, keep)
             if moved is None or moved.radius >= self.radius:
                 return
             self.best, self._targets = moved, dict(targets)
             margins = self._data.after(moved.change)
             margins[np.arange(len(margins)), self._data.labels] = np.inf
             targets = {i: int(np.argmin(margins[i])) for i in targets}
+
+
+def least(data: Data, targets: Mapping[int, int], keep: Sequence[int] = ()) -> Moved | None:
+    """The least change, in the norm of the data, that loses samples to given classes.
+
+    Args:
+        data: the samples.
+        targets: by sample, the class it is lost to.
+        keep: samples whose margins stay at least 0.
+
+    Raises:
+        NoAnswerError: the solver has no answer.
+    """
+    find = nearest_targets if data.norm == "l2" else fixed_targets
+    return find(data, targets, keep)
 
 
 def _leaves(root: _Node) -> Iterator[_Node]:
@@ -264,17 +295,17 @@ def _leaves(root: _Node) -> Iterator[_Node]:
             yield node
 
 
-def written(root: _Node, samples: Samples, radius: float) -> Tree:
+def written(root: _Node, claim: Removal) -> Tree:
     """The search's tree as evidence for a radius; what bounds at inner nodes show is cut off."""
     sample: list[int] = []
     target: list[int] = []
     first, rows = [0], []
-    hopeless = _hopeless(samples, radius)
+    hopeless, radius = _hopeless(claim), float(claim.radius)
 
     def leaf(node: _Node) -> None:
         sample.append(LEAF)
         target.append(0)
-        rows.append(_entries(node.vectors, hopeless, samples))
+        rows.append(_entries(node.vectors, hopeless, claim.samples))
         first.append(first[-1] + len(rows[-1]))
 
     waiting: list[tuple[_Node, int]] = [(root, 0)]
@@ -312,19 +343,11 @@ def _entries(
     return found + [(i, samples.labels[i], 0) for i in hopeless]
 
 
-def _hopeless(samples: Samples, radius: float) -> list[int]:
-    """Triggers that no change within a radius loses; leaves have to say that they are looked at."""
-    if not math.isfinite(radius):
-        return []
-    size = [sum(abs(int(v)) for v in row) for row in samples.hidden]
-    return [
-        i
-        for i, own in enumerate(samples.trigger)
-        if own
-        and all(
-            2 * radius * size[i] < d for c, d in enumerate(samples.low[i]) if c != samples.labels[i]
-        )
-    ]
+def _hopeless(claim: Removal) -> list[int]:
+    """Triggers that no change within the radius loses; leaves have to name them."""
+    rule = LeafRule(claim)
+    triggers = (i for i, own in enumerate(claim.samples.trigger) if own)
+    return [i for i in triggers if rule.lost(i, None, None, frozenset()) is None]
 
 
 def _rounded_down(value: float) -> Fraction:
@@ -346,7 +369,7 @@ def exact_removal(samples: Samples, norm: str, lost: int) -> Moved | None:
     triggers = np.flatnonzero(data.trigger).tolist()
     for chosen in itertools.combinations(triggers, lost):
         for classes in itertools.product(*(data.others(i) for i in chosen)):
-            found = fixed_targets(data, dict(zip(chosen, classes, strict=True)))
+            found = least(data, dict(zip(chosen, classes, strict=True)))
             if found is not None and (best is None or found.radius < best.radius):
                 best = found
     return best
@@ -362,7 +385,7 @@ def second_best(samples: Samples, norm: str) -> Moved | None:
     """
     data = Data.of(samples, norm, PRECISION)
     triggers = np.flatnonzero(data.trigger).tolist()
-    return fixed_targets(
+    return least(
         data, {i: min(data.others(i), key=lambda c: float(data.margins[i, c])) for i in triggers}
     )
 

@@ -87,13 +87,14 @@ class Settings:
 
     Attributes:
         seconds: for one size of one trigger, for proofs and for attacks each.
-        leaves: of the search for proofs; 1: nothing is split.
+        leaves: of the search for proofs of counted changes.  Of boxes nothing is split: that
+            costs much and was never seen to help.
         digits: significant ones of a certified size that is no whole number.
         largest: no larger size is tried.
     """
 
     seconds: float = 5.0
-    leaves: int = 1
+    leaves: int = 2000
     digits: int = 2
     largest: Fraction = Fraction(1)
 
@@ -153,7 +154,8 @@ class Trigger:
         if check_proof(query, None, processes=1).verdict == "valid unsat":
             return True
         until = time.monotonic() + self._settings.seconds
-        return prove(query, faults, until, self._settings.leaves).proof is not None
+        leaves = self._settings.leaves if self._changes.counted else 1
+        return prove(query, faults, until, leaves).proof is not None
 
     def broken(self, size: Fraction) -> bool:
         """Whether a change of a size was found that takes the label, exactly."""
