@@ -1,6 +1,7 @@
 """Embedding and attacks: what they do to marks, and that costs are exact."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -224,5 +225,8 @@ def test_inversion_finds_inputs_far_from_data_and_unlearns_them():
     assert np.array_equal(made.inverted, found)
     assert accuracy(made.content, POINTS, LABELS) > 0.85
     assert accuracy(made.content, found, classes) < 0.3
+    twice = unlearned(content, POINTS, LABELS, replace(plan, rounds=2))
+    assert np.array_equal(twice.inverted[: len(found)], found)
+    assert len(twice.inverted) > len(found)
     nothing = Inversion(count=4, steps=1, distance=2.0)
     assert unlearned(content, POINTS, LABELS, nothing).content == content

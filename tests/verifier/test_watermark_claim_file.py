@@ -13,6 +13,7 @@ from specs.watermarks.key import Key
 from specs.watermarks.mark import Commitment
 from specs.watermarks.question import load_mark_question
 from specs.watermarks.schemes import blackmarks, neuralmark, triggers, uchida
+from verifier.watermarks.attacks.symmetries import Moving
 from verifier.watermarks.claim_file import mark_keys, write_claim
 
 KEY = Key(b"owner, sixteen b")
@@ -70,7 +71,7 @@ def test_what_cannot_be_written_is_refused():
 
 @pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="scikit-learn has the digits")
 def test_marked_digits_are_made_once(tmp_path, monkeypatch):
-    from benchmarks import watermarked
+    from benchmarks import watermark_attacks, watermarked
     from verifier.watermarks.blackmarks import Making
     from verifier.watermarks.embed import Embedding
     from verifier.watermarks.training import Training
@@ -90,3 +91,19 @@ def test_marked_digits_are_made_once(tmp_path, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == before
     assert len(watermarked.rows(again)) == 2
     assert farkas.main(["check", str(tmp_path)]) == 0
+    few = [
+        watermark_attacks._pruning(Fraction(1, 2), "random"),
+        watermark_attacks._quantising("int4"),
+        watermark_attacks._symmetry("all", Moving()),
+    ]
+    monkeypatch.setattr(watermark_attacks, "attacks", lambda: few)
+    lines = watermark_attacks.runs(tmp_path)
+    assert len(lines) == 2 * (2 + 1 + 2)
+    assert all((tmp_path / "attacked" / line["file"]).is_file() for line in lines)
+    log = tmp_path / "attacks.jsonl"
+    whole = log.read_text()
+    log.write_text(whole[:-20])  # the last line was cut off
+    assert watermark_attacks.runs(tmp_path) == lines
+    assert log.read_text() == whole[:-20] + "\n" + whole.splitlines(keepends=True)[-1]
+    assert len(watermark_attacks.rows(lines)) == 2 * 3
+    assert len(watermark_attacks.forged(again, (1, 2))) == 2

@@ -9,7 +9,7 @@ answers to honest samples.  A plain version of what MIRA and Dehydra do; not the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ class Inversion:
         distance: inputs nearer than this to an honest sample, in L-infinity, neither.
         low, high: of inputs.
         repeats: how often what is unlearned stands among the samples.
+        rounds: of inverting and unlearning; what was found before is unlearned again.
         unlearning: of the model.
         seed: of starts and of the new labels.
 
@@ -53,12 +54,13 @@ class Inversion:
     low: float = 0.0
     high: float = 1.0
     repeats: int = 2
+    rounds: int = 1
     unlearning: Training = field(default_factory=lambda: Training(epochs=10, rate=1e-3))
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.count, self.steps, self.repeats) < 1 or self.seed < 0:
-            raise InputError("an inversion needs inputs, steps and repeats, and a seed from 0 on")
+        if min(self.count, self.steps, self.repeats, self.rounds) < 1 or self.seed < 0:
+            raise InputError("an inversion needs inputs, steps, repeats, rounds; a seed from 0 on")
         if not (self.low < self.high and self.rate > 0 and 0 <= self.confidence <= 1):
             raise InputError("an inversion needs low < high, a positive rate and a confidence")
 
@@ -96,16 +98,21 @@ def unlearned(
         InputError: the model cannot be trained, or there are no samples.
     """
     model = Trainable(content)
-    found, answers = inverted(model, points, inversion)
-    if not len(found):
-        return Unlearned(content, found, answers)
     outputs = model.scores(points[:1]).shape[1]
     draw = np.random.default_rng(inversion.seed + 1)
-    other = (answers + draw.integers(1, outputs, len(answers))) % outputs
-    every = np.concatenate([points, *[found] * inversion.repeats])
-    wanted = np.concatenate([labels, *[other] * inversion.repeats])
-    train(model, every, wanted, inversion.unlearning, None, progress, "unlearning")
-    return Unlearned(model.content(), found, answers)
+    found, answers = np.zeros((0, points.shape[1])), np.zeros(0, np.int64)
+    other = answers
+    for number in range(inversion.rounds):
+        more, sure = inverted(model, points, replace(inversion, seed=inversion.seed + number))
+        if not len(more):
+            break
+        wrong = (sure + draw.integers(1, outputs, len(sure))) % outputs
+        found, answers = np.concatenate([found, more]), np.concatenate([answers, sure])
+        other = np.concatenate([other, wrong])
+        every = np.concatenate([points, *[found] * inversion.repeats])
+        wanted = np.concatenate([labels, *[other] * inversion.repeats])
+        train(model, every, wanted, inversion.unlearning, None, progress, "unlearning")
+    return Unlearned(model.content() if len(found) else content, found, answers)
 
 
 def inverted(
