@@ -424,7 +424,7 @@ class _Walk:
 
     def _row(self, node: NodeProto, name: str, units: int) -> FloatArray:
         found = self._numbers(node, name)
-        if found.size != units or max(found.shape, default=0) != units:
+        if found.size != units or found.shape[-1:] != (units,):
             raise UnsupportedOperatorError(
                 f"{self._named(node)}: '{name}' has shape {found.shape} for {units} units"
             )
