@@ -122,6 +122,7 @@ def test_every_trigger_s_answer_has_evidence(folder, capsys):
     assert "invalid" not in out
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 20), st.integers(0, 30), st.integers(1, 20))
 def test_the_largest_count_is_found(limit, start, most):
     asked = []
@@ -135,7 +136,7 @@ def test_the_largest_count_is_found(limit, start, most):
     assert len(set(asked)) == len(asked)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.fractions(Fraction(1, 10**8), Fraction(2)),
     st.sampled_from([Fraction(1, 10**5), Fraction(1, 10), Fraction(1)]),
@@ -221,7 +222,7 @@ def test_distances_to_honest_samples_are_exact(folder):
     assert check_mark(asked, extra)[0].verdict == "invalid"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_nearest_sample_is_that_of_all(data):
     from proofs.watermarks.claims.apart import nearest

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from specs.document import Document
+from specs.numerals import numeral
 from specs.query import ModelFile
 from specs.watermarks.claims.removal import read_labelled, triggers_of
 from specs.watermarks.mark import Mark
@@ -43,7 +44,8 @@ class Apart:
         """In words."""
         return [
             f"Each of the {len(self.triggers.points)} triggers differs from each of the "
-            f"{len(self.others.points)} other samples by more than {self.radius} in some entry."
+            f"{len(self.others.points)} other samples by more than "
+            f"{numeral(self.radius)} in some entry."
         ]
 
     def assumed(self) -> list[str]:

@@ -19,6 +19,7 @@ from fractions import Fraction
 from specs.document import Document
 from specs.errors import InputError, QuestionError
 from specs.faults.placed import place_model
+from specs.numerals import numeral
 from specs.query import ModelFile
 from specs.watermarks.last_layer import LastLayer, last_layer
 from specs.watermarks.mark import Mark
@@ -81,8 +82,9 @@ class LastLayerRemoval:
         if self.others is not None:
             also = f" while {self.keep} of {len(self.others.points)} other samples keep theirs"
         return [
-            f"No change of {which} whose {self.norm} norm is at most {self.radius} takes the label "
-            f"from {self.removed} or more of the {len(self.triggers.points)} triggers{also}."
+            f"No change of {which} whose {self.norm} norm is at most {numeral(self.radius)} takes "
+            f"the label from {self.removed} or more of the {len(self.triggers.points)} "
+            f"triggers{also}."
         ]
 
     def assumed(self) -> list[str]:
