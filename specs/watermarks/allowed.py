@@ -48,7 +48,7 @@ KEYS: Mapping[str, tuple[type, ...]] = {
     "flips": (int,),
     "bits": (list,),
 }
-MOST_FLIPS = 64
+MOST_FLIPS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ import numpy as np
 from specs.decimals import round_up
 from specs.enclosure import FloatArray
 from specs.errors import QuestionError
-from specs.faults.budget import worst
 from specs.faults.formats import Format, IndexArray, Words
 from specs.faults.reach import hull, mask_of
 
@@ -109,6 +108,29 @@ def _largest(terms: FloatArray, count: int) -> FloatArray:
     if count < kept.shape[-1]:
         kept = np.partition(kept, kept.shape[-1] - count, axis=-1)[..., -count:]
     return np.where(kept.any(axis=-1), total(kept), 0.0)
+
+
+def best_flips(gains: FloatArray, count: int) -> float:
+    """At least the largest total gain of so many flips, spread over words in any way.
+
+    One flip more in a word is taken to gain as much as any later one in it does; where gains
+    diminish, as in integers, that is exact.
+
+    Args:
+        gains: ``(k, N)`` what ``1, ..., k`` flips in each word gain at most; more gain no more.
+        count: of flips.
+    """
+    return float(_largest(_diminishing(gains).reshape(-1), count))
+
+
+def _diminishing(gains: FloatArray) -> FloatArray:
+    """``(k, N)`` steps that diminish and add up to at least the gains, clipped at 0."""
+    gains = np.maximum(gains, 0.0)
+    before = np.concatenate([np.zeros((1, gains.shape[1])), gains[:-1]])
+    with np.errstate(invalid="ignore"):
+        steps = np.where(gains > before, above(gains - before), 0.0)
+    steps[np.isinf(gains)] = np.inf
+    return np.asarray(np.maximum.accumulate(steps[::-1])[::-1], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -233,7 +255,7 @@ class Flips:
     an assumption, and nothing is said of it.
 
     Attributes:
-        count: 1 to 64.
+        count: at least 1.
         format: of the words; the weights are numbers of it.
         channel: ``(N,)`` of every weight, for formats with several scales.
         bits: positions in a word that may be inverted; ``None``: all.
@@ -245,8 +267,8 @@ class Flips:
     bits: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 64:
-            raise QuestionError(f"{self.count} flips; 1 to 64 are decided about")
+        if self.count < 1:
+            raise QuestionError(f"{self.count} flips")
         mask_of(self.bits, self.format)
 
     @property
@@ -268,11 +290,14 @@ class Flips:
         return words
 
     def moves(self, weights: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
-        """How far each weight moves down and up when ``1, 2, ..., count`` of its bits flip."""
+        """How far each weight moves down and up when ``1, 2, ...`` of its bits flip.
+
+        Up to ``count``, or to the length of a word.
+        """
         words = self.stored(weights)
         changeable = np.full(words.shape, mask_of(self.bits, self.format), dtype=np.uint32)
         found = []
-        for flips in range(1, self.count + 1):
+        for flips in range(1, min(self.count, self.format.bits) + 1):
             reached = hull(self.format, words, changeable, flips, self.channel)
             down = np.nextafter(reached.lower - weights, -np.inf)
             top = above(reached.upper - weights)
@@ -281,31 +306,32 @@ class Flips:
         return found
 
     def support(self, forms: FloatArray, weights: FloatArray) -> FloatArray:
-        return self._worst(len(forms), weights, lambda row, step: _times(forms[row], step))
+        moves = self.moves(weights)
+        falls = _diminishing(np.stack([-down for down, _ in moves]))
+        rises = _diminishing(np.stack([top for _, top in moves]))
+        found = np.zeros(len(forms))
+        for row, form in enumerate(forms):
+            worth = _times(np.abs(form), np.where(form > 0.0, rises, falls))
+            found[row] = _largest(worth.reshape(-1), self.count)
+        return found
 
     def energy(self, inverse: FloatArray, linear: FloatArray, weights: FloatArray) -> float:
         costs = _costs(inverse)
 
-        def gain(_: int, step: FloatArray) -> FloatArray:
+        def gain(step: FloatArray) -> FloatArray:
             return above(_times(_times(step, step), costs) + _times(2.0 * linear, step))
 
-        return float(self._worst(1, weights, gain)[0])
+        return self._worst(weights, gain)
 
     def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
-        def gain(_: int, step: FloatArray) -> FloatArray:
+        def gain(step: FloatArray) -> FloatArray:
             return _times(np.where(step > 0.0, up, down), np.abs(step))
 
-        return float(self._worst(1, weights, gain)[0])
+        return self._worst(weights, gain)
 
-    def _worst(
-        self, rows: int, weights: FloatArray, gain: Callable[[int, FloatArray], FloatArray]
-    ) -> FloatArray:
+    def _worst(self, weights: FloatArray, gain: Callable[[FloatArray], FloatArray]) -> float:
         moves = self.moves(weights)
-        found = np.zeros(rows)
-        for row in range(rows):
-            gains = [np.maximum(gain(row, down), gain(row, top)) for down, top in moves]
-            found[row] = worst(np.stack(gains)[:, None, :], lambda x, y: above(x + y))[0]
-        return found
+        return best_flips(np.stack([np.maximum(gain(x), gain(y)) for x, y in moves]), self.count)
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         down, top = self.moves(weights)[-1]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from proofs.watermarks.definite import exceeding
 from proofs.watermarks.persistence import Corners, Ellipsoid, forms_at, proved, refuted
 from specs.errors import EvidenceError, QuestionError
+from specs.faults.budget import worst
 from specs.faults.formats import FLOAT16, IntegerFormat
-from specs.watermarks.changes import Ball, Flips, Pruned, rounded_to_steps
+from specs.watermarks.changes import Ball, Flips, Pruned, best_flips, rounded_to_steps
 from specs.watermarks.rows import Demand, Rows, lost, rows_of
 
 NONE = np.zeros(0)
@@ -323,6 +324,23 @@ def test_sets_that_make_no_sense_are_refused():
     ):
         with pytest.raises(QuestionError):
             made()
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_flips_gain_no_more_than_is_said(seed):
+    rng = np.random.default_rng(seed)
+    count, words = int(rng.integers(1, 5)), int(rng.integers(1, 6))
+    steps = rng.uniform(0.0, 1.0, (count, words))
+    if rng.random() < 0.5:
+        steps = np.sort(steps, axis=0)[::-1]
+    gains = np.cumsum(np.round(steps * 64) / 64, axis=0)
+    exact = float(worst(gains[:, None, :])[0])
+    said = best_flips(gains, count)
+    assert said >= exact
+    if np.all(np.diff(gains, 2, axis=0, prepend=0.0) <= 0.0):
+        assert said <= exact * (1 + 1e-12) + 1e-200
+    assert best_flips(np.full((1, 2), np.inf), 1) == np.inf
 
 
 def test_flips_of_floats_move_words_as_bits_do():

@@ -82,9 +82,12 @@ def cheapest_count(asked: Problem, changes: Pruned | Flips, most: int) -> Remova
     """
     low, high = _single_moves(asked, changes)
     best: Removal | None = None
-    for shares in (None, _ease(asked, low, high)):
-        change = _greedy(asked, low, high, most, shares)
-        if change is None:
+    ease = _ease(asked, low, high)
+    tried = [_greedy(asked, low, high, most, order) for order in (None, ease)]
+    starts = [_crossing(asked, change) for change in tried if change is not None]
+    tried += [_fewest(asked, low, high, rows) for rows in (*starts, _pick(asked, ease))]
+    for change in tried:
+        if change is None or np.count_nonzero(change) > most:
             continue
         count = int(np.count_nonzero(change))
         made = _of_count(changes, count)
@@ -256,7 +259,7 @@ def _radius(norm: str, change: FloatArray) -> Fraction:
 def _single_moves(asked: Problem, changes: Pruned | Flips) -> tuple[FloatArray, FloatArray]:
     """``(N,)`` each: to which weights move lowest and highest by one of the changes."""
     if isinstance(changes, Pruned):
-        return -asked.weights, -asked.weights
+        return np.minimum(-asked.weights, 0.0), np.maximum(-asked.weights, 0.0)
     one = Flips(1, changes.format, changes.channel, changes.bits)
     words, ends = one.stored(asked.weights), [asked.weights, asked.weights]
     bits = range(one.format.bits) if one.bits is None else one.bits
@@ -313,6 +316,90 @@ def _greedy(
         change[used[place]] = step
         ends[:, place] = 0.0
     return change if _done(asked, lacking) else None
+
+
+def _crossing(asked: Problem, change: FloatArray) -> Rows:
+    """The rows that a change carries furthest, as many as are needed."""
+    used = asked.used
+    moved = np.bincount(asked.column_of[used], weights=change[used], minlength=asked.counts.size)
+    norms = np.sqrt((asked.forms**2 * asked.counts).sum(axis=1)) + 1e-300
+    return _pick(asked, (asked.margins - asked.forms @ moved) / norms)
+
+
+def _fewest(
+    asked: Problem, low: FloatArray, high: FloatArray, rows: Rows, rounds: int = 8
+) -> FloatArray | None:
+    """Moves that make rows cross, few of them: a linear programme of which all shares are kept.
+
+    It has hardly more shares between 0 and 1 than rows; those that are not needed go.  Rows that
+    cost much are exchanged for rows that came near.
+    """
+    used = asked.used
+    columns = asked.column_of[used]
+    best, best_count = None, math.inf
+    for _ in range(rounds):
+        forms = asked.forms[list(rows)]
+        wanted = asked.margins[list(rows)]
+        entries = forms[:, columns]
+        gains = np.concatenate([entries * low[used], entries * high[used]], axis=1)
+        unit = np.abs(gains).max(axis=1, keepdims=True) + 1e-300
+        wanted = wanted + 1e-6 * unit[:, 0]  # more than the solver's tolerance
+        solved = linprog(
+            np.ones(gains.shape[1]),
+            A_ub=-gains / unit,
+            b_ub=-wanted / unit[:, 0],
+            bounds=(0.0, 1.0),
+            method="highs",
+        )
+        if solved.x is None:
+            break
+        change = _kept(asked, low, high, solved.x, rows)
+        count = np.count_nonzero(change)
+        if change is None or count >= best_count:
+            break
+        best, best_count = change, count
+        prices = -solved.ineqlin.marginals * wanted / unit[:, 0]
+        rows = _swapped(asked, change, rows, prices)
+    return best
+
+
+def _kept(
+    asked: Problem, low: FloatArray, high: FloatArray, shares: FloatArray, rows: Rows
+) -> FloatArray | None:
+    """The moves with a share, less those that are not needed."""
+    used = asked.used
+    half = used.size
+    upward = shares[half:] > shares[:half]
+    share = np.maximum(shares[half:], shares[:half])
+    change = np.zeros(asked.weights.size)
+    change[used] = np.where(share > 1e-9, np.where(upward, high[used], low[used]), 0.0)
+    forms = asked.forms[list(rows)]
+    moved = np.bincount(asked.column_of[used], weights=change[used], minlength=asked.counts.size)
+    spare = forms @ moved - asked.margins[list(rows)]
+    if np.any(spare < 0.0):
+        return None
+    for place in np.argsort(share):  # the least shares first
+        step = change[used[place]]
+        without = spare - forms[:, asked.column_of[used[place]]] * step
+        if step and np.all(without > 0.0):
+            spare, change[used[place]] = without, 0.0
+    return change
+
+
+def _swapped(asked: Problem, change: FloatArray, rows: Rows, prices: FloatArray) -> Rows:
+    """Some of the dearest rows exchanged for those outside that lack least."""
+    used = asked.used
+    moved = np.bincount(asked.column_of[used], weights=change[used], minlength=asked.counts.size)
+    norms = np.sqrt((asked.forms**2 * asked.counts).sum(axis=1)) + 1e-300
+    lacking = (asked.margins - asked.forms @ moved) / norms
+    chosen = list(rows)
+    for _, places in asked.least:
+        inside = [k for k, row in enumerate(chosen) if row in places]
+        outside = sorted((row for row in places if row not in chosen), key=lambda r: lacking[r])
+        dearest = sorted(inside, key=lambda k: -prices[k])
+        for k, row in zip(dearest[:2], outside[:2], strict=False):
+            chosen[k] = row
+    return tuple(chosen)
 
 
 def _best_move(

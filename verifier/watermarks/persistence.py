@@ -21,11 +21,13 @@ from verifier.watermarks.ascent import (
     best_form,
     best_prices,
 )
-from verifier.watermarks.energies import BallEnergy, moves_energy
+from verifier.watermarks.energies import BallEnergy, MovesEnergy, moves_energy
 from verifier.watermarks.problem import Problem
 
 DIGITS = 3
 """Of certified radii."""
+
+Search = Callable[[Problem, MovesEnergy, Settings], Best]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,23 +107,27 @@ def certified_count(
     alone = _largest(lambda count: kernel(asked, of(count), {}).holds, most)
     shown: list[tuple[int, Best]] = []
 
-    def holds(count: int) -> bool:
-        if count <= alone:
+    def holds(count: int, search: Search) -> bool:
+        if count <= alone or (shown and count <= shown[-1][0]):
             return True
-        moves = moves_energy(of(count), asked.weights)
-        for search in (best_prices, best_form):  # few large moves; many small ones
-            best = search(asked, moves, settings)
-            best = dataclasses.replace(best, hints=_short(best.hints))
-            if kernel(asked, of(count), best.hints).holds:
-                shown.append((count, best))
+        for _, before in shown[-1:]:
+            if kernel(asked, of(count), before.hints).holds:
+                shown.append((count, before))
                 return True
+        best = search(asked, moves_energy(of(count), asked.weights), settings)
+        best = dataclasses.replace(best, hints=_short(best.hints))
+        if kernel(asked, of(count), best.hints).holds:
+            shown.append((count, best))
+            return True
         return False
 
-    budget = _largest(holds, most)
+    budget = _largest(lambda count: holds(count, best_prices), most)  # few large moves
+    if budget < most and holds(budget + 1, best_form):  # many small ones
+        budget = _largest(lambda count: holds(count, best_form), most)
     hints: Hints = {}
     shares = np.zeros(asked.margins.size)
     if shown:
-        _, best = max(shown, key=lambda pair: pair[0])
+        _, best = shown[-1]
         hints, shares = best.hints, best.shares
     changes = of(budget) if budget else Ball("linf", Fraction(0))
     reason = kernel(asked, changes, hints).reason
