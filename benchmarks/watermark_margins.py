@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -68,8 +68,10 @@ class Asked:
         document = read_document(self.source)
         lines = ["[models]"]
         for name, file in document.table("models").items():
-            there = os.path.relpath(self.source.parent / file, folder)
-            lines.append(f"{name} = {toml(there)}")
+            held = folder / f"{self.source.stem}-{Path(file).name}"  # a folder is checked alone
+            if not held.exists():
+                shutil.copyfile(self.source.parent / file, held)
+            lines.append(f"{name} = {toml(held.name)}")
         lines.append("[watermark]")
         lines += [f"{key} = {toml(value)}" for key, value in document.table("watermark").items()]
         lines += ["[claim]", 'kind = "persistence"', f"at_least = {self.least}"]

@@ -33,10 +33,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
-from proofs.watermarks.definite import Whole, exceeding
+from proofs.watermarks.definite import exceeding
 from proofs.watermarks.signs import Dyadics, dyadics, products
+from proofs.watermarks.sums import combined, gram, moderate, short
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 from specs.watermarks.changes import Changes, above
@@ -49,14 +49,8 @@ BLOCK = 1 << 22
 INVERSE_BITS, WEIGHT_BITS, SLOPE_BITS = 12, 10, 20
 """To which hints are rounded."""
 
-DIGIT = 6
-"""Bits of the digits of what columns are multiplied by in a sum that floats hold."""
-
 FINER = 32
 """Bits of widths below the unit of ``G``."""
-
-MODERATE = 2.0**200
-"""Hints are at most this, and at least its inverse, or 0."""
 
 Tick = Callable[[], None]
 
@@ -285,10 +279,10 @@ def _paid(
     possible: Sequence[bool],
 ) -> tuple[Fraction | float, Fraction]:
     """What a change pays at most, and what the demands take at least, at prices of rows."""
-    given = _moderate("prices", prices, stacked.signs.size)
+    given = moderate("prices", prices, stacked.signs.size)
     if np.any(given < 0.0):
         raise EvidenceError("a price is negative")
-    whole, unit = _short(given, WEIGHT_BITS)
+    whole, unit = short(given, WEIGHT_BITS)
     columns = stacked.rows.columns
     rise, fall = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
     needed = Fraction(0)
@@ -317,28 +311,28 @@ def _above(
 ) -> Bound:
     """An upper bound over all changes, ``None`` if there is none, with ``w`` and ``g``."""
     rows, count = stacked.rows, stacked.signs.size
-    widths = _moderate("widths", hints.widths, count)
+    widths = moderate("widths", hints.widths, count)
     if np.any(widths <= 0.0):
         raise EvidenceError("a width is not positive")
     inverse, whole_unit = _inverse(hints.inverse, rows)
-    gram, unit = _gram(rows, inverse, tick) << FINER, whole_unit / (1 << FINER)
+    products_of, unit = gram(rows, inverse, tick) << FINER, whole_unit / (1 << FINER)
     proposal = [max(1, math.ceil(Fraction(x) / unit)) for x in widths.tolist()]
     tick()
-    raised = exceeding(gram, proposal)
+    raised = exceeding(products_of, proposal)
     tick()
-    whole, step = _short(_moderate("centre", hints.centre, count), SLOPE_BITS)
+    whole, step = short(moderate("centre", hints.centre, count), SLOPE_BITS)
     centre = np.array([int(x) for x in whole.tolist()], dtype=object)
-    pushed = gram.dot(centre)  # y, in units of unit * step
+    pushed = products_of.dot(centre)  # y, in units of unit * step
     slopes = [
         step * (v - Fraction(y, top)) for v, y, top in zip(centre, pushed, raised, strict=True)
     ]
     constant = sum((y * g for y, g in zip(pushed.tolist(), slopes, strict=True)), Fraction(0)) * (
         unit * step
     )
-    tilt, tilt_step = _short(
-        _moderate("tilt", hints.tilt if hints.tilt.size else np.zeros(count), count), SLOPE_BITS
+    tilt, tilt_step = short(
+        moderate("tilt", hints.tilt if hints.tilt.size else np.zeros(count), count), SLOPE_BITS
     )
-    linear = _combined(tilt, rows.columns)
+    linear = combined(tilt, rows.columns)
     energies = []
     spread_inverse = np.where(rows.column_of < 0, np.inf, inverse * float(whole_unit))
     spread_linear = spread(linear[None] * float(tilt_step), rows.column_of)[0]
@@ -356,15 +350,15 @@ def _at_corners(
 ) -> Bound:
     """As :func:`_above`, for sets within hulls of moves of single weights."""
     rows, count = stacked.rows, stacked.signs.size
-    given = _moderate("corner weights", hints.weights, count)
+    given = moderate("corner weights", hints.weights, count)
     if np.any(given < 0.0):
         raise EvidenceError("a weight of corners is negative")
-    squares, unit = _short(given, WEIGHT_BITS)
-    slopes, step = _short(_moderate("corner slopes", hints.slopes, count), SLOPE_BITS)
+    squares, unit = short(given, WEIGHT_BITS)
+    slopes, step = short(moderate("corner slopes", hints.slopes, count), SLOPE_BITS)
     slopes = np.where(squares == 0.0, 0.0, slopes)
     whole = rows.columns.astype(np.int64)
     quadratic = squares.astype(np.int64) @ (whole * whole)  # below 2**62 for 4096 rows
-    linear = _combined(slopes, rows.columns)
+    linear = combined(slopes, rows.columns)
     curve = above(quadratic.astype(np.float64) * float(unit))
     tilt = 2.0 * linear * float(step)
     curve, tilt = spread(np.stack([curve, tilt]), rows.column_of)
@@ -385,60 +379,9 @@ def _at_corners(
     return (min(bounds) if bounds else None), w, g
 
 
-def _moderate(name: str, given: FloatArray, size: int) -> FloatArray:
-    """Hints, if they are of a size and of magnitudes that are worked with."""
-    if given.shape != (size,):
-        raise EvidenceError(f"{given.size} hints for {name}, not {size}")
-    magnitude = np.abs(given)
-    inside = (given == 0.0) | ((magnitude <= MODERATE) & (magnitude >= 1.0 / MODERATE))
-    if not np.all(inside):
-        raise EvidenceError(f"a hint for {name} is not finite, or not of moderate size")
-    return given
-
-
-def _short(values: FloatArray, bits: int) -> tuple[FloatArray, Fraction]:
-    """Whole numbers of so many bits, and a power of two, that together are near the values."""
-    largest = float(np.abs(values).max(initial=0.0))
-    exponent = int(np.frexp(largest)[1]) - bits if largest else 0
-    return np.rint(np.ldexp(values, -exponent)), Fraction(2) ** exponent
-
-
 def _inverse(given: FloatArray, rows: Rows) -> tuple[FloatArray, Fraction]:
     """``1/P`` for each weight, in whole numbers of at least 1, and their unit."""
     if not given.size:
         return np.ones(rows.size), Fraction(1)
-    short, unit = _short(_moderate("inverse", given, rows.size), INVERSE_BITS)
-    return np.maximum(short, 1.0), unit
-
-
-def _gram(rows: Rows, inverse: FloatArray, tick: Tick) -> Whole:
-    """``B diag(inverse) B'``, by sums of products that floats hold exactly."""
-    columns, used = rows.columns, rows.column_of >= 0
-    share = np.bincount(
-        rows.column_of[used], weights=inverse[used], minlength=columns.shape[1]
-    ).astype(np.int64)  # sums of whole numbers, below 2**53
-    square = max(1.0, float(np.abs(columns).max(initial=0.0)) ** 2)  # at most 2**40
-    step = int(2.0 ** (53 - DIGIT) // square)
-    total: Whole = np.zeros((columns.shape[0],) * 2, dtype=object)
-    place = 0
-    while share.any():
-        digit = (share & ((1 << DIGIT) - 1)).astype(np.float64)
-        for start in range(0, columns.shape[1], step << 9):  # sums of 2**9 blocks: below 2**62
-            tick()
-            held: npt.NDArray[np.int64] = np.zeros(total.shape, dtype=np.int64)
-            for at in range(start, min(columns.shape[1], start + (step << 9)), step):
-                part = slice(at, at + step)
-                if digit[part].any():
-                    block = (columns[:, part] * digit[part]) @ columns[:, part].T
-                    held += block.astype(np.int64)
-            total = total + (held.astype(object) << place)
-        share >>= DIGIT
-        place += DIGIT
-    return total
-
-
-def _combined(whole: FloatArray, columns: FloatArray) -> FloatArray:
-    """``(K,)``: sums of rows times whole numbers of 20 bits; exact for up to 2**12 rows."""
-    if whole.size > 1 << 12:
-        raise EvidenceError(f"{whole.size} rows; at most {1 << 12} are combined")
-    return np.asarray(whole @ columns, dtype=np.float64)
+    whole, unit = short(moderate("inverse", given, rows.size), INVERSE_BITS)
+    return np.maximum(whole, 1.0), unit
