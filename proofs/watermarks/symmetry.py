@@ -18,6 +18,18 @@ Signs and scales that a batch normalisation undoes are gone in the folded form, 
 difference between a normalisation and a convolution that it was folded into.  Roots are compared
 by squares, or enclosed by rationals; a *deviation* is an upper bound of the relative error, and 0
 only where the equations hold exactly.
+
+**Theorem 2.**  Let the equations hold up to a relative ``d`` of every entry of ``G``, and up to
+``e`` times ``size`` of every ``h`` (:class:`Deviation`).  On inputs whose entries are at most
+``M_0`` in magnitude, with ``E_0 = 0``, and for activations that are 0 at 0 and have the Lipschitz
+constant 1,
+
+    M_k = |G_k| M_(k-1) + size_k,   E_k = |G_k| ((1 + d) E_(k-1) + d M_(k-1)) + e size_k
+
+bound magnitudes of ``a_k`` and differences between ``a_k[o_k(i)]`` and ``a'_k[i] / c_k[i]``, so
+``E`` of the last layer bounds how far the outputs are apart.  *Proof*: the suspect's layer,
+divided by its factors, is ``G (1 + t) (a + r) + h + b`` with ``|t| <= d``, ``|r| <= E_(k-1)`` and
+``|b| <= e size``.  Bounds of a channel hold at all its places, so pooling and padding keep them.
 """
 
 from __future__ import annotations
@@ -30,11 +42,15 @@ from math import isqrt
 
 import numpy as np
 
+from specs.errors import EvidenceError
 from specs.linear import IndexArray
 from specs.watermarks.chain import FIXED, SIGNED, Chain, Layer, differing
 
 ROOT_BITS = 160
 """Square roots are enclosed to a relative width of ``2**-ROOT_BITS``."""
+
+SHORT_BITS = 80
+"""Of bounds, which are rounded up layer by layer."""
 
 Tick = Callable[[], None]
 
@@ -274,3 +290,71 @@ def _exact(number: float) -> Fraction:
 def factors_of(numbers: Sequence[float]) -> tuple[Fraction, ...]:
     """Finite floats as exact factors."""
     return tuple(_exact(number) for number in numbers)
+
+
+STEADY = ("", "Relu", "LeakyRelu", "Tanh")
+"""Activations that are 0 at 0, and have the Lipschitz constant 1 (LeakyRelu: if its slope is)."""
+
+
+def apart(owner: Chain, found: Deviation, size: Fraction, tick: Tick = lambda: None) -> Fraction:
+    """Theorem 2: how far the outputs of owner and suspect are apart, at most.
+
+    Args:
+        owner: the chain.
+        found: how far the suspect deviates from it; bounded.
+        size: of the entries of inputs, in magnitude.
+        tick: called for each unit.
+
+    Raises:
+        EvidenceError: there is no bound, or the theorem does not speak of such a chain.
+    """
+    if found.weights is None or found.biases is None:
+        raise EvidenceError("parameters deviate without a bound")
+    if owner.computes or any(not _steady(layer) for layer in owner.layers):
+        raise EvidenceError(
+            "how far outputs are apart is known for chains whose activations are Relu, LeakyRelu "
+            "of a slope of at most 1, or Tanh, and whose inputs nothing changes before"
+        )
+    inputs = owner.layers[0].weight.shape[1]
+    sizes, gaps = [size] * inputs, [Fraction(0)] * inputs
+    for layer in owner.layers:
+        sizes = [each for each in sizes for _ in range(layer.spread)]
+        gaps = [each for each in gaps for _ in range(layer.spread)]
+        moved = [
+            (1 + found.weights) * gap + found.weights * each
+            for gap, each in zip(gaps, sizes, strict=True)
+        ]
+        after, off = [], []
+        for number in range(layer.units):
+            tick()
+            unit = Unit(layer, number)
+            root = inverse_root(unit.square)[1]
+            row = layer.weight[number].reshape(len(sizes), -1)
+            gains = [sum(map(_magnitude, entries), Fraction(0)) for entries in row.tolist()]
+            gains = [gain * abs(unit.scale) * root for gain in gains]
+            own = abs(unit.bias[0]) + abs(unit.bias[1]) * root
+            after.append(_short(_dot(gains, sizes) + own))
+            off.append(_short(_dot(gains, moved) + found.biases * own))
+        sizes, gaps = after, off
+    return max(gaps)
+
+
+def _steady(layer: Layer) -> bool:
+    return layer.activation in STEADY and abs(layer.slope) <= 1
+
+
+def _magnitude(number: float) -> Fraction:
+    return abs(Fraction(number))
+
+
+def _dot(one: Sequence[Fraction], other: Sequence[Fraction]) -> Fraction:
+    return sum((a * b for a, b in zip(one, other, strict=True)), Fraction(0))
+
+
+def _short(number: Fraction) -> Fraction:
+    """Rounded up to few bits."""
+    if number == 0:
+        return number
+    shift = SHORT_BITS - number.numerator.bit_length() + number.denominator.bit_length()
+    scaled = number * Fraction(2) ** shift
+    return Fraction(-(-scaled.numerator // scaled.denominator)) / Fraction(2) ** shift

@@ -73,6 +73,7 @@ class Layer:
         bias: ``(units,)``; zeros where there is none.
         norm: the batch normalisation; ``None``: there is none.
         activation: its operator, or "".
+        slope: of LeakyRelu below 0; 0 of others.
         positive: a factor of a unit must be positive whatever the activation: a maximum follows.
         spread: how many inputs in a row belong to one unit of the layer before.
         text: operator, attributes and all that stands between this layer and the next.
@@ -86,6 +87,7 @@ class Layer:
     bias: FloatArray
     norm: Norm | None
     activation: str
+    slope: float
     positive: bool
     spread: int
     text: str
@@ -109,11 +111,13 @@ class Chain:
     Attributes:
         model: the file.
         start: what stands before the first layer, as text.
+        computes: numbers are changed there, not only their places.
         layers: in order; the last one's units are the network's outputs.
     """
 
     model: ModelFile
     start: str
+    computes: bool
     layers: tuple[Layer, ...]
 
 
@@ -170,6 +174,7 @@ class _Open:
     text: list[str]
     norm: Norm | None = None
     activation: str | None = None
+    slope: float = 0.0
     positive: bool = False
     flat: bool = False
 
@@ -182,6 +187,7 @@ class _Walk:
         self.external = external
         self.stored = {tensor.name: tensor for tensor in self.graph.initializer}
         self.start: list[str] = []
+        self.computes = False
         self.layers: list[Layer] = []
         self.open: _Open | None = None
         self.rank = 0
@@ -215,7 +221,7 @@ class _Walk:
         self._close()
         if not self.layers:
             raise UnsupportedOperatorError("it has no dense layer and no convolution")
-        return Chain(model, "; ".join(self.start), tuple(self.layers))
+        return Chain(model, "; ".join(self.start), self.computes, tuple(self.layers))
 
     def _node(self, node: NodeProto, tensor: str) -> None:
         kind = node.op_type
@@ -297,6 +303,7 @@ class _Walk:
             raise UnsupportedOperatorError(f"{self._named(node)}: a constant of {found.shape}")
         digest = hashlib.sha256(repr(found.shape).encode() + found.value.tobytes()).hexdigest()
         self.start.append(f"{node.op_type} at {side} by {digest}")
+        self.computes = True
 
     def _adds_bias(self, node: NodeProto) -> bool:
         return self.open is not None and sum(name in self.stored for name in node.input) == 1
@@ -343,7 +350,8 @@ class _Walk:
         text = f"{node.op_type} {_attributes(node)}"
         if node.op_type == "LeakyRelu":
             given = {each.name: each.f for each in node.attribute}
-            text = f"LeakyRelu {float(given.get('alpha', np.float32(0.01))).hex()}"
+            layer.slope = float(given.get("alpha", np.float32(0.01)))
+            text = f"LeakyRelu {layer.slope.hex()}"
         layer.text.append(text.strip())
 
     def _reshape(self, node: NodeProto) -> None:
@@ -389,6 +397,7 @@ class _Walk:
                 layer.bias,
                 layer.norm,
                 layer.activation or "",
+                layer.slope,
                 layer.positive,
                 layer.spread,
                 text,
@@ -415,7 +424,7 @@ class _Walk:
 
     def _row(self, node: NodeProto, name: str, units: int) -> FloatArray:
         found = self._numbers(node, name)
-        if found.size != units or max(found.shape, default=0) != units:
+        if found.size != units or found.shape[-1:] != (units,):
             raise UnsupportedOperatorError(
                 f"{self._named(node)}: '{name}' has shape {found.shape} for {units} units"
             )

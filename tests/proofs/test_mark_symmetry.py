@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from proofs.evaluate import evaluate
 from proofs.watermarks.symmetry import (
     Symmetry,
+    apart,
     deviation,
     factors_of,
     fault_of,
     inverse_root,
 )
+from specs.errors import EvidenceError
 from specs.onnx_reader import read_model_bytes
 from specs.watermarks.chain import Chain
-from tests.layered_models import KINDS, chain_of, drawn, folded, layered, moved
+from tests.layered_models import KINDS, Maker, chain_of, drawn, folded, layered, moved
+from verifier.attack_forward import NumpyEvaluator
 from verifier.watermarks.rewriting import parts_of, rewritten
 
 QUICK = settings(max_examples=15, deadline=None)
@@ -145,6 +148,57 @@ def test_a_negative_factor_behind_relu_changes_the_function():
     assert deviation(owner, chain_of(content), symmetry).most == 0
     point = [Fraction(1), Fraction(-2), Fraction(3), Fraction(1, 2), Fraction(-1)]
     assert at(owner.model.content, point) != at(content, point)
+
+
+@QUICK
+@given(st.sampled_from(KINDS[:2]), st.integers(0, 10**6), st.lists(st.integers(-8, 8), min_size=5))
+def test_outputs_are_no_farther_apart_than_said(kind, seed, numbers):
+    owner = chain_of(layered(kind, seed))
+    orders, factors, _ = drawn(owner, seed, exact=False)
+    content = moved(owner, orders, factors)
+    found = deviation(owner, chain_of(content), symmetry_of(orders, factors))
+    gap = apart(owner, found, Fraction(2))
+    point = [Fraction(n, 4) for n in numbers[:5]]
+    pairs = zip(at(owner.model.content, point), at(content, point), strict=True)
+    assert max(abs(a - b) for a, b in pairs) <= gap < Fraction(1, 1000)
+    assert apart(owner, found, Fraction(4)) > gap
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.sampled_from([0.5, 0.01]))
+def test_so_are_those_of_images_and_of_larger_changes(seed, size):
+    owner = chain_of(layered("conv", seed))
+    orders, factors, inner = drawn(owner, seed, exact=False)
+    rng = np.random.default_rng((seed, 9))
+    parts = [parts_of(layer) for layer in owner.layers]
+    noisy = [replace(p, weight=p.weight * rng.uniform(1 - size, 1, p.weight.shape)) for p in parts]
+    suspect = chain_of(moved(chain_of(rewritten(owner, noisy)), orders, factors, inner))
+    found = deviation(owner, suspect, symmetry_of(orders, factors))
+    gap = apart(owner, found, Fraction(1))
+    points = rng.uniform(-1, 1, (8, 36))
+    values = [
+        NumpyEvaluator(read_model_bytes(chain.model.content, None, "m")).evaluate(points)[0]
+        for chain in (owner, suspect)
+    ]
+    assert float(np.abs(values[0] - values[1]).max()) <= float(gap)
+
+
+def test_exact_symmetries_are_nothing_apart():
+    owner = chain_of(layered("dense", 1))
+    orders, factors, _ = drawn(owner, 1)
+    suspect = chain_of(moved(owner, orders, factors))
+    found = deviation(owner, suspect, symmetry_of(orders, factors))
+    assert apart(owner, found, Fraction(1)) == 0
+
+
+@pytest.mark.parametrize("kind", ["Sigmoid", "LeakyRelu"])
+def test_of_other_activations_nothing_is_said(kind):
+    more = {"alpha": 1.5} if kind == "LeakyRelu" else {}
+    made = Maker((1, 4), 0).gemm(4, 4, "a").add(kind, **more).gemm(4, 2, "b").model((1, 2))
+    owner = chain_of(made)
+    found = deviation(owner, owner, symmetry_of([np.arange(4)], [np.ones(4)]))
+    with pytest.raises(EvidenceError, match="activations"):
+        apart(owner, found, Fraction(1))
 
 
 def test_other_networks_are_not_alike():

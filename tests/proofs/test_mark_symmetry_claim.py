@@ -53,6 +53,19 @@ def test_rounded_factors_hold_within_a_deviation_only(tmp_path):
         assert check_mark(question, made)[0].verdict == wanted
 
 
+def test_outputs_within_a_distance(tmp_path, capsys):
+    ends = "inputs = [-1, 1]\n"
+    for more, wanted in (("within = 0.01\n", "valid unsat"), ("within = 0.000001\n", "invalid")):
+        path = asked(tmp_path, exact=False, more=more + ends)
+        question, made = evidence_for(path)
+        assert check_mark(question, made)[0].verdict == wanted
+    path = asked(tmp_path, exact=False, more="within = 0.01\nrelative = 0\n" + ends)
+    question, made = evidence_for(path)
+    assert check_mark(question, made)[0].verdict == "invalid"
+    assert farkas.main(["show", str(path)]) == 0
+    assert "For every input with entries from -1 to 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "array"),
     [
@@ -92,9 +105,10 @@ def test_which_model_is_which_belongs_to_the_question(tmp_path):
     assert load_mark_question(path).digest != before
 
 
-@pytest.mark.parametrize("what", ["one", "other", "relative", "shape"])
+@pytest.mark.parametrize("what", ["one", "other", "relative", "shape", "ends"])
 def test_faults_of_the_file_are_said(tmp_path, what):
-    path = asked(tmp_path, more="relative = 1" if what == "relative" else "")
+    more = {"relative": "relative = 1", "ends": "within = 1\ninputs = [1, 0]"}
+    path = asked(tmp_path, more=more.get(what, ""))
     if what == "one":
         path.write_text(path.read_text().replace('suspect = "suspect.onnx"\n', ""))
     elif what == "other":

@@ -140,6 +140,12 @@ def _broadcast() -> bytes:
     return made.gemm(4, 2, "b").model((2, 2))
 
 
+def _column() -> bytes:
+    made = Maker((1, 4), 0).add("MatMul", "w")
+    made.store("w", made.draw(4, 2))
+    return made.add("Add", made.store("b", made.draw(2, 1))).model((2, 2))
+
+
 def _scaled() -> bytes:
     made = Maker((1, 4), 0)
     made.add("Gemm", made.store("w", made.draw(4, 2)), made.store("b", made.draw(2)), alpha=2.0)
@@ -155,6 +161,7 @@ NO_CHAINS = {
     "a batch of one image": _halved,
     "a batch merged": _merged,
     "a batch by a constant": _broadcast,
+    "a bias that makes a batch": _column,
     "a factor": _scaled,
 }
 

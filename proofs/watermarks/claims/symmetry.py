@@ -9,7 +9,7 @@ import numpy as np
 
 from proofs.watermarks.check import Decided, Tick
 from proofs.watermarks.evidence import HOLDS, MarkEvidence
-from proofs.watermarks.symmetry import Symmetry, deviation, factors_of, fault_of
+from proofs.watermarks.symmetry import Symmetry, apart, deviation, factors_of, fault_of
 from specs.watermarks.claims.symmetry import SameNetwork
 
 PRINTED = 6
@@ -41,7 +41,7 @@ def decide(claim: SameNetwork, evidence: MarkEvidence, tick: Tick) -> Decided:
     found = deviation(claim.owner, claim.suspect, symmetry, tick)
     moved = sum(int(np.any(own != np.arange(own.size))) for own in symmetry.orders)
     scaled = sum(any(factor != 1 for factor in own) for own in symmetry.factors)
-    facts = (
+    facts: tuple[tuple[str, str], ...] = (
         ("layers with permuted units", str(moved)),
         ("layers with factors", str(scaled)),
         ("relative deviation of weights", _shown(found.weights)),
@@ -49,11 +49,18 @@ def decide(claim: SameNetwork, evidence: MarkEvidence, tick: Tick) -> Decided:
         ("largest at", found.where),
     )
     most = found.most
-    shown = most is not None and most <= claim.relative
     if most is None:
         return Decided(False, f"{found.where}: one parameter is 0, or has another sign", facts)
     reason = "equal, exactly" if most == 0 else f"equal but for a relative {_shown(most)}"
-    return Decided(shown, f"after the symmetry all parameters are {reason}", facts)
+    reason = f"after the symmetry all parameters are {reason}"
+    if claim.relative is not None and most > claim.relative:
+        return Decided(False, reason, facts)
+    if claim.within is not None:
+        gap = apart(claim.owner, found, max(map(abs, claim.inputs)), tick)
+        facts += (("outputs apart", _shown(gap)),)
+        reason += f"; outputs are apart by {_shown(gap)}"
+        return Decided(gap <= claim.within, reason, facts)
+    return Decided(True, reason, facts)
 
 
 def _shown(number: Fraction | None) -> str:

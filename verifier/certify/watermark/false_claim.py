@@ -138,7 +138,12 @@ def read(marked: Marked, table: Table) -> FalseClaim:
         raise table.error("keys", f"'keys' must be at most {MOST_KEYS:.0e}")
     if matches is None:
         checked(marked)
-    level = None
-    if table.has("level"):
-        level = read_level(Keys(table.document, table.name, table.values))
+    level = level_in(table)
     return FalseClaim(marked, matches, keys, level)
+
+
+def level_in(table: Table) -> Fraction | None:
+    """The key ``level``: a probability, or a text such as ``"2^-64"``."""
+    if not table.has("level"):
+        return None
+    return read_level(Keys(table.document, table.name, table.values))

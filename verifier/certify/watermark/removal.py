@@ -38,7 +38,7 @@ from verifier.certify.watermark.common import (
     stored_triggers,
     triggers_of,
 )
-from verifier.watermarks.removal_lp import LP_NORMS
+from verifier.watermarks.removal_lp import LP_NORMS, NoAnswerError
 from verifier.watermarks.removal_question import fails, holds, least_change
 
 DIGITS = 5
@@ -91,9 +91,14 @@ class Removal:
         question = stated(place, models, self.marked, {**common, "radius": 1})
         assert isinstance(question.claim, LastLayerRemoval)
         limit = self.marked.setting.timeout
-        found = least_change(question.claim, limit, place.progress)
-        values: dict[str, Any] = {"certified": "0", "met": None, "closed": found.closed}
-        values |= {"nodes": found.nodes, "assumed": question.claim.assumed(), "evidence": []}
+        values: dict[str, Any] = {"certified": "0", "met": None, "reason": "", "evidence": []}
+        values["assumed"] = question.claim.assumed()
+        try:
+            found = least_change(question.claim, limit, place.progress)
+        except NoAnswerError as error:
+            return Record({**values, "reason": f"the search ended without an answer: {error}"})
+        if not found.closed:
+            values["reason"] = "the time limit came before the search was done"
         tree, moved = found.tree, found.moved
         if tree is not None and found.radius > 0:
             claim = {**common, "radius": found.radius}
@@ -129,7 +134,8 @@ class Removal:
                 f"no change of the last layer of {norm} norm at most {below(low)} takes the label "
                 f"from {count} of {total} triggers{kept}; {found}"
             )
-            rows.append((str(count), below(low), "" if high is None else above(high)))
+            why = record.values["reason"]
+            rows.append((str(count), below(low), "" if high is None else above(high), why))
             facts[str(count)] = [str(low), None if high is None else str(high)]
             if self.radius is not None:
                 words = f"radius of removal of {count} triggers at least {shown(self.radius)}"
@@ -145,7 +151,7 @@ class Removal:
             (*records[0].values["assumed"], BEYOND),
             tuple(judged),
             facts,
-            (Rows("Radii", ("triggers", "certified", "change found"), tuple(rows)),),
+            (Rows("Radii", ("triggers", "certified", "change found", "why"), tuple(rows)),),
         )
 
 

@@ -20,6 +20,7 @@ ANSWERS = {
     for name in (
         "extraction",
         "false_claim",
+        "persistence",
         "survival",
         "removal",
         "sanity",

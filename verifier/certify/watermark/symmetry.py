@@ -1,8 +1,9 @@
 """Whether a suspect is the marked model with its units permuted and rescaled.
 
 Units are paired and factors estimated; the kernel compares parameters exactly.  The symmetry is
-then undone, and the mark is read from what that gives.  Where factors make float32 round, that both
-compute nearly the same is asked as an ordinary question (``at_most``, ``classes``).
+then undone, and the mark is read from what that gives.  Where factors make float32 round, how far
+outputs are apart follows from the deviation of parameters (``within``); or it is asked as an
+ordinary question (``at_most``, ``classes``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from proofs.watermarks.symmetry import deviation
-from specs.errors import InputError, ModelError
+from proofs.watermarks.symmetry import apart, deviation
+from specs.errors import EvidenceError, InputError, ModelError
 from specs.query import ModelFile
 from specs.watermarks.chain import Chain, differing, read_chain
 from verifier.certify.faults import agreement
@@ -60,6 +61,8 @@ class Suspicion:
         suspect: the name of the other model.
         relative: threshold of the deviation.
         at_least: threshold of bits that match after undoing.
+        inputs: the least and the greatest entry; ``None``: outputs are not asked for.
+        within: threshold of how far outputs are apart there.
         agreement: of both models; ``None``: not asked.
     """
 
@@ -67,6 +70,8 @@ class Suspicion:
     suspect: str
     relative: Fraction | None
     at_least: int | None
+    inputs: tuple[Fraction, Fraction] | None
+    within: Fraction | None
     agreement: Utility | None
 
     @cached_property
@@ -85,7 +90,7 @@ class Suspicion:
             "watermark.symmetry 1",
             self.marked.text,
             self.thief.model.digest,
-            f"{self.relative} {self.at_least}",
+            f"{self.relative} {self.at_least} {self.inputs}",
         )
         found = [Task(f"symmetry of {self.suspect}", depends, self._run)]
         return found + list([] if self.agreement is None else self.agreement.tasks())
@@ -96,6 +101,7 @@ class Suspicion:
         values: dict[str, Any] = {
             "deviation": None if found is None else str(found),
             "claimed": None,
+            "gap": None,
             "answer": "unknown",
             "assumed": [],
             "permuted": [int(np.sum(own != np.arange(own.size))) for own in matched.orders],
@@ -111,9 +117,27 @@ class Suspicion:
                 claimed = min(claimed, self.relative)
             self._claim(place, values, self.owner.model, matched, claimed)
             values["claimed"] = str(claimed)
+            self._outputs(place, values, matched)
         self._undo(place, values, matched)
         values["evidence"] = sorted(set(values["evidence"]))
         return Record(values)
+
+    def _outputs(self, place: Place, values: dict[str, Any], matched: Matched) -> None:
+        """How far outputs are apart on the inputs that are stated."""
+        if self.inputs is None:
+            return
+        found = deviation(self.owner, self.thief, matched.symmetry)
+        try:
+            gap = rounded_up(apart(self.owner, found, max(map(abs, self.inputs))))
+        except EvidenceError as error:
+            values["gap"] = str(error)
+            return
+        claim = {"kind": "symmetry", "within": gap, "inputs": list(self.inputs)}
+        models = {"owner": self.owner.model, "suspect": self.thief.model}
+        asked = ask_claim(place, models, None, claim, lambda q: [matched.evidence(q.digest)])
+        if asked.answer == "unsat":
+            values["gap"] = [str(gap)]
+            values["evidence"] += asked.evidence
 
     def _claim(
         self,
@@ -176,7 +200,7 @@ class Suspicion:
             judged += part.judged
             tables += part.tables
             assumed += part.assumptions[:-1]
-        keys = ("deviation", "canonical", "before", "after", "permuted", "scaled", "alike")
+        keys = ("deviation", "gap", "canonical", "before", "after", "permuted", "scaled", "alike")
         facts = {key: values[key] for key in keys}
         facts["same function"] = values["deviation"] == "0" and values["answer"] == "unsat"
         title = f"Symmetry of {self.suspect} with {self.marked.name}"
@@ -195,13 +219,25 @@ class Suspicion:
             ]
         else:
             lines = ["no permutation and factors were found that make the suspect the owner's"]
-        lines.append(f"canonical forms differ by {values['canonical']:.3g}")
         judged = []
+        if self.inputs is not None:
+            low, high = map(shown, self.inputs)
+            gap = Fraction(values["gap"][0]) if isinstance(values["gap"], list) else None
+            seen = "nothing is known" if gap is None else f"at most {above(gap)}"
+            lines.append(
+                f"outputs of both differ, for inputs from {low} to {high}, by {seen}"
+                + (f": {values['gap']}" if isinstance(values["gap"], str) else "")
+            )
+            if self.within is not None:
+                words = f"outputs of both differ by at most {shown(self.within)}"
+                sure = gap is not None and gap <= self.within
+                judged.append(Judged(words, seen, PROVED if sure else UNDECIDED))
+        lines.append(f"canonical forms differ by {values['canonical']:.3g}")
         if self.relative is not None:
             sure = proved and found is not None and found <= self.relative
             words = f"relative deviation after a symmetry at most {shown(self.relative)}"
             seen = "no symmetry" if found is None else f"at most {above(found)}"
-            judged = [Judged(words, seen, PROVED if sure else UNDECIDED)]
+            judged.append(Judged(words, seen, PROVED if sure else UNDECIDED))
         return lines, judged
 
     def _marked(self, values: Mapping[str, Any], judged: list[Judged]) -> list[str]:
@@ -275,13 +311,19 @@ def _layers(values: Mapping[str, Any]) -> Rows:
 
 
 def read(marked: Marked, table: Table) -> Suspicion:
-    """Keys: ``suspect``, ``relative``, ``at_least``, and those of ``[faults.agreement]``."""
+    """Keys: ``suspect``, ``relative``, ``at_least``, ``inputs``, ``within``, and those of an
+    agreement, if one is asked for.
+    """
     suspect = table.text("suspect")
     models = marked.setting.models
     if suspect is None or models.get(suspect, marked.path) == marked.path:
         known = ", ".join(f"'{name}'" for name, path in models.items() if path != marked.path)
         raise table.error("suspect", f"'suspect' must name a further model of [models]: {known}")
-    found = Suspicion(marked, suspect, table.share("relative"), table.integer("at_least"), None)
+    inputs, within = table.interval("inputs"), table.number("within", None, 0)
+    if within is not None and inputs is None:
+        raise table.error("within", "'within' goes with 'inputs', [LOW, HIGH]")
+    relative, at_least = table.share("relative"), table.integer("at_least")
+    found = Suspicion(marked, suspect, relative, at_least, inputs, within, None)
     if found.at_least is not None:
         linear(marked)
     for name, chain in (("net", lambda: found.owner), ("suspect", lambda: found.thief)):
