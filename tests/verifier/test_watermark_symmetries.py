@@ -9,7 +9,6 @@ from marked_models import blobs, convolutional, dense
 from specs.errors import InputError, ModelError
 from specs.query import ModelFile
 from specs.watermarks.chain import read_chain
-from specs.watermarks.folded import folding
 from specs.watermarks.key import Key
 from specs.watermarks.mark import Commitment
 from specs.watermarks.schemes.uchida import Uchida
@@ -17,6 +16,7 @@ from verifier.watermarks.attacks.cost import cost
 from verifier.watermarks.attacks.forging import read_matches
 from verifier.watermarks.attacks.symmetries import Moving, folded, moved
 from verifier.watermarks.embed import Embedding, embed_bits
+from verifier.watermarks.fold_trap import folding
 from verifier.watermarks.graph import Trainable
 from verifier.watermarks.matching import match
 from verifier.watermarks.parameters import parameters

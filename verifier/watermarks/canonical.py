@@ -16,7 +16,7 @@ import numpy as np
 
 from specs.enclosure import FloatArray
 from specs.watermarks.chain import POSITIVE, SIGNED, Chain
-from verifier.watermarks.folded import fold
+from verifier.watermarks.folded_chain import fold
 
 SEED = 20
 """Of the directions that units are ordered along."""

@@ -22,7 +22,7 @@ from specs.errors import QuestionError
 from specs.linear import IndexArray
 from specs.watermarks.chain import FIXED, SIGNED, Chain, differing
 from specs.watermarks.key import BoolArray
-from verifier.watermarks.folded import Folded, fold
+from verifier.watermarks.folded_chain import Folded, fold
 
 ROUNDS = 8
 """Passes over the layers, at most."""

@@ -13,7 +13,7 @@ import numpy as np
 from specs.enclosure import FloatArray
 from specs.linear import IndexArray
 from specs.watermarks.chain import Chain, Layer
-from verifier.watermarks.folded import gains
+from verifier.watermarks.folded_chain import gains
 from verifier.watermarks.matching import Matched, neat
 from verifier.watermarks.rewriting import Parts, rewritten
 

@@ -41,6 +41,7 @@ from verifier.certify.watermark.common import Marked, ask_claim, plain
 from verifier.certify.watermark.extraction import linear, read_bits
 from verifier.certify.watermark.utility import Utility
 from verifier.watermarks.canonical import canonical, distance
+from verifier.watermarks.fold_trap import folding
 from verifier.watermarks.matching import Matched, match
 from verifier.watermarks.undo import undone
 
@@ -260,6 +261,7 @@ class Suspicion:
                 "in the suspect, batch normalisation is folded into the tensor: as it is, the mark "
                 "must not be read from it"
             )
+            lines += self._trap(self.marked.known)
         if values["apart"] == "0":
             lines.append("the undone model is the suspect's function: proved, exactly")
         elif values["apart"] is not None:
@@ -271,6 +273,14 @@ class Suspicion:
             found = at_least("matching bits after undoing", Fraction(self.at_least), after, after)
             judged.append(found)
         return lines
+
+    def _trap(self, mark: Any) -> list[str]:
+        """What the tensor was multiplied by, where it is found."""
+        try:
+            owner, suspect = self.owner.model.content, self.thief.model.content
+            return [folding(owner, suspect, mark.tensor).in_words()]
+        except ModelError:
+            return []
 
     def _folded(self, mark: Any) -> bool:
         """The normalisation behind the marked tensor is gone."""

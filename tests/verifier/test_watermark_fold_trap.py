@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from specs.errors import ModelError
-from specs.watermarks.folded import folding
+from verifier.watermarks.fold_trap import folding
 
 DRAW = np.random.default_rng(4)
 WEIGHT = DRAW.normal(size=(4, 2, 3, 3)).astype(np.float32)
