@@ -20,7 +20,10 @@ from verifier.certify.data import read_data
 from verifier.certify.section import Answer, Setting
 from verifier.certify.table import Table
 
-SECTIONS = {"faults": "verifier.certify.faults.section"}
+SECTIONS = {
+    "robustness": "verifier.certify.robustness",
+    "faults": "verifier.certify.faults.section",
+}
 """By the name of a table the module whose ``read`` reads it."""
 
 TIMEOUT = 60
@@ -51,9 +54,11 @@ def load_config(path: Path) -> Config:
     document = read_document(path)
     top = Table(document, "", document.tables)
     title = top.text("title", path.name) or path.name
-    for key in ("models", "data", "limits", *SECTIONS):
+    for key in ("models", "data", "limits"):
         top.has(key)
         document.table(key)
+    for key in SECTIONS:
+        top.has(key)
     _known(document, top)
     limits = Table.of(document, "limits")
     timeout = limits.number("timeout")

@@ -57,11 +57,13 @@ class Place:
         evidence: the folder of questions, proofs and witnesses.
         scratch: a folder for what a task is resumed from; its own.
         progress: where to report.
+        hints: a folder of notes, which proof to try on another model; ``None``: none.
     """
 
     evidence: Path
     scratch: Path
     progress: Progress
+    hints: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ class Store:
     """A folder of results.
 
     Attributes:
-        folder: below it lie ``results``, ``evidence`` and ``scratch``.
+        folder: below it lie ``results``, ``evidence``, ``hints`` and ``scratch``.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Store:
         scratch = self.folder / "scratch" / task.digest[:24]
         for folder in (self.evidence, scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        return Place(self.evidence, scratch, progress)
+        return Place(self.evidence, scratch, progress, self.folder / "hints")
 
     def load(self, task: Task) -> Record | None:
         """The result of a task; ``None``: there is none, or it or its evidence is damaged."""
