@@ -24,6 +24,7 @@ from specs.document import Document
 from specs.numerals import numeral
 from specs.version import VERSION
 from verifier.certify.data import Data
+from verifier.certify.delivery import Asked, Pair, Sweep
 from verifier.progress import Progress
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
@@ -132,6 +133,9 @@ class Part:
         judged: its thresholds.
         facts: the same for programs.
         tables, drawings: for the report.
+        asked: the questions behind it, for the report's table of all questions.
+        sweeps: curves over radii.
+        pairs: counterexamples beside their originals.
     """
 
     title: str
@@ -141,6 +145,9 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
     tables: tuple[Rows, ...] = ()
     drawings: tuple[Drawing, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
 
 class Answer(Protocol):
