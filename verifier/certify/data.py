@@ -29,11 +29,13 @@ class Data:
         points: ``(n, size)``, each flat, exactly as stored.
         labels: ``(n,)`` the true labels; ``None``: there are none.
         numbers: ``(n,)`` their places in the file.
+        shape: of one sample, as stored.
     """
 
     points: FloatArray
     labels: IndexArray | None
     numbers: IndexArray
+    shape: tuple[int, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -44,13 +46,12 @@ class Data:
 
     def first(self, count: int | None) -> Data:
         """The first samples, or all."""
-        labels = None if self.labels is None else self.labels[:count]
-        return Data(self.points[:count], labels, self.numbers[:count])
+        return self.part(0, len(self.points) if count is None else count)
 
     def part(self, start: int, stop: int) -> Data:
         """The samples from one place to another."""
         labels = None if self.labels is None else self.labels[start:stop]
-        return Data(self.points[start:stop], labels, self.numbers[start:stop])
+        return Data(self.points[start:stop], labels, self.numbers[start:stop], self.shape)
 
 
 def read_data(table: Table) -> Data | None:
@@ -90,7 +91,8 @@ def read_data(table: Table) -> Data | None:
     chosen = slice(start or 0, None if first is None else (start or 0) + first)
     if not flat[chosen].size:
         raise table.error("first", f"no sample is left of {len(flat)}")
-    return Data(flat[chosen], None if known is None else known[chosen], numbers[chosen])
+    own = None if known is None else known[chosen]
+    return Data(flat[chosen], own, numbers[chosen], values.shape[1:])
 
 
 def _labels(table: Table, file: str | None, name: str, count: int) -> IndexArray:

@@ -128,7 +128,9 @@ class Stated:
         """The question file."""
         lines = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
         file = toml(property_name(self.beside))
-        return "\n".join([*lines, "[models]", f"net = {toml(model)}", "[region]", f"file = {file}\n"])
+        return "\n".join(
+            [*lines, "[models]", f"net = {toml(model)}", "[region]", f"file = {file}\n"]
+        )
 
 
 @dataclass(frozen=True, eq=False)

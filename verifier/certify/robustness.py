@@ -144,7 +144,7 @@ class _Asked:
         if not clean:
             answer = self._ask(ZERO)["answer"]
             if answer == "sat":
-                self.sweep.violated(0, ZERO)
+                self.sweep.violated(0)
             if answer != "unsat":
                 return
         while (place := self.sweep.next) is not None:
@@ -153,9 +153,11 @@ class _Asked:
             if found["answer"] == "unsat":
                 self.sweep.certified(place)
             elif found["answer"] == "sat":
-                self.sweep.violated(place, Fraction(found["distance"]) if radius else ZERO)
+                self.sweep.violated(place)
             else:
                 self.sweep.left_open(place)
+            if "distance" in found and radius is not None:
+                self.sweep.found(Fraction(found["distance"]))
 
     def _ask(self, radius: Fraction | None) -> Mapping[str, Any]:
         """One question; what was left open before an interruption is not asked again."""
@@ -267,7 +269,9 @@ def _thresholds(
     if not isinstance(table.values[right], dict | list):
         share = table.share(right)
         if len(listed) > 1 or (not listed and change.down is None):
-            raise table.error(right, f"'{right}' = {{ radius = R, at_least = SHARE }}: which radius?")
+            raise table.error(
+                right, f"'{right}' = {{ radius = R, at_least = SHARE }}: which radius?"
+            )
         return (Threshold(listed[0] if listed else None, Fraction(share or 0)),)
     found = []
     for each in table.tables(right):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape
 from verifier.certify.faults import common
-from verifier.certify.section import Part, Record, Rows, at_least, shown
+from verifier.certify.section import Part, Record, Rows, above, at_least, shown
 from verifier.certify.sweep import CERTIFIED, VIOLATED
 
 if TYPE_CHECKING:
     from verifier.certify.robustness import Robustness
+
+PAIRS = 12
+"""Counterexamples that are shown."""
 
 NORM_WORDS = {"linf": "L-infinity", "l1": "L1", "l2": "L2"}
 ENCLOSED = (
@@ -22,7 +28,7 @@ ENCLOSED = (
 
 
 def part(answer: Robustness, records: Sequence[Record]) -> Part:
-    """Lines, thresholds, the table by radius, the table by sample, and the curve."""
+    """Lines, thresholds, tables by radius and by sample, questions, curve, counterexamples."""
     total = len(records)
     names = [_name(radius) for radius in answer.radii] or ["the box of changes"]
     certain, possible = [], []
@@ -88,14 +94,27 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
             ),
         ),
     )
-    drawings = ()
-    if len(names) > 1:
-        drawings = ((f"{what.capitalize()} by radius", _curve(answer, certain, possible, clean)),)
+    points = zip(answer.radii, certain, possible, strict=False)
+    title = f"Robustness of {answer.subject.name}, {NORM_WORDS[answer.change.norm]}"
+    sweep = Sweep(
+        f"{what.capitalize()} of {answer.subject.name} by {NORM_WORDS[answer.change.norm]} radius",
+        tuple(Swept(*point) for point in points),
+        clean,
+    )
     assumed = (common.REAL_ARITHMETIC, common.SAMPLES)
     if answer.change.norm == "l2":
         assumed = (*assumed, ENCLOSED)
-    title = f"Robustness of {answer.subject.name}, {NORM_WORDS[answer.change.norm]}"
-    return Part(title, tuple(lines), assumed, tuple(judged), facts, tables, drawings)
+    return Part(
+        title,
+        tuple(lines),
+        assumed,
+        tuple(judged),
+        facts,
+        tables,
+        asked=tuple(_asked(answer, records)),
+        sweeps=(sweep,) if len(answer.radii) > 1 else (),
+        pairs=tuple(_pairs(answer, records)),
+    )
 
 
 def in_words(answer: Robustness) -> str:
@@ -158,24 +177,32 @@ def _row(number: int, record: Record, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _curve(
-    answer: Robustness,
-    certain: Sequence[Fraction],
-    possible: Sequence[Fraction],
-    clean: Fraction | None,
-) -> Callable[[Any], None]:
-    def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        x = [float(radius) for radius in answer.radii]
-        low, high = ([float(v) for v in values] for values in (certain, possible))
-        axes.plot(x, high, marker="v", label="at most (violations found)")
-        axes.plot(x, low, marker="o", label="certified")
-        axes.fill_between(x, low, high, alpha=0.2)
-        if clean is not None:
-            axes.axhline(float(clean), linestyle=":", label="clean accuracy")
-        axes.set_xlabel(f"radius, {NORM_WORDS[answer.change.norm]}")
-        axes.set_ylabel("share of samples")
-        axes.set_ylim(0, 1.02)
-        axes.legend()
+def _asked(answer: Robustness, records: Sequence[Record]) -> Iterator[Asked]:
+    for number, record in zip(answer.data.numbers, records, strict=True):
+        for question in record.values["questions"]:
+            radius = question["radius"]
+            where = f", radius {shown(Fraction(radius))}" if radius else ""
+            yield Asked.of(f"sample {number}{where}", question)
 
-    return draw
+
+def _pairs(answer: Robustness, records: Sequence[Record]) -> Iterator[Pair]:
+    """The nearest violation of each of some samples."""
+    shape = image_shape(answer.data.shape)
+    count = 0
+    for index, record in enumerate(records):
+        questions = record.values["questions"]
+        found = [each for each in questions if each["answer"] == "sat" and each["radius"] != "0"]
+        if not found or count == PAIRS:
+            continue
+        count += 1
+        nearest = min(found, key=lambda each: Fraction(each["distance"]))
+        changed = np.array([float(Fraction(x)) for x in nearest["witness"]])
+        distance = above(Fraction(nearest["distance"]), 3)
+        yield Pair(
+            f"sample {answer.data.numbers[index]}, at a distance of {distance}",
+            answer.data.points[index],
+            changed,
+            shape,
+            f"class {record.values['label']}",
+            f"not class {record.values['label']}",
+        )

@@ -46,11 +46,15 @@ class Sweep:
         self.asked.add(place)
         self.low = max(self.low, place)
 
-    def violated(self, place: int, distance: Fraction) -> None:
-        """A radius is violated, by an input at this distance from the sample."""
+    def violated(self, place: int) -> None:
+        """A radius is violated."""
         self.asked.add(place)
+        self.high = min(self.high, place)
+
+    def found(self, distance: Fraction) -> None:
+        """A violation lies at this distance from the sample, or nearer."""
         reached = (k for k, radius in enumerate(self.radii) if radius >= distance)
-        self.high = min(self.high, place, next(reached, place))
+        self.high = min(self.high, next(reached, self.high))
 
     def left_open(self, place: int) -> None:
         """A question had no answer."""
