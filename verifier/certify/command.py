@@ -6,10 +6,14 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proofs.format import replacing
 from proofs.targets import check_targets
 from specs.errors import InputError
+
+if TYPE_CHECKING:
+    from verifier.certify.workbench import Crew
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or Path("runs") / args.config.stem
     try:
         out.mkdir(parents=True, exist_ok=True)
-        outcome = certify(config, Store(out), progress)
+        outcome = certify(config, Store(out), progress, _crew(args, out))
         about = json.dumps(as_json(outcome), indent=1).encode()
         for file in filter(None, (out / "results.json", args.json)):
             with replacing(file) as stream:
@@ -54,6 +58,23 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_CODES[outcome.verdict]
 
 
+def _crew(args: argparse.Namespace, out: Path) -> Crew | None:
+    """The processes that do the tasks; ``None``: this one."""
+    if args.processes is not None and args.processes < 1:
+        raise InputError(f"--processes {args.processes}: it must be at least 1")
+    if args.ray is not None:
+        from verifier.certify.cluster import Cluster
+
+        return Cluster(args.config, out, args.ray, args.processes, args.gpus)
+    if args.gpus is not None:
+        raise InputError("--gpus goes with --ray")
+    if args.processes in (None, 1):
+        return None
+    from verifier.certify.processes import Processes
+
+    return Processes(args.config, out, args.processes)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="farkas certify",
@@ -68,6 +89,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where results, evidence and report go; runs/CONFIG where left out.  Results that "
         "lie there already are not computed again",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="worker processes on this machine; with --ray local, its CPUs",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="do the tasks on a Ray cluster, see docs/scale.md; local starts one here",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        metavar="G",
+        help="GPUs of the cluster that each task takes, or a part",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write the outcome here as well")
     return parser

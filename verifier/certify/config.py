@@ -22,6 +22,11 @@ from verifier.certify.table import Table
 
 SECTIONS = {
     "robustness": "verifier.certify.robustness",
+    "semantic": "verifier.certify.semantic",
+    "range": "verifier.certify.outputs",
+    "monotonicity": "verifier.certify.monotonicity",
+    "agreement": "verifier.certify.agreement",
+    "vnnlib": "verifier.certify.vnnlib",
     "faults": "verifier.certify.faults.section",
 }
 """By the name of a table the module whose ``read`` reads it."""

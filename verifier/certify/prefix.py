@@ -131,10 +131,11 @@ def differences(file: ModelFile) -> bytes:
         build.shaped(build.node("Sub", *parts), shape, name)
         return build.piece
 
-    return prefixed(file, 2 * _size(file), make)
+    return prefixed(file, 2 * input_size(file), make)
 
 
-def _size(file: ModelFile) -> int:
+def input_size(file: ModelFile) -> int:
+    """How many numbers the one input of a model has."""
     graph = onnx.ModelProto.FromString(file.content).graph
     stored = {tensor.name for tensor in graph.initializer}
     entry = next(entry for entry in graph.input if entry.name not in stored)

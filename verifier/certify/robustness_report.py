@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape
 from verifier.certify.faults import common
+from verifier.certify.inquiry import origins
 from verifier.certify.section import Part, Record, Rows, above, at_least, shown
 from verifier.certify.sweep import CERTIFIED, VIOLATED
 
@@ -129,22 +129,6 @@ def in_words(answer: Robustness) -> str:
     if change.clip is not None:
         parts.append(f"cut to [{shown(change.clip[0])}, {shown(change.clip[1])}]")
     return ", ".join(parts)
-
-
-def origins(questions: Any) -> tuple[str, ...]:
-    """Where the answers are from, in a line."""
-    counts: Counter[str] = Counter()
-    for each in questions:
-        counts[each["origin"] if each["answer"] in ("sat", "unsat") else "left open"] += 1
-    words = {
-        "searched": "found by a search",
-        "kept": "by evidence that was there, checked",
-        "reused": "by a proof of another model, as it was",
-        "mended": "by such a proof, mended",
-        "left open": "left open",
-    }
-    listed = ", ".join(f"{counts[key]} {words[key]}" for key in words if counts[key])
-    return (f"{counts.total()} questions: {listed}",) if listed else ()
 
 
 def _name(radius: Fraction) -> str:

@@ -79,6 +79,13 @@ class Store:
         with replacing(file) as stream:
             stream.write(json.dumps(kept, indent=1).encode())
 
+    def tidy(self) -> None:
+        """Remove questions whose answer an interruption has prevented."""
+        for question in self.evidence.glob("*.toml"):
+            endings = (".farkas", ".json", ".witness.json")
+            if not any(question.with_name(question.stem + e).exists() for e in endings):
+                question.unlink(missing_ok=True)
+
     def _evidence_of(self, record: Record) -> dict[str, str | None]:
         """The digests of the files that a result rests on; ``None``: it is not there."""
         return {name: _file_digest(self.evidence / name) for name in record.evidence}
