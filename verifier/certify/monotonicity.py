@@ -20,7 +20,7 @@ from verifier.certify.inquiry import Inquiry, Item, Posed, asked_of, index_of, r
 from verifier.certify.models import side_by_side
 from verifier.certify.prefix import PARAMETERS, Builder, Piece, input_size, prefixed
 from verifier.certify.questions import Box, Stated, in_memory
-from verifier.certify.section import Answer, Place, Setting
+from verifier.certify.section import Answer, Place, Setting, shown
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table
 
@@ -45,6 +45,7 @@ def _monotonicity(setting: Setting, table: Table) -> Inquiry:
     if not features:
         raise table.error("features", "'features' must list one input or more")
     direction = table.text("direction", "increasing", ("increasing", "decreasing"))
+    slack = table.ratio("slack", 0) or Fraction(0)
     holds = table.share("holds")
     table.done()
 
@@ -55,24 +56,25 @@ def _monotonicity(setting: Setting, table: Table) -> Inquiry:
     asked_of(table, content)
 
     def pose(box: Box, place: Place) -> Posed:
-        wanted = falls(box, features, output, outputs, direction == "decreasing")
+        wanted = falls(box, features, output, outputs, direction == "decreasing", slack)
         return in_memory(content(), place), Stated.of(wanted)
 
     items = tuple(
         Item(
             name,
-            (subject.model.digest, f"{features} {output} {direction}", f"{box}"),
+            (subject.model.digest, f"{features} {output} {direction} {slack}", f"{box}"),
             partial(pose, box),
         )
         for name, box in regions.named
     )
     verb = "lowers" if direction == "increasing" else "raises"
+    by = f" by more than {shown(slack)}" if slack else ""
     return Inquiry(
         "monotonicity",
         f"Monotonicity of output {output} of {subject.name}",
         (
-            f"raising features {', '.join(map(str, features))} never {verb} output {output}; "
-            f"{regions.words}",
+            f"raising features {', '.join(map(str, features))} never {verb} output {output}"
+            f"{by}; {regions.words}",
         ),
         items,
         setting.timeout,
@@ -108,11 +110,17 @@ def _product(build: Builder, left: str, matrix: object) -> str:
 
 
 def falls(
-    box: Box, features: Sequence[int], output: int, outputs: int, decreasing: bool
+    box: Box,
+    features: Sequence[int],
+    output: int,
+    outputs: int,
+    decreasing: bool,
+    slack: Fraction = Fraction(0),
 ) -> Property:
-    """The output of the raised copy is less than that of the other, within a box.
+    """The output of the raised copy is less than that of the other by more than ``slack``.
 
-    With ``decreasing``: greater.
+    With ``decreasing``: greater.  Without a slack both are equal where nothing is raised, and a
+    bound that touches is rarely proved where Relus change their phase.
     """
     one = Fraction(1)
     lower, upper = box
@@ -122,7 +130,7 @@ def falls(
         constraint({k: one, size + place: one}, {}, -upper[k]) for place, k in enumerate(features)
     )
     sign = -one if decreasing else one
-    wrong = constraint({}, {outputs + output: sign, output: -sign}, Fraction(0), strict=True)
+    wrong = constraint({}, {outputs + output: sign, output: -sign}, slack, strict=True)
     zeros = (Fraction(0),) * len(steps)
     case = Case((*lower, *zeros), (*upper, *steps), ((wrong,),), within)
     return Property(size + len(steps), 2 * outputs, (case,))
