@@ -91,7 +91,7 @@ def test_the_bundled_example(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("proved\nDigits under faults\n")
     found = json.loads((out / "results.json").read_text())
     assert len(found["sections"]["faults"]) == len(ANSWERS)
-    assert (out / "report.html").read_text().count("<img ") == 3
+    assert (out / "report.html").read_text().count("<svg ") == 3
 
 
 def test_the_bundled_model_in_int8_is_the_rounded_one():

@@ -23,8 +23,9 @@ def main(argv: Sequence[str]) -> int:
         InputError: usage, the configuration or something it names is at fault.
     """
     args = _parser().parse_args(list(argv[1:]))
-    check_targets(args.json)
+    check_targets(args.json, args.junit, args.sarif)
     from verifier.certify.config import load_config
+    from verifier.certify.exchange import as_junit, as_sarif
     from verifier.certify.report import as_html, as_json, as_text
     from verifier.certify.run import EXIT_CODES, certify
     from verifier.certify.store import Store
@@ -44,6 +45,12 @@ def main(argv: Sequence[str]) -> int:
         for file in filter(None, (out / "results.json", args.json)):
             with replacing(file) as stream:
                 stream.write(about)
+        if args.junit is not None:
+            with replacing(args.junit) as stream:
+                stream.write(as_junit(outcome).encode())
+        if args.sarif is not None:
+            with replacing(args.sarif) as stream:
+                stream.write(as_sarif(outcome, args.config, Path.cwd()).encode())
         with replacing(out / "report.html") as stream:
             stream.write(as_html(outcome).encode())
     except OSError as error:
@@ -108,4 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         help="GPUs of the cluster that each task takes, or a part",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write the outcome here as well")
+    parser.add_argument(
+        "--junit", type=Path, metavar="F", help="write thresholds and questions as JUnit's XML"
+    )
+    parser.add_argument(
+        "--sarif", type=Path, metavar="F", help="write what is not proved as SARIF 2.1.0"
+    )
     return parser

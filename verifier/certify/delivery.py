@@ -28,8 +28,8 @@ class Asked:
         evidence: the file of the proof or witness, below the evidence folder.
         bytes: of that file.
         check_seconds: that checking it took.
-        found: where the evidence came from: ``"searched"``, ``"kept"`` (it lay there and was
-            checked), ``"mended"`` (from evidence about an earlier model).
+        origin: where the evidence is from: a search, an earlier run, or hints that an earlier
+            model's proof held; in a word.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Asked:
     evidence: str | None = None
     bytes: int | None = None
     check_seconds: float | None = None
-    found: str = ""
+    origin: str = ""
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> Asked:
@@ -51,9 +51,9 @@ class Asked:
             float(values["seconds"]),
             values.get("reason", ""),
             files[0] if files else None,
-            values.get("bytes"),
-            values.get("check_seconds"),
-            values.get("found", ""),
+            values.get("bytes") or None,
+            values.get("check_seconds") or None,
+            values.get("origin", ""),
         )
 
     @property
