@@ -148,7 +148,7 @@ def test_the_raised_inputs_stay_in_the_box(point):
     inside = all(a <= x <= b for a, x, b in zip(case.lower, point, case.upper, strict=True))
     inside = inside and all(c.holds(point, []) for c in case.constraints)
     x, y, step = point
-    assert inside == (0 <= x <= 1 and 0 <= y and step >= 0 and y + step <= 2)
+    assert inside == (0 <= x <= 1 and y >= 0 and step >= 0 and y + step <= 2)
     ((wrong,),) = case.unsafe
     assert wrong.holds(point, [Fraction(1), Fraction(0)])
     assert not wrong.holds(point, [Fraction(1), Fraction(1)])

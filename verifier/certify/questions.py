@@ -272,8 +272,15 @@ def _known(query: Query, path: Path, timeout: float) -> Found | None:
 
 
 def _searched(query: Query, path: Path, timeout: float, old: Proof | None) -> Found:
-    """What the search finds; its evidence is written."""
-    verdict = verify(query, Options(timeout, reuse=old))
+    """What the search finds; its evidence is written.
+
+    With an old proof half of the time is for going on with it: a tree that fits another model
+    may be a poor start, and what it leaves open is searched anew.
+    """
+    start = time.monotonic()
+    verdict = verify(query, Options(timeout if old is None else timeout / 2, reuse=old))
+    if old is not None and verdict.answer not in ("sat", "unsat"):
+        verdict = verify(query, Options(max(timeout / 2, timeout + start - time.monotonic())))
     evidence, file = verdict.evidence, _evidence_of(path).get(verdict.answer)
     if isinstance(evidence, Proof) and file is not None:
         write_proof(file, evidence, pack=True)
