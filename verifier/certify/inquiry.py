@@ -16,7 +16,7 @@ from verifier.certify.delivery import Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import around
 from verifier.certify.questions import Box, Question, Stated, ask, box_around
-from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
+from verifier.certify.section import Part, Place, Record, Rows, Setting, Task, at_least, shown
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table
 
@@ -50,7 +50,7 @@ class Inquiry:
         title: of the part.
         words: what is asked, a line each.
         items: the questions.
-        timeout: of each, in seconds.
+        setting: of the configuration.
         holds: threshold of the share of questions that are proved.
         what: the share, in words.
         assumptions: beside real arithmetic.
@@ -60,7 +60,7 @@ class Inquiry:
     title: str
     words: tuple[str, ...]
     items: tuple[Item, ...]
-    timeout: float
+    setting: Setting
     holds: Fraction | None
     what: str
     assumptions: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Inquiry:
         return [
             Task(
                 f"{self.title}, {item.name}",
-                (f"{self.kind} 1", *item.depends, str(self.timeout)),
+                (f"{self.kind} 1", *item.depends, str(self.setting.timeout)),
                 partial(self._run, item),
             )
             for item in self.items
@@ -80,7 +80,7 @@ class Inquiry:
         posed = item.pose(place)
         if isinstance(posed, str):
             return Record({"answer": "unknown", "reason": posed, "seconds": 0.0})
-        return Record(ask(place, *posed, self.timeout).values)
+        return Record(ask(place, *posed, self.setting.timeout, self.setting.device).values)
 
     def conclude(self, records: Sequence[Record]) -> Part:
         """How many are proved."""

@@ -77,7 +77,7 @@ def _monotonicity(setting: Setting, table: Table) -> Inquiry:
             f"{by}; {regions.words}",
         ),
         items,
-        setting.timeout,
+        setting,
         holds,
         "share of regions with a monotone output",
     )

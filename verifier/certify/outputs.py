@@ -53,7 +53,7 @@ def _range(setting: Setting, table: Table) -> Inquiry:
         f"Range of output {output} of {subject.name}",
         (f"output {output} lies in the range {limits}; {regions.words}",),
         items,
-        setting.timeout,
+        setting,
         holds,
         "share of regions with the output in range",
     )

@@ -7,11 +7,12 @@ What is asked of the search is what the file in the evidence folder says, so tha
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,13 @@ class Answered:
         }
 
 
-def ask(place: Place, model: ModelFile, question: Question | Stated, timeout: float) -> Answered:
+def ask(
+    place: Place,
+    model: ModelFile,
+    question: Question | Stated,
+    timeout: float,
+    device: str = "cpu",
+) -> Answered:
     """Answer a question; of an answer, the question and the evidence are kept.
 
     Evidence that another task found for the same question stands, if the kernel accepts it.
@@ -185,6 +192,7 @@ def ask(place: Place, model: ModelFile, question: Question | Stated, timeout: fl
         model: what is asked about.
         question: the rest of it.
         timeout: in seconds.
+        device: where the search runs.
 
     Raises:
         InputError: the question makes no sense.
@@ -203,7 +211,7 @@ def ask(place: Place, model: ModelFile, question: Question | Stated, timeout: fl
         query = load_question(path)
         found = _known(query, path, timeout)
         if found is None:
-            found = _searched(query, path, timeout, hints.proof(name))
+            found = _searched(query, path, Options(timeout, device=device), hints.proof(name))
         if found.evidence is not None:
             evidence = _evidence_of(path)[found.answer]
             kept, size = [path.name, evidence.name], evidence.stat().st_size
@@ -271,16 +279,19 @@ def _known(query: Query, path: Path, timeout: float) -> Found | None:
     return None
 
 
-def _searched(query: Query, path: Path, timeout: float, old: Proof | None) -> Found:
+def _searched(query: Query, path: Path, options: Options, old: Proof | None) -> Found:
     """What the search finds; its evidence is written.
 
     With an old proof half of the time is for going on with it: a tree that fits another model
     may be a poor start, and what it leaves open is searched anew.
     """
     start = time.monotonic()
-    verdict = verify(query, Options(timeout if old is None else timeout / 2, reuse=old))
+    limit = options.timeout or math.inf
+    first = options if old is None else replace(options, timeout=limit / 2, reuse=old)
+    verdict = verify(query, first)
     if old is not None and verdict.answer not in ("sat", "unsat"):
-        verdict = verify(query, Options(max(timeout / 2, timeout + start - time.monotonic())))
+        left = max(limit / 2, limit + start - time.monotonic())
+        verdict = verify(query, replace(options, timeout=left))
     evidence, file = verdict.evidence, _evidence_of(path).get(verdict.answer)
     if isinstance(evidence, Proof) and file is not None:
         write_proof(file, evidence, pack=True)

@@ -179,7 +179,8 @@ class _Asked:
         model: ModelFile = answer.subject.model
         if change.spread and radius:
             model = in_memory(answer.spread, self.place)
-        answered = ask(self.place, model, question, answer.subject.setting.timeout)
+        setting = answer.subject.setting
+        answered = ask(self.place, model, question, setting.timeout, setting.device)
         values = answered.values
         if answered.witness is None:
             return values

@@ -171,12 +171,14 @@ class Setting:
         models: by name.
         data: the samples, if any.
         timeout: seconds for a question that is searched.
+        device: where the search runs, ``"cpu"`` or ``"cuda"``.
     """
 
     document: Document
     models: Mapping[str, Path]
     data: Data | None
     timeout: float
+    device: str = "cpu"
 
 
 class Section(Protocol):

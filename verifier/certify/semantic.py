@@ -103,7 +103,7 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
         f"Changed images, {subject.name}",
         (f"an image keeps its class, {words}: any such amounts together",),
         tuple(asked.item(index) for index in range(len(data.points))),
-        setting.timeout,
+        setting,
         certified,
         "certified share of images",
         (common.SAMPLES, BETWEEN),

@@ -47,7 +47,7 @@ def _vnnlib(setting: Setting, table: Table) -> Inquiry:
         f"Properties of {subject.name}",
         ("proved: no input of the file's region reaches its outputs (unsat)",),
         tuple(items),
-        setting.timeout,
+        setting,
         holds,
         "share of the property files that hold",
     )
