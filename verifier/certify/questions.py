@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,15 @@ class Question:
         Raises:
             QuestionError: a number is no decimal.
         """
-        return "\n".join(self._lines(model)) + "\n"
+        head = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
+        return "\n".join([*head, "[models]", f"net = {toml(model)}", *self._rest]) + "\n"
 
-    def _lines(self, model: str) -> Iterator[str]:
-        if self.semantics != "real":
-            yield f"semantics = {toml(self.semantics)}"
-        yield from ("[models]", f"net = {toml(model)}")
+    @cached_property
+    def _rest(self) -> tuple[str, ...]:
+        """All but the model; exact decimals take a while to write."""
+        return tuple(self._lines())
+
+    def _lines(self) -> Iterator[str]:
         if self.faults is not None:
             yield "[faults]"
             yield from (f"{key} = {toml(value)}" for key, value in self.faults.items())

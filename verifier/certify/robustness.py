@@ -19,7 +19,6 @@ from specs.query import ModelFile
 from verifier.certify import robustness_report
 from verifier.certify.balls import NORMS, Change
 from verifier.certify.data import Data
-from verifier.certify.faults.stand import label_at
 from verifier.certify.prefix import differences
 from verifier.certify.questions import ask, in_memory
 from verifier.certify.section import Answer, Part, Place, Record, Setting, Task
@@ -93,7 +92,7 @@ class Robustness:
 
     def _run(self, index: int, place: Place) -> Record:
         point = self.data.points[index]
-        predicted = label_at(self.subject.network, point)
+        predicted = self.subject.predictions(self.data.points, index)
         label = self._label(index)
         if label is None:
             label = predicted

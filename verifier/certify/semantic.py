@@ -11,7 +11,6 @@ from specs.errors import ModelError
 from verifier.certify.balls import about_box
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.faults.stand import label_at
 from verifier.certify.images import AMOUNTS, Amounts, Image, changed
 from verifier.certify.inquiry import Inquiry, Item, Posed
 from verifier.certify.questions import in_memory
@@ -58,7 +57,7 @@ class _Semantic:
     def _pose(self, index: int, place: Place) -> Posed | str:
         point, label = self.data.points[index], self._label(index)
         if label is None:
-            label = label_at(self.subject.network, point)
+            label = self.subject.predictions(self.data.points, index)
         if label is None:
             return NO_CLASS
         content = changed(self.subject.model, point, self.shape, self.amounts)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from specs.enclosure import FloatArray
 from specs.network import Network
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from verifier.certify.data import Data
+from verifier.certify.faults.stand import labels_at
 from verifier.certify.section import Setting
 from verifier.certify.table import Table
+
+TOGETHER = 64
+"""Samples that are evaluated at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,23 @@ class Subject:
     def model(self) -> ModelFile:
         """Its file."""
         return self._read[1]
+
+    def predictions(self, points: FloatArray, index: int) -> int | None:
+        """The class of one of many samples, decided; ``None``: no output exceeds every other.
+
+        Samples beside it are evaluated with it, and remembered.
+        """
+        start = index - index % TOGETHER
+        known = self._predicted
+        if known.get("points") is not points or known.get("start") != start:
+            part = points[start : start + TOGETHER]
+            known |= {"points": points, "start": start, "found": labels_at(self.network, part)}
+        found: int | None = known["found"][index - start]
+        return found
+
+    @cached_property
+    def _predicted(self) -> dict[str, Any]:
+        return {}
 
     def samples(self, table: Table, *, predicted: bool = True) -> Data:
         """The samples that a table speaks of: ``first`` of them.
