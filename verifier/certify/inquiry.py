@@ -16,7 +16,17 @@ from verifier.certify.delivery import Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import around
 from verifier.certify.questions import Box, Question, Stated, ask, box_around
-from verifier.certify.section import Part, Place, Record, Rows, Setting, Task, at_least, shown
+from verifier.certify.section import (
+    Judged,
+    Part,
+    Place,
+    Record,
+    Rows,
+    Setting,
+    Task,
+    at_least,
+    shown,
+)
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table
 
@@ -92,7 +102,7 @@ class Inquiry:
             f"proved {proved} of {total}, refuted {refuted}, open {total - proved - refuted}",
             *origins(record.values for record in records),
         )
-        judged = ()
+        judged: tuple[Judged, ...] = ()
         if self.holds is not None:
             certain, possible = Fraction(proved, total), Fraction(total - refuted, total)
             judged = (at_least(self.what, self.holds, certain, possible),)
