@@ -5,8 +5,7 @@
 Robustness questions about the bundled classifier of digits, one for each of scikit-learn's images:
 in one process, in two, and on a Ray cluster started here; of the latter two a worker is killed when
 a third of the results is there.  Then the run is repeated as it is, and with the evidence
-alone.  Memory is sampled while they run: of the largest process, in the first and in the
-last quarter of the time.  CPU seconds are those of the command and of the processes that
+alone.  Memory is sampled while they run: of the largest process, in each quarter of the results.  CPU seconds are those of the command and of the processes that
 it waited for.
 """
 
@@ -61,12 +60,12 @@ class Watched:
     code: int
     killed: int
     cpu: float
-    memory: list[tuple[float, int]] = field(default_factory=list)
+    memory: list[tuple[int, int]] = field(default_factory=list)
 
     def largest(self, low: float, high: float) -> float:
-        """Megabytes of the largest process, between two shares of the time."""
-        ends = (low * self.seconds, high * self.seconds)
-        found = [size for when, size in self.memory if ends[0] <= when <= ends[1]]
+        """Megabytes of the largest process, while the results were between two shares of all."""
+        most = max((made for made, _ in self.memory), default=0)
+        found = [size for made, size in self.memory if low * most <= made < high * most]
         return max(found, default=0) / 1e6
 
 
@@ -99,9 +98,10 @@ def watch(command: list[str], out: Path, total: int, *, kill: bool) -> Watched:
     while process.poll() is None:
         below = descendants(process.pid)
         ours = [pid for pid, name in below.items() if pid == process.pid or _works(name)]
-        memory.append((time.monotonic() - start, max(map(resident, ours), default=0)))
+        made = _results(out)
+        memory.append((made, max(map(resident, ours), default=0)))
         busy = [pid for pid in ours if pid != process.pid]
-        if kill and not killed and busy and 3 * _results(out) > total:
+        if kill and not killed and busy and 3 * made > total:
             os.kill(busy[0], signal.SIGKILL)
             killed = busy[0]
         time.sleep(0.5)
@@ -147,6 +147,7 @@ def measured(way: str, folder: Path, total: int) -> list[dict[str, object]]:
                 "exit": seen.code,
                 "mb_first_quarter": round(seen.largest(0, 0.25)),
                 "mb_second_quarter": round(seen.largest(0.25, 0.5)),
+                "mb_third_quarter": round(seen.largest(0.5, 0.75)),
                 "mb_last_quarter": round(seen.largest(0.75, 1)),
             }
         )

@@ -147,7 +147,7 @@ class _Preparation:
             listed.append(tuple(x for x in found if x is not None))
         if any(x <= 0 for x in listed[1]):
             raise table.error("std", "'std' must be positive")
-        return cls(scale, *listed, layout)
+        return cls(scale, listed[0], listed[1], layout)
 
     def applied(self, table: Table, values: FloatArray) -> FloatArray:
         """To samples ``(n, ...)``."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -94,14 +96,14 @@ class Builder:
             ModelError: the type does not hold a number exactly.
         """
         wanted = np.asarray(values)
-        held = wanted.astype(self.kind if kind is None else kind)
+        held: npt.NDArray[Any] = wanted.astype(self.kind if kind is None else kind)
         if not np.array_equal(held.astype(wanted.dtype), wanted):
             raise ModelError(f"{held.dtype} does not hold a number of the operators in front")
         name = f"{OWN}c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(held, name))
         return name
 
-    def node(self, operator: str, *inputs: str, output: str | None = None, **given: object) -> str:
+    def node(self, operator: str, *inputs: str, output: str | None = None, **given: Any) -> str:
         """An operator; the name of its output."""
         name = f"{OWN}t{len(self.nodes)}" if output is None else output
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **given))

@@ -101,7 +101,7 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
         tuple(Swept(*point) for point in points),
         clean,
     )
-    assumed = (common.REAL_ARITHMETIC, common.SAMPLES)
+    assumed: tuple[str, ...] = (common.REAL_ARITHMETIC, common.SAMPLES)
     if answer.change.norm == "l2":
         assumed = (*assumed, ENCLOSED)
     return Part(
