@@ -171,6 +171,7 @@ def as_version_2(text: str, network) -> str:
 
         text = re.sub(rf"\(declare-const\s+{name}_\d+\s+Real\)", "", text)
         text = re.sub(rf"\b{name}_(\d+)\b", entry, text)
+    text = re.sub(r"(?<=[\s(])(-?\d+)(?=[\s)])", r"\1.0", text)  # integers are no float32
     return f"(vnnlib-version <2.0>)\n(declare-network f {' '.join(declared)})\n{text}"
 
 
