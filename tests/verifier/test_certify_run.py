@@ -125,6 +125,19 @@ def test_a_result_without_its_evidence_is_made_again(tmp_path):
     assert store.load(task) is None
 
 
+def test_questions_that_an_interruption_left_are_removed(tmp_path):
+    store = Store(tmp_path)
+    store.evidence.mkdir()
+    names = ["0" * 16, "1" * 16, "2" * 16, "own"]
+    for name in names:
+        (store.evidence / f"{name}.toml").write_text("")
+    (store.evidence / f"{names[1]}.farkas").write_text("")
+    (store.evidence / f"{names[2]}.witness.json").write_text("")
+    store.tidy()
+    kept = sorted(path.stem for path in store.evidence.glob("*.toml"))
+    assert kept == names[1:]
+
+
 def test_tasks_differ_by_what_they_depend_on():
     def task(*depends):
         return Task("t", depends, lambda place: Record()).digest
