@@ -5,7 +5,8 @@
 Robustness questions about the bundled classifier of digits, one for each of scikit-learn's images:
 in one process, in two, and on a Ray cluster started here; of the latter two a worker is killed when
 a third of the results is there.  Then the run is repeated as it is, and with the evidence
-alone.  Memory is sampled while they run: of the largest process, in each quarter of the results.  CPU seconds are those of the command and of the processes that
+alone.  Memory is sampled while they run: of the largest process, in each quarter of the results.
+CPU seconds are those of the command and of the processes that
 it waited for.
 """
 

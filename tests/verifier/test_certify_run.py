@@ -11,7 +11,7 @@ import pytest
 
 import farkas
 from tests.verifier.certify_files import folder_with, part, run
-from verifier.certify import questions
+from verifier.certify import plots, questions
 from verifier.certify.config import load_config
 from verifier.certify.report import as_html
 from verifier.certify.run import certify
@@ -125,6 +125,19 @@ def test_a_result_without_its_evidence_is_made_again(tmp_path):
     assert store.load(task) is None
 
 
+def test_questions_that_an_interruption_left_are_removed(tmp_path):
+    store = Store(tmp_path)
+    store.evidence.mkdir()
+    names = ["0" * 16, "1" * 16, "2" * 16, "own"]
+    for name in names:
+        (store.evidence / f"{name}.toml").write_text("")
+    (store.evidence / f"{names[1]}.farkas").write_text("")
+    (store.evidence / f"{names[2]}.witness.json").write_text("")
+    store.tidy()
+    kept = sorted(path.stem for path in store.evidence.glob("*.toml"))
+    assert kept == names[1:]
+
+
 def test_tasks_differ_by_what_they_depend_on():
     def task(*depends):
         return Task("t", depends, lambda place: Record()).digest
@@ -166,6 +179,21 @@ def test_the_page_quotes_what_the_file_says(tmp_path):
     assert all(
         page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>") for tag in tags
     )
+
+
+def test_plots_of_the_same_results_are_not_drawn_again(tmp_path, monkeypatch):
+    path, out = many(tmp_path), tmp_path / "out"
+    command = ["certify", str(path), "--out", str(out)]
+    assert farkas.main(command) == 0
+    first = (out / "report.html").read_text()
+    monkeypatch.setattr(plots, "svg", None)
+    assert farkas.main(command) == 0
+    drawn = re.compile("<svg.*?</svg>|<figure>.*?</figure>", re.DOTALL)
+    assert drawn.findall((out / "report.html").read_text()) == drawn.findall(first) != []
+    monkeypatch.undo()
+    (out / "plots.json").write_text('{"digest": "0", "plots": {"d0": "<b>"}}')
+    assert farkas.main(command) == 0
+    assert drawn.findall((out / "report.html").read_text()) == drawn.findall(first)
 
 
 def test_an_undecided_threshold_is_exit_code_2(tmp_path, capsys, monkeypatch):

@@ -65,7 +65,7 @@ class Cluster:
             raise InputError("--processes with --ray goes with --ray local")
         try:
             ray.init(address=LOCAL if address == LOCAL else address, **given)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises of all kinds, Exception itself among them
             raise InputError(f"--ray {address}: {error}") from error
         found = ray.cluster_resources()
         self._window = AHEAD * max(1, int(found.get("CPU", 1)))

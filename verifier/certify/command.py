@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             with replacing(args.sarif) as stream:
                 stream.write(as_sarif(outcome, args.config, Path.cwd()).encode())
         with replacing(out / "report.html") as stream:
-            stream.write(as_html(outcome).encode())
+            stream.write(as_html(outcome, out / "plots.json").encode())
     except OSError as error:
         where = error.filename or out
         raise InputError(f"cannot write {where}: {error.strerror or error}") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
+from proofs.format import replacing
 from specs.version import VERSION
 from verifier.certify import plots
 from verifier.certify.counterexamples import pair_html
@@ -33,9 +36,31 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ?%)?|-?inf|nan|")
 
 
-def as_html(outcome: Outcome) -> str:
-    """The outcome as a page; plots where matplotlib is installed."""
-    return "".join(_Page(outcome).lines())
+def as_html(outcome: Outcome, kept: Path | None = None) -> str:
+    """The outcome as a page; plots where matplotlib is installed.
+
+    Args:
+        outcome: what it shows.
+        kept: a file of the plots that were drawn last; those of the same results are not drawn
+            again, and others take their place.
+    """
+    drawn = _kept(kept, outcome.digest)
+    page = _Page(outcome, drawn)
+    text = "".join(page.lines())
+    if kept is not None and outcome.digest and page.plots != drawn:
+        with replacing(kept) as stream:
+            stream.write(json.dumps({"digest": outcome.digest, "plots": page.plots}).encode())
+    return text
+
+
+def _kept(file: Path | None, digest: str) -> Mapping[str, str]:
+    """The plots of earlier results, if they are those of this digest."""
+    try:
+        found = {} if file is None or not digest else json.loads(file.read_text())
+        right = found.get("digest") == digest
+        return {str(key): str(value) for key, value in found["plots"].items()} if right else {}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
 
 
 def assumptions(outcome: Outcome) -> tuple[str, ...]:
@@ -47,8 +72,10 @@ def assumptions(outcome: Outcome) -> tuple[str, ...]:
 class _Page:
     """A page; its parts are named ``p0``, ``p1``, ... in order."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, drawn: Mapping[str, str]) -> None:
         self.outcome = outcome
+        self._earlier = drawn
+        self.plots: dict[str, str] = {}
         every = [part for own in outcome.parts.values() for part in own]
         self.parts = {f"p{number}": part for number, part in enumerate(every)}
         titles = told_apart([part.title for part in every])
@@ -153,7 +180,8 @@ class _Page:
         for caption, draw in known:
             name = f"d{self.drawn}"
             self.drawn += 1
-            yield f"<figure>{plots.svg(draw, caption, name)}"
+            self.plots[name] = self._earlier.get(name) or plots.svg(draw, caption, name)
+            yield f"<figure>{self.plots[name]}"
             yield f"<figcaption>{escape(caption)}</figcaption></figure>\n"
         yield f"{others}</div>\n"
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from specs.errors import FarkasError
 from verifier.certify.config import Config
-from verifier.certify.section import PROVED, REFUTED, UNDECIDED, Answer, Judged, Part, Record, Task
+from verifier.certify.section import (
+    PROVED,
+    REFUTED,
+    UNDECIDED,
+    Answer,
+    Judged,
+    Part,
+    Record,
+    Task,
+    digest_of,
+)
 from verifier.certify.store import Store
 from verifier.certify.workbench import Crew
 from verifier.progress import Progress
@@ -28,6 +40,7 @@ class Outcome:
         parts: by section.
         done, found: tasks that were done now, and whose results were found.
         seconds: it took.
+        digest: of the tasks and all of their results; empty: not known.
     """
 
     title: str
@@ -35,6 +48,7 @@ class Outcome:
     done: int
     found: int
     seconds: float
+    digest: str = ""
 
     @property
     def judged(self) -> tuple[Judged, ...]:
@@ -84,7 +98,7 @@ def certify(
             crew.close()
     store.tidy()
     seconds = time.perf_counter() - start
-    return Outcome(config.title, parts, run.done, run.found, seconds)
+    return Outcome(config.title, parts, run.done, run.found, seconds, run.digest(config))
 
 
 class _Run:
@@ -93,6 +107,15 @@ class _Run:
         self.progress = progress
         self.done = self.found = 0
         self._known: dict[str, Record] = {}
+
+    def digest(self, config: Config) -> str:
+        """Of all that the outcome follows from, but for the clock."""
+        found = hashlib.sha256(config.setting.document.source.text.encode())
+        for digest, record in sorted(self._known.items()):
+            found.update(f"{digest} {json.dumps(record.values, sort_keys=True)}".encode())
+            for name, array in sorted(record.arrays.items()):
+                found.update(f" {name} {digest_of(array)}".encode())
+        return found.hexdigest()
 
     def part(self, answer: Answer) -> Part:
         """What one answer comes to."""

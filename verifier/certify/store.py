@@ -81,7 +81,9 @@ class Store:
 
     def tidy(self) -> None:
         """Remove questions whose answer an interruption has prevented."""
-        for question in self.evidence.glob("*.toml"):
+        for question in self.evidence.glob(
+            f"{'[0-9a-f]' * 16}.toml"
+        ):  # as questions.ask names them
             endings = (".farkas", ".json", ".witness.json")
             if not any(question.with_name(question.stem + e).exists() for e in endings):
                 question.unlink(missing_ok=True)
