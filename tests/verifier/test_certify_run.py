@@ -213,6 +213,8 @@ def test_a_threshold_from_below():
     assert at_least("x", half, half, half).verdict == PROVED
     assert at_least("x", half, Fraction(1, 3), half).verdict == UNDECIDED
     assert at_least("x", half, Fraction(1, 3), Fraction(49, 100)).verdict == REFUTED
+    assert at_least("x", half, Fraction(1, 3), Fraction(1, 3)).found == "at most 0.333334"
+    assert at_least("x", half, half, half).found == "at least 0.5"
 
 
 def test_a_threshold_from_above():

@@ -131,7 +131,7 @@ def cactus(asked: Sequence[Asked]) -> Callable[[Any], None]:
                 counts = range(1, len(seconds) + 1)
                 label = f"{verdict} ({len(seconds)})"
                 panel.plot(counts, seconds, style, color=colour, marker=".", label=label)
-        panel.set_yscale("log")
+        _log(panel.yaxis, [each.seconds for each in asked if each.verdict != "undecided"])
         panel.set_xlabel("questions, quickest first")
         panel.set_ylabel("seconds for each")
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -147,19 +147,28 @@ def sizes(asked: Sequence[Asked]) -> Callable[[Any], None]:
     def draw(figure: Any) -> None:
         panel = figure.add_subplot()
         known = [each for each in asked if measured(each)]
-        panel.loglog(
-            [each.bytes for each in known],
-            [each.check_seconds for each in known],
-            "o",
-            color=SERIES[0],
-            alpha=0.7,
-            ms=4,
-        )
+        lengths = [float(each.bytes or 0) for each in known]
+        seconds = [each.check_seconds or 0.0 for each in known]
+        panel.plot(lengths, seconds, "o", color=SERIES[0], alpha=0.7, ms=4)
+        _log(panel.xaxis, lengths)
+        _log(panel.yaxis, seconds)
         panel.set_xlabel("bytes of the proof")
         panel.set_ylabel("seconds to check it")
         panel.grid(True)
 
     return draw
+
+
+def _log(axis: Any, values: Sequence[float]) -> None:
+    """A logarithmic axis, with as many labels as there is room for."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    positive = [value for value in values if value > 0] or [1.0]
+    wide = max(positive) > 100 * min(positive)
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def measured(each: Asked) -> bool:

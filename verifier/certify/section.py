@@ -198,7 +198,8 @@ def at_least(
 ) -> Judged:
     """A threshold from below on a number that lies between two known ones."""
     verdict = PROVED if certain >= asked else REFUTED if possible < asked else UNDECIDED
-    found = f"at least {below(certain)}"
+    missed = verdict == REFUTED and possible == certain
+    found = f"at most {above(possible)}" if missed else f"at least {below(certain)}"
     if possible != certain:
         found += f", at most {above(possible)}"
     return Judged(f"{what} at least {shown(asked)}", found, verdict)
