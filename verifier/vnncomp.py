@@ -33,12 +33,12 @@ STARTED = "FARKAS_STARTED"
 EVIDENCE = "FARKAS_EVIDENCE"
 """The environment variable that names a folder for proofs and witnesses."""
 
-_IMPORTED = time.time()
 _VERSION_2 = re.compile(r"\s*(?:;[^\n]*\n\s*)*\(vnnlib-version\s+<2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run an instance, or with ``--prepare`` say whether it can be; returns the exit code."""
+    started = float(os.environ.get(STARTED, time.time()))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     args = _parser().parse_args(argv)
     try:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("a results file and a time limit are needed", file=sys.stderr)
         return 1
     _write(args.results, "timeout\n")  # what stands there if this process is ended
-    _write(args.results, _answer(model, Path(args.vnnlib), args.timeout, args.category))
+    _write(args.results, _answer(model, Path(args.vnnlib), started + args.timeout, args.category))
     return 0
 
 
@@ -77,8 +77,8 @@ def single_model(field: str) -> Path:
     return Path(pairs[0][1])
 
 
-def _answer(model: Path, stated: Path, timeout: float, category: str) -> str:
-    """The content of the results file."""
+def _answer(model: Path, stated: Path, deadline: float, category: str) -> str:
+    """The content of the results file; the deadline counts from the epoch."""
     from specs.errors import MissingExtraError
     from specs.question import load_question
     from specs.source import read_source
@@ -87,7 +87,7 @@ def _answer(model: Path, stated: Path, timeout: float, category: str) -> str:
 
     try:
         query = load_question(model, stated)
-        left = timeout - EARLY - (time.time() - float(os.environ.get(STARTED, _IMPORTED)))
+        left = deadline - EARLY - time.time()
         if left <= 0:
             return "timeout\n"
         verdict = verify(query, Options(left, proof_effort="none"))
