@@ -156,7 +156,7 @@ def _hold(
     __tracebackhide__ = True
     from specs.source import read_source
     from specs.vnnlib_writer import vnnlib
-    from verifier.certify.questions import ask
+    from verifier.certify.questions import Stated, ask
     from verifier.certify.section import Place
     from verifier.progress import Progress
 
@@ -166,8 +166,8 @@ def _hold(
     folder = Path(evidence) if evidence is not None else keeper.folder
     text = vnnlib(query.property) if file is None else read_source(file)[0].text
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(folder, folder, Progress(enabled=False))
-    answered = ask(place, query.models[0], _stated(folder, text), timeout)
+    place = Place(folder, folder, Progress(enabled=False), folder / "hints")
+    answered = ask(place, query.models[0], Stated(text.encode()), timeout)
     keeper.asked.append((words, answered.answer, answered.evidence))
     if answered.answer == "unsat":
         return
@@ -215,33 +215,6 @@ def _inputs(point: Sequence[Fraction], centre: Sequence[Fraction] | None) -> Ite
         yield f"x[{k}] = {float(point[k]):.6g}{was}"
     if len(order) > SHOWN:
         yield f"and {len(order) - SHOWN} more"
-
-
-@dataclass(frozen=True)
-class _Stated:
-    """A question whose region and statement stand in a property file beside it."""
-
-    name: str
-
-    def text(self, model: str) -> str:
-        from verifier.toml import toml
-
-        return f"[models]\nnet = {toml(model)}\n[region]\nfile = {toml(self.name)}\n"
-
-
-def _stated(folder: Path, text: str) -> Any:
-    import hashlib
-
-    from proofs.format import replacing
-
-    content = text.encode()
-    name = f"properties/{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"
-    file = folder / name
-    file.parent.mkdir(exist_ok=True)
-    if not file.is_file() or file.read_bytes() != content:
-        with replacing(file) as stream:
-            stream.write(content)
-    return _Stated(name)
 
 
 def _preferred(network: Any, centre: Sequence[Fraction], model: Model) -> int:

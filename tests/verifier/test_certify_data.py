@@ -118,3 +118,17 @@ def test_files_that_do_not_fit(kind, tmp_path):
         Image.fromarray(np.zeros((3, 2, 4), np.uint8)).save(tmp_path / "d/b.png")
     with pytest.raises(InputError, match=r"c\.toml:2"):
         data_of(tmp_path, 'folder = "d"')
+
+
+def test_flat_samples_get_the_shape_that_is_stated(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(12.0).reshape(3, 4))
+    data = data_of(tmp_path, 'points = "x.npy"\nshape = [2, 2]\nfirst = 2')
+    assert data.shape == data.part(1, 2).shape == (2, 2)
+    assert data.points.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("shape", ["[4, 2]", "[0.5, 8]", "[-2, -2]"])
+def test_a_shape_that_does_not_fit_is_refused(shape, tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(12.0).reshape(3, 4))
+    with pytest.raises(InputError, match="extents of a sample, 4 in all"):
+        data_of(tmp_path, f'points = "x.npy"\nshape = {shape}')

@@ -151,6 +151,14 @@ def test_sarif_keeps_to_its_limit_and_keeps_thresholds(config, monkeypatch):
     ]
 
 
+def test_parts_of_one_title_are_told_apart(config):
+    part = Part("t", (), judged=(Judged("a", "b", "refuted"),))
+    twice = Outcome("o", {"robustness": [part, part]}, 0, 0, 0.0)
+    names = [suite.get("name") for suite in read(as_junit(twice))]
+    assert names == ["robustness: t", "robustness: t (2)"]
+    assert len(checked_sarif(as_sarif(twice, config, config.parent))) == 2
+
+
 def test_a_section_that_is_not_found_is_at_the_first_line(config):
     moved = replace(
         a_threshold("refuted"), parts={"other": a_threshold("refuted").parts["robustness"]}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.verifier.page_outcome import asked, outcome
 from verifier.certify import page, plots
 from verifier.certify.counterexamples import pair_html, png
-from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape
+from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape, told_apart
 from verifier.certify.report import as_html, as_json
 from verifier.certify.run import Outcome
 from verifier.certify.section import Judged, Part, Rows
@@ -86,6 +86,13 @@ def test_every_question_has_a_row(full):
         assert full.count(f'data-verdict="{verdict}"') == count
 
 
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Plots take time, and many tests are not about them."""
+    monkeypatch.setattr(plots, "available", lambda: False)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_of_very_many_questions_what_is_open_is_listed(monkeypatch):
     monkeypatch.setattr(page, "QUESTIONS", 25)
     text = as_html(outcome())
@@ -95,13 +102,14 @@ def test_of_very_many_questions_what_is_open_is_listed(monkeypatch):
     assert text.count('data-verdict="proved"') == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_very_many_counterexamples_some_are_shown(monkeypatch):
     monkeypatch.setattr(page, "PAIRS", 2)
     assert "2 of 4 are shown" in as_html(outcome())
 
 
-def test_without_matplotlib_the_page_has_tables_alone(monkeypatch):
-    monkeypatch.setattr(plots, "available", lambda: False)
+@pytest.mark.usefixtures("undrawn")
+def test_without_matplotlib_the_page_has_tables_alone():
     text = as_html(outcome())
     Seen(text)
     assert "<svg" not in text
@@ -139,6 +147,13 @@ def test_names_are_quoted_wherever_they_stand():
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
     assert "<b a=" not in text
+
+
+@given(st.lists(st.sampled_from(["a", "a (2)", "b"]), max_size=6))
+def test_titles_are_told_apart(titles):
+    names = told_apart(titles)
+    assert len(set(names)) == len(titles)
+    assert all(name.startswith(title) for name, title in zip(names, titles, strict=True))
 
 
 def test_a_page_of_nothing():

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+import farkas
 from verifier.certify.command import _parser
-from verifier.certify.config import SECTIONS
+from verifier.certify.config import SECTIONS, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "vnncomp/README.md"])
@@ -69,19 +70,28 @@ def place(tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return folder, environment
 
 
-def test_the_commands_of_the_tutorial_run(place):
+PLAIN = re.compile(r'farkas ([^;|<>$]*)(; echo "exit code \$\?")?')
+
+
+def done(command: str, place: tuple[Path, dict[str, str]], capsys) -> str:
+    """What a command prints; Farkas alone runs in this process, everything else in a shell."""
     folder, environment = place
+    plain = PLAIN.fullmatch(command)
+    if plain is None:
+        return subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+        ).stdout
+    code = farkas.main(shlex.split(plain[1]))
+    return capsys.readouterr().out + (f"exit code {code}\n" if plain[2] else "")
+
+
+def test_the_commands_of_the_tutorial_run(place, capsys, monkeypatch):
+    monkeypatch.chdir(place[0])
     listed = steps(TUTORIAL)
     assert len(listed) >= 12
     for command, lines in listed:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert printed(lines, done.stdout), f"{command}\n{done.stdout}\n{done.stderr}"
+        said = done(command, place, capsys)
+        assert printed(lines, said), f"{command}\n{said}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -125,6 +135,14 @@ def test_options_of_certify_are_known(page):
     assert commands
     for arguments in commands:
         _parser().parse_args(shlex.split(arguments))
+
+
+def test_the_gate_of_the_page_is_read(tmp_path):
+    (gate,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
+    for name in ("digits.onnx", "digits.npz"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
+    (tmp_path / "farkas.toml").write_text(gate)
+    assert list(load_config(tmp_path / "farkas.toml").answers) == ["robustness"]
 
 
 def test_the_page_on_extending_names_where_sections_are_listed():

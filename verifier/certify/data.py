@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,7 +73,7 @@ def read_data(table: Table) -> Data | None:
     ``.npy`` files), ``points``, ``labels``, or ``folder`` (of ``.npy`` files or images; then
     ``labels`` is a table of comma-separated values); ``mode`` and ``layout`` of images; ``scale``,
     ``mean`` and ``std`` (a sample ``x`` becomes ``(x / scale - mean) / std``, in float64);
-    ``start`` and ``first``.
+    ``shape`` of a sample, where it is stored flat; ``start`` and ``first``.
 
     Raises:
         QuestionError: it is malformed, or a file or an array is not there or does not fit.
@@ -83,6 +84,7 @@ def read_data(table: Table) -> Data | None:
     layout = table.text("layout", "CHW", LAYOUTS) or LAYOUTS[0]
     start, first = table.integer("start", 0), table.integer("first", None, 1)
     preparation = _Preparation.of(table, layout)
+    shape = tuple(table.numbers("shape"))
     table.done()
     if not table.values:
         return None
@@ -111,6 +113,12 @@ def read_data(table: Table) -> Data | None:
         numbers = np.arange(count)[chosen]
     if not values.size:
         raise table.error("first", f"no sample is left of {count}")
+    if shape:
+        if any(x.denominator != 1 or x < 1 for x in shape) or math.prod(shape) != values[0].size:
+            raise table.error(
+                "shape", f"'shape' holds the extents of a sample, {values[0].size} in all"
+            )
+        values = values.reshape(len(values), *map(int, shape))
     key = "points" if folder is None else "folder"
     try:
         flat = flat_floats(values)

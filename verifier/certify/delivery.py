@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -131,3 +131,15 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
     if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1:
         return (shape[0], shape[1], shape[2])
     return None
+
+
+def told_apart(titles: Sequence[str]) -> list[str]:
+    """Titles; one that was there already gets a number behind it."""
+    found: list[str] = []
+    for title in titles:
+        name, number = title, 1
+        while name in found:
+            number += 1
+            name = f"{title} ({number})"
+        found.append(name)
+    return found

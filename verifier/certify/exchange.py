@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from specs.version import VERSION
+from verifier.certify.delivery import told_apart
 from verifier.certify.run import Outcome
 from verifier.certify.section import PROVED, REFUTED, UNDECIDED, Part
 
@@ -44,19 +45,24 @@ def as_junit(outcome: Outcome) -> str:
     is skipped, with the reason.
     """
     root = Element("testsuites", name=_xml(outcome.title), time=f"{outcome.seconds:.3f}")
-    for section, parts in outcome.parts.items():
-        for part in parts:
-            _suite(root, section, part)
+    for section, title, part in _titled(outcome):
+        _suite(root, section, title, part)
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite(root: Element, section: str, part: Part) -> None:
-    name = _xml(f"{section}: {part.title}")
-    suite = SubElement(root, "testsuite", name=name)
-    place = f"{section}.{_xml(part.title)}"
+def _titled(outcome: Outcome) -> Iterator[tuple[str, str, Part]]:
+    """By section the parts, with titles that occur once in it."""
+    for section, parts in outcome.parts.items():
+        titles = told_apart([part.title for part in parts])
+        yield from ((section, title, part) for title, part in zip(titles, parts, strict=True))
+
+
+def _suite(root: Element, section: str, title: str, part: Part) -> None:
+    suite = SubElement(root, "testsuite", name=_xml(f"{section}: {title}"))
+    place = _xml(f"{section}.{title}")
     for judged in part.judged:
         case = SubElement(suite, "testcase", classname=place, name=_xml(judged.asked), time="0")
         if judged.verdict != PROVED:
@@ -102,18 +108,18 @@ def as_sarif(outcome: Outcome, config: Path, folder: Path) -> str:
 
 
 def _results(outcome: Outcome, text: str, place: str) -> Iterator[dict[str, Any]]:
-    parts = [(name, part) for name, own in outcome.parts.items() for part in own]
-    for name, part in parts:
+    parts = list(_titled(outcome))
+    for name, title, part in parts:
         for judged in part.judged:
             if judged.verdict != PROVED:
-                words = f"{part.title}: {judged.asked}; found: {judged.found}"
-                key = f"{name}|{part.title}|{judged.asked}"
+                words = f"{title}: {judged.asked}; found: {judged.found}"
+                key = f"{name}|{title}|{judged.asked}"
                 yield _result(_RULE_OF[judged.verdict], words, key, place, _line(text, name))
-    for name, part in parts:
+    for name, title, part in parts:
         for asked in part.asked:
             if asked.verdict != PROVED:
-                words = f"{part.title}, {asked.name}: {asked.verdict}; {asked.reason}"
-                key = f"{name}|{part.title}|{asked.name}"
+                words = f"{title}, {asked.name}: {asked.verdict}; {asked.reason}"
+                key = f"{name}|{title}|{asked.name}"
                 yield _result(f"question-{asked.verdict}", words, key, place, _line(text, name))
 
 

@@ -15,7 +15,7 @@ from proofs.format import replacing
 from specs.version import VERSION
 from verifier.certify import plots
 from verifier.certify.counterexamples import pair_html
-from verifier.certify.delivery import Asked, Sweep
+from verifier.certify.delivery import Asked, Sweep, told_apart
 from verifier.certify.run import Outcome
 from verifier.certify.section import Drawing, Judged, Part, Rows
 
@@ -78,6 +78,8 @@ class _Page:
         self.plots: dict[str, str] = {}
         every = [part for own in outcome.parts.values() for part in own]
         self.parts = {f"p{number}": part for number, part in enumerate(every)}
+        titles = told_apart([part.title for part in every])
+        self.titles = dict(zip(self.parts, map(escape, titles), strict=True))
         self.asked = [(name, each) for name, part in self.parts.items() for each in part.asked]
         self.drawn = 0
 
@@ -100,7 +102,7 @@ class _Page:
 
     def _summary(self) -> str:
         outcome = self.outcome
-        links = [f'<a href="#{name}">{escape(part.title)}</a>' for name, part in self.parts.items()]
+        links = [f'<a href="#{name}">{title}</a>' for name, title in self.titles.items()]
         if self.asked:
             links.append('<a href="#questions">All questions</a>')
         return (
@@ -133,7 +135,7 @@ class _Page:
         return (
             f'<li class="{each.verdict}"><strong>{MET[each.verdict]}</strong>'
             f"<span>{escape(each.asked)}</span><small>found: {escape(each.found)} &middot; "
-            f'<a href="#{name}">{escape(part.title)}</a>{questions}</small></li>\n'
+            f'<a href="#{name}">{self.titles[name]}</a>{questions}</small></li>\n'
         )
 
     def _costs(self) -> Iterator[str]:
@@ -151,7 +153,7 @@ class _Page:
         yield "</section>\n"
 
     def _part(self, name: str, part: Part) -> Iterator[str]:
-        yield f'<section id="{name}"><h2>{escape(part.title)}</h2>\n{_list(part.lines)}'
+        yield f'<section id="{name}"><h2>{self.titles[name]}</h2>\n{_list(part.lines)}'
         for sweep in part.sweeps:
             drawing = (sweep.title, plots.accuracy(sweep))
             yield from self._drawings([drawing], beside=_table(_sweep_rows(sweep)))
@@ -206,7 +208,7 @@ class _Page:
         link = "" if each.evidence is None else _link(each.evidence)
         return (
             f'<tr data-part="{name}" data-verdict="{each.verdict}">'
-            f'<td>{escape(self.parts[name].title)}</td><td class="word">{escape(each.name)}</td>'
+            f'<td>{self.titles[name]}</td><td class="word">{escape(each.name)}</td>'
             f'<td class="{each.verdict}">{each.verdict}</td>'
             f"{_figure(each.seconds)}{_figure(each.bytes)}{_figure(each.check_seconds)}"
             f'<td>{escape(each.origin)}</td><td class="word">{escape(each.reason)}</td>'
@@ -216,8 +218,8 @@ class _Page:
     def _filters(self) -> str:
         parts = {name for name, _ in self.asked}
         options = "".join(
-            f'<option value="{name}">{escape(part.title)}</option>'
-            for name, part in self.parts.items()
+            f'<option value="{name}">{title}</option>'
+            for name, title in self.titles.items()
             if name in parts
         )
         verdicts = "".join(f"<option>{verdict}</option>" for verdict in VERDICTS)
