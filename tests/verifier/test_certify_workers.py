@@ -153,6 +153,7 @@ def settled(tmp_path):
 WRONG = {
     "none": (["--processes", "0"], "at least 1"),
     "gpus": (["--gpus", "1"], "goes with --ray"),
+    "no gpus": (["--gpus", "0"], "must be positive"),
 }
 
 
@@ -196,8 +197,12 @@ def test_ray_faults(tmp_path):
     from verifier.certify.cluster import Cluster
 
     path = several(tmp_path, 2)
-    with pytest.raises(InputError, match="--gpus 64"):
-        Cluster(path, tmp_path / "out", "local", 1, 64)
+    crew = Cluster(path, tmp_path / "out", "local", 1, 64)
+    try:
+        with pytest.raises(InputError, match="--gpus 64"):
+            list(crew.run(digests(path)))
+    finally:
+        crew.close()
     with pytest.raises(InputError, match="goes with --ray local"):
         Cluster(path, tmp_path / "out", "127.0.0.1:1", 1)
 

@@ -36,9 +36,11 @@ class Cluster:
         processors: of one that is started; ``None``: all of this machine's.
         gpus: that each task takes, or a part of one.
 
+    The cluster is started or joined when there is work for it.
+
     Raises:
         MissingExtraError: Ray is not installed.
-        InputError: there is no such cluster, or no such GPUs in it.
+        InputError: a count of processors for a cluster that is not started here.
     """
 
     def __init__(
@@ -51,35 +53,43 @@ class Cluster:
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtraError('--ray needs Ray: pip install ".[ray]"')
+        if processors is not None and address != LOCAL:
+            raise InputError("--processes with --ray goes with --ray local")
+        self._ray: Any = None
+        self._address, self._processors, self._gpus = address, processors, gpus or 0
+        self._arguments = (str(config.resolve()), str(out.resolve()))
+
+    def _joined(self) -> Any:
+        """Ray, in the cluster.
+
+        Raises:
+            InputError: there is no such cluster, or no such GPUs in it.
+        """
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        self._ray: Any = ray
-        self._arguments = (str(config.resolve()), str(out.resolve()))
         given: dict[str, Any] = {"log_to_driver": False}
-        if address == LOCAL:
+        if self._address == LOCAL:
             path = os.pathsep.join(filter(None, sys.path))
-            given |= {"num_cpus": processors, "include_dashboard": False}
+            given |= {"num_cpus": self._processors, "include_dashboard": False}
             given["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
-        elif processors is not None:
-            raise InputError("--processes with --ray goes with --ray local")
         try:
-            ray.init(address=LOCAL if address == LOCAL else address, **given)
+            ray.init(address=self._address, **given)
         except Exception as error:  # Ray raises of all kinds, Exception itself among them
-            raise InputError(f"--ray {address}: {error}") from error
-        found = ray.cluster_resources()
-        self._window = AHEAD * max(1, int(found.get("CPU", 1)))
-        if gpus is not None and not 0 < gpus <= found.get("GPU", 0):
-            ray.shutdown()
-            raise InputError(f"--gpus {gpus:g}: the cluster has {found.get('GPU', 0):g}")
-        self._gpus = gpus or 0
+            raise InputError(f"--ray {self._address}: {error}") from error
+        self._ray = ray
+        there = ray.cluster_resources().get("GPU", 0)
+        if self._gpus > there:
+            raise InputError(f"--gpus {self._gpus:g}: the cluster has {there:g}")
+        return ray
 
     def run(self, digests: Iterable[str]) -> Iterator[str]:
         """See :class:`verifier.certify.workbench.Crew`."""
-        ray = self._ray
+        ray = self._joined()
+        window = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         do = ray.remote(max_retries=ATTEMPTS - 1, num_cpus=1, num_gpus=self._gpus)(_do)
         left = iter(digests)
-        running = {do.remote(*self._arguments, each): each for each in islice(left, self._window)}
+        running = {do.remote(*self._arguments, each): each for each in islice(left, window)}
         while running:
             (ready,), _ = ray.wait(list(running), num_returns=1)
             digest = running.pop(ready)
@@ -98,7 +108,8 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        self._ray.shutdown()
+        if self._ray is not None:
+            self._ray.shutdown()
 
 
 def _do(config: str, out: str, digest: str) -> tuple[str, str] | None:

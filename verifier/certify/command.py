@@ -69,6 +69,8 @@ def _crew(args: argparse.Namespace, out: Path) -> Crew | None:
     """The processes that do the tasks; ``None``: this one."""
     if args.processes is not None and args.processes < 1:
         raise InputError(f"--processes {args.processes}: it must be at least 1")
+    if args.gpus is not None and not args.gpus > 0:
+        raise InputError(f"--gpus {args.gpus:g}: it must be positive")
     if args.ray is not None:
         from verifier.certify.cluster import Cluster
 

@@ -136,7 +136,7 @@ class _Run:
             else:
                 self._known[digest] = record
         self.found += len(tasks) - len(left)
-        for count, digest in enumerate(crew.run(left), start=1):
+        for count, digest in enumerate(crew.run(left) if left else (), start=1):
             record = self.store.load(left[digest])
             if record is None:
                 raise FarkasError(
