@@ -17,8 +17,26 @@ from verifier.certify.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/certify.md").read_text()
 
+SECTIONS = ("robustness", "semantic", "range", "monotonicity", "vnnlib")
+
 FULL = """
 [limits]
+[robustness]
+radius = 1
+label = "predicted"
+[semantic]
+shape = [2, 2]
+rotation = [0, 1]
+[range]
+output = 0
+maximum = 1
+domain = [0, 1]
+[monotonicity]
+output = 0
+features = [0]
+domain = [0, 1]
+[vnnlib]
+properties = ["p.vnnlib"]
 [faults]
 model = "bit_flips"
 format = "int8"
@@ -42,7 +60,7 @@ rate = 0
 
 
 def listed(section: str) -> set[str]:
-    text = PAGE.partition(f"### `[faults.{section}]`\n")[2].partition("\n##")[0]
+    text = PAGE.partition(f"## `[{section}]`\n")[2].partition("\n##")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
@@ -59,6 +77,9 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
     path = folder_with(tmp_path, FULL)
     shutil.copy(tmp_path / "net.onnx", tmp_path / "other.onnx")
     path.write_text(path.read_text().replace("[data]", 'other = "other.onnx"\n[data]'))
+    lines = [f"(declare-const {v}_{k} Real)" for v, n in (("X", 4), ("Y", 3)) for k in range(n)]
+    lines += [f"(assert (<= X_{k} 1))(assert (>= X_{k} 0))" for k in range(4)]
+    (tmp_path / "p.vnnlib").write_text("\n".join([*lines, "(assert (>= Y_0 9))"]))
     load_config(path)
     for name in ANSWERS:
         keys = set(known[f"faults.{name}"])
@@ -74,10 +95,13 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
             )
         )
         own = keys - set(FAULT_KEYS) if narrows else keys
-        assert listed(name) == own | ({"k"} if name == "campaign" else set())
+        assert listed(f"faults.{name}") == own | ({"k"} if name == "campaign" else set())
+    for name in SECTIONS:
+        assert listed(name) == set(known[name]), name
     table = PAGE.partition("## The file")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\|[^|]*\| `(\w+)` \|", table, re.MULTILINE)
-    assert set(rows) == {"title", *known["data"], *known["limits"]}
+    rows = re.findall(r"^\|[^|]*\| (`.*?`) \|", table, re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert names == {"title", *known["data"], *known["limits"]}
 
 
 def test_the_bundled_example(tmp_path, capsys):
@@ -91,7 +115,8 @@ def test_the_bundled_example(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("proved\nDigits under faults\n")
     found = json.loads((out / "results.json").read_text())
     assert len(found["sections"]["faults"]) == len(ANSWERS)
-    assert (out / "report.html").read_text().count("<img ") == 3
+    drawn = (out / "report.html").read_text().count("<svg ")
+    assert drawn == 5  # three of the faults, two of what questions cost
 
 
 def test_the_bundled_model_in_int8_is_the_rounded_one():

@@ -11,7 +11,7 @@ import pytest
 
 import farkas
 from tests.verifier.certify_files import folder_with, part, run
-from verifier.certify import questions
+from verifier.certify import plots, questions
 from verifier.certify.config import load_config
 from verifier.certify.report import as_html
 from verifier.certify.run import certify
@@ -125,6 +125,19 @@ def test_a_result_without_its_evidence_is_made_again(tmp_path):
     assert store.load(task) is None
 
 
+def test_questions_that_an_interruption_left_are_removed(tmp_path):
+    store = Store(tmp_path)
+    store.evidence.mkdir()
+    names = ["0" * 16, "1" * 16, "2" * 16, "own"]
+    for name in names:
+        (store.evidence / f"{name}.toml").write_text("")
+    (store.evidence / f"{names[1]}.farkas").write_text("")
+    (store.evidence / f"{names[2]}.witness.json").write_text("")
+    store.tidy()
+    kept = sorted(path.stem for path in store.evidence.glob("*.toml"))
+    assert kept == names[1:]
+
+
 def test_tasks_differ_by_what_they_depend_on():
     def task(*depends):
         return Task("t", depends, lambda place: Record()).digest
@@ -152,7 +165,7 @@ def test_thresholds_give_the_exit_code(name, tmp_path, capsys):
     assert written["verdict"] == verdict
     assert json.loads(copy.read_text()) == written
     page = (out / "report.html").read_text()
-    assert f'class="{verdict}">{verdict}' in page
+    assert f'class="badge {verdict}">{verdict}' in page
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -160,12 +173,27 @@ def test_the_page_quotes_what_the_file_says(tmp_path):
     path = folder_with(tmp_path, MAP)
     path.write_text('title = "<script>&"\n' + path.read_text())
     page = as_html(run(path))
-    assert "<script>" not in page
+    assert "<script>&" not in page
     assert page.count("&lt;script&gt;&amp;") == 2
     tags = re.findall(r"</?(table|ul|figure|h2|tr|td|li)\b", page)
     assert all(
         page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>") for tag in tags
     )
+
+
+def test_plots_of_the_same_results_are_not_drawn_again(tmp_path, monkeypatch):
+    path, out = many(tmp_path), tmp_path / "out"
+    command = ["certify", str(path), "--out", str(out)]
+    assert farkas.main(command) == 0
+    first = (out / "report.html").read_text()
+    monkeypatch.setattr(plots, "svg", None)
+    assert farkas.main(command) == 0
+    drawn = re.compile("<svg.*?</svg>|<figure>.*?</figure>", re.DOTALL)
+    assert drawn.findall((out / "report.html").read_text()) == drawn.findall(first) != []
+    monkeypatch.undo()
+    (out / "plots.json").write_text('{"digest": "0", "plots": {"d0": "<b>"}}')
+    assert farkas.main(command) == 0
+    assert drawn.findall((out / "report.html").read_text()) == drawn.findall(first)
 
 
 def test_an_undecided_threshold_is_exit_code_2(tmp_path, capsys, monkeypatch):
@@ -185,6 +213,8 @@ def test_a_threshold_from_below():
     assert at_least("x", half, half, half).verdict == PROVED
     assert at_least("x", half, Fraction(1, 3), half).verdict == UNDECIDED
     assert at_least("x", half, Fraction(1, 3), Fraction(49, 100)).verdict == REFUTED
+    assert at_least("x", half, Fraction(1, 3), Fraction(1, 3)).found == "at most 0.333334"
+    assert at_least("x", half, half, half).found == "at least 0.5"
 
 
 def test_a_threshold_from_above():

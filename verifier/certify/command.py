@@ -6,10 +6,14 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proofs.format import replacing
 from proofs.targets import check_targets
 from specs.errors import InputError
+
+if TYPE_CHECKING:
+    from verifier.certify.workbench import Crew
 
 
 def main(argv: Sequence[str]) -> int:
@@ -19,8 +23,9 @@ def main(argv: Sequence[str]) -> int:
         InputError: usage, the configuration or something it names is at fault.
     """
     args = _parser().parse_args(list(argv[1:]))
-    check_targets(args.json)
+    check_targets(args.json, args.junit, args.sarif)
     from verifier.certify.config import load_config
+    from verifier.certify.exchange import as_junit, as_sarif
     from verifier.certify.report import as_html, as_json, as_text
     from verifier.certify.run import EXIT_CODES, certify
     from verifier.certify.store import Store
@@ -35,13 +40,19 @@ def main(argv: Sequence[str]) -> int:
     out = args.out or Path("runs") / args.config.stem
     try:
         out.mkdir(parents=True, exist_ok=True)
-        outcome = certify(config, Store(out), progress)
+        outcome = certify(config, Store(out), progress, _crew(args, out))
         about = json.dumps(as_json(outcome), indent=1).encode()
         for file in filter(None, (out / "results.json", args.json)):
             with replacing(file) as stream:
                 stream.write(about)
+        if args.junit is not None:
+            with replacing(args.junit) as stream:
+                stream.write(as_junit(outcome).encode())
+        if args.sarif is not None:
+            with replacing(args.sarif) as stream:
+                stream.write(as_sarif(outcome, args.config, Path.cwd()).encode())
         with replacing(out / "report.html") as stream:
-            stream.write(as_html(outcome).encode())
+            stream.write(as_html(outcome, out / "plots.json").encode())
     except OSError as error:
         where = error.filename or out
         raise InputError(f"cannot write {where}: {error.strerror or error}") from error
@@ -52,6 +63,25 @@ def main(argv: Sequence[str]) -> int:
     print(f"report: {out / 'report.html'}")
     print(f"{outcome.seconds:.2f} s; {outcome.done} results made, {outcome.found} kept from before")
     return EXIT_CODES[outcome.verdict]
+
+
+def _crew(args: argparse.Namespace, out: Path) -> Crew | None:
+    """The processes that do the tasks; ``None``: this one."""
+    if args.processes is not None and args.processes < 1:
+        raise InputError(f"--processes {args.processes}: it must be at least 1")
+    if args.gpus is not None and not args.gpus > 0:
+        raise InputError(f"--gpus {args.gpus:g}: it must be positive")
+    if args.ray is not None:
+        from verifier.certify.cluster import Cluster
+
+        return Cluster(args.config, out, args.ray, args.processes, args.gpus)
+    if args.gpus is not None:
+        raise InputError("--gpus goes with --ray")
+    if args.processes in (None, 1):
+        return None
+    from verifier.certify.processes import Processes
+
+    return Processes(args.config, out, args.processes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,5 +99,28 @@ def _parser() -> argparse.ArgumentParser:
         help="where results, evidence and report go; runs/CONFIG where left out.  Results that "
         "lie there already are not computed again",
     )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="worker processes on this machine; with --ray local, its CPUs",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="do the tasks on a Ray cluster, see docs/scale.md; local starts one here",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        metavar="G",
+        help="GPUs of the cluster that each task takes, or a part",
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="write the outcome here as well")
+    parser.add_argument(
+        "--junit", type=Path, metavar="F", help="write thresholds and questions as JUnit's XML"
+    )
+    parser.add_argument(
+        "--sarif", type=Path, metavar="F", help="write what is not proved as SARIF 2.1.0"
+    )
     return parser

@@ -3,7 +3,7 @@
 title       a string                                     optional
 [models]    NAME = "FILE.onnx"                           one or more
 [data]      see data.py                                  optional
-[limits]    timeout = SECONDS                            of a question that is searched
+[limits]    timeout = SECONDS, device = "cpu" or "cuda"  of a question that is searched
 [SECTION]   see SECTIONS
 """
 
@@ -19,8 +19,15 @@ from specs.document import Document, read_document
 from verifier.certify.data import read_data
 from verifier.certify.section import Answer, Setting
 from verifier.certify.table import Table
+from verifier.options import DEVICES
 
 SECTIONS = {
+    "robustness": "verifier.certify.robustness",
+    "semantic": "verifier.certify.semantic",
+    "range": "verifier.certify.outputs",
+    "monotonicity": "verifier.certify.monotonicity",
+    "agreement": "verifier.certify.agreement",
+    "vnnlib": "verifier.certify.vnnlib",
     "faults": "verifier.certify.faults.section",
     "watermark": "verifier.certify.watermark.section",
 }
@@ -54,12 +61,15 @@ def load_config(path: Path) -> Config:
     document = read_document(path)
     top = Table(document, "", document.tables)
     title = top.text("title", path.name) or path.name
-    for key in ("models", "data", "limits", *SECTIONS):
+    for key in ("models", "data", "limits"):
         top.has(key)
         document.table(key)
+    for key in SECTIONS:
+        top.has(key)
     _known(document, top)
     limits = Table.of(document, "limits")
     timeout = limits.number("timeout")
+    device = limits.text("device", DEVICES[0], DEVICES) or DEVICES[0]
     limits.done()
     if timeout is not None and not 0 < timeout < 10**9:
         raise limits.error("timeout", f"a time limit of {float(timeout):g} seconds")
@@ -68,6 +78,7 @@ def load_config(path: Path) -> Config:
         _models(document),
         read_data(Table.of(document, "data")),
         float(TIMEOUT if timeout is None else timeout),
+        device,
     )
     asked = [name for name in SECTIONS if name in document.tables]
     if not asked:

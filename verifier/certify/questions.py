@@ -7,29 +7,55 @@ What is asked of the search is what the file in the evidence folder says, so tha
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from proofs.check import read_and_check
-from proofs.format import replacing, write_proof, write_witness
+from proofs.format import read_evidence, replacing, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.builders import ball
+from specs.errors import EvidenceError
 from specs.onnx_reader import read_model
+from specs.property import Property
 from specs.query import ModelFile, Query
 from specs.question import load_question
+from specs.vnnlib_writer import vnnlib
 from verifier.certify.section import Place
 from verifier.options import Options
 from verifier.toml import toml
 from verifier.verify import verify
 
-Found = tuple[str, str, Proof | Witness | None]
-"""An answer, the reason in words, and the evidence."""
+SEARCHED, KEPT, REUSED, MENDED = "searched", "kept", "reused", "mended"
+"""Where evidence is from: a search; the same question, asked before; the proof of another model,
+as it is; and such a proof, some of whose leaves were searched again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What came of a question.
+
+    Attributes:
+        answer, reason: as of a verdict.
+        evidence: of it.
+        origin: where the evidence is from.
+        check_seconds: of the kernel's last check.
+    """
+
+    answer: str
+    reason: str
+    evidence: Proof | Witness | None
+    origin: str
+    check_seconds: float
+
 
 Box = tuple[tuple[Fraction, ...], tuple[Fraction, ...]]
 """Lower and upper bounds of the inputs."""
@@ -51,18 +77,26 @@ class Question:
     faults: Mapping[str, Any] | None = None
     semantics: str = "real"
 
+    @property
+    def beside(self) -> bytes | None:
+        """A property file that the question names; ``None``: it needs none."""
+        return None
+
     def text(self, model: str) -> str:
         """The file.
 
         Raises:
             QuestionError: a number is no decimal.
         """
-        return "\n".join(self._lines(model)) + "\n"
+        head = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
+        return "\n".join([*head, "[models]", f"net = {toml(model)}", *self._rest]) + "\n"
 
-    def _lines(self, model: str) -> Iterator[str]:
-        if self.semantics != "real":
-            yield f"semantics = {toml(self.semantics)}"
-        yield from ("[models]", f"net = {toml(model)}")
+    @cached_property
+    def _rest(self) -> tuple[str, ...]:
+        """All but the model; exact decimals take a while to write."""
+        return tuple(self._lines())
+
+    def _lines(self) -> Iterator[str]:
         if self.faults is not None:
             yield "[faults]"
             yield from (f"{key} = {toml(value)}" for key, value in self.faults.items())
@@ -70,6 +104,38 @@ class Question:
         yield from ("[region]", f"lower = {toml(list(lower))}", f"upper = {toml(list(upper))}")
         yield "[statement]"
         yield from (f"{key} = {toml(value)}" for key, value in self.statement.items())
+
+
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """A question whose region and statement stand in a property file of its own.
+
+    Such a file holds what a question file does not: quotients, and regions with constraints.
+
+    Attributes:
+        beside: the content of the property file.
+        semantics: of the network.
+    """
+
+    beside: bytes
+    semantics: str = "real"
+
+    @classmethod
+    def of(cls, stated: Property) -> Stated:
+        """The question of a property.
+
+        Raises:
+            PropertyError: no file of VNN-LIB 1.0 states it.
+        """
+        return cls(vnnlib(stated).encode())
+
+    def text(self, model: str) -> str:
+        """The question file."""
+        lines = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
+        file = toml(property_name(self.beside))
+        return "\n".join(
+            [*lines, "[models]", f"net = {toml(model)}", "[region]", f"file = {file}\n"]
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +148,9 @@ class Answered:
         seconds: it took.
         evidence: files below the evidence folder.
         witness: of ``sat``.
+        origin: where the evidence is from.
+        bytes: of the proof or the witness as a file; 0: there is none.
+        check_seconds: of the kernel's last check of it.
     """
 
     answer: str
@@ -89,6 +158,9 @@ class Answered:
     seconds: float
     evidence: tuple[str, ...] = ()
     witness: Witness | None = None
+    origin: str = SEARCHED
+    bytes: int = 0
+    check_seconds: float = 0.0
 
     @property
     def values(self) -> dict[str, Any]:
@@ -99,44 +171,97 @@ class Answered:
             "reason": self.reason,
             "seconds": self.seconds,
             "evidence": list(self.evidence),
+            "origin": self.origin,
+            "bytes": self.bytes,
+            "check_seconds": self.check_seconds,
             **({} if point is None else {"witness": point}),
         }
 
 
-def ask(place: Place, model: ModelFile, question: Question, timeout: float) -> Answered:
+def ask(
+    place: Place,
+    model: ModelFile,
+    question: Question | Stated,
+    timeout: float,
+    device: str = "cpu",
+) -> Answered:
     """Answer a question; of an answer, the question and the evidence are kept.
 
     Evidence that another task found for the same question stands, if the kernel accepts it.
+    Otherwise the hints of the latest proof for the same question of another model are tried
+    first, as ``farkas verify --reuse`` does.
 
     Args:
         place: where.
         model: what is asked about.
         question: the rest of it.
         timeout: in seconds.
+        device: where the search runs.
 
     Raises:
         InputError: the question makes no sense.
     """
     start = time.perf_counter()
     file = model_file(place, model)
+    beside = _beside(place, question)
     text = question.text(os.path.relpath(file, place.evidence))
     name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
     path = place.evidence / f"{name}.toml"
-    with replacing(path) as stream:
-        stream.write(text.encode())
+    _write(path, text)
+    hints = _Hints.of(place, question)
     kept: list[str] = []
+    size = 0
     try:
         query = load_question(path)
-        answer, reason, evidence = _known(query, path, timeout) or _searched(query, path, timeout)
-        if evidence is not None:
-            kept = [path.name, _evidence_of(path)[answer].name]
+        found = _known(query, path, timeout)
+        if found is None:
+            found = _searched(query, path, Options(timeout, device=device), hints.proof(name))
+        if found.evidence is not None:
+            evidence = _evidence_of(path)[found.answer]
+            kept, size = [path.name, evidence.name], evidence.stat().st_size
+            if not path.is_file():  # another process, left without an answer, has removed it
+                _write(path, text)
     finally:
         if not kept and not any(file.exists() for file in _evidence_of(path).values()):
             path.unlink(missing_ok=True)
-    witness = evidence if isinstance(evidence, Witness) else None
-    seconds = time.perf_counter() - start
-    models = [os.path.relpath(file, place.evidence)] if kept else []
-    return Answered(answer, reason, seconds, tuple(kept + models), witness)
+    if isinstance(found.evidence, Proof):
+        hints.keep(name)
+    witness = found.evidence if isinstance(found.evidence, Witness) else None
+    named = [os.path.relpath(file, place.evidence), *beside] if kept else []
+    return Answered(
+        found.answer,
+        found.reason,
+        time.perf_counter() - start,
+        tuple(kept + named),
+        witness,
+        found.origin,
+        size,
+        found.check_seconds,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as stream:
+        stream.write(text.encode())
+
+
+def property_name(content: bytes) -> str:
+    """Where a property file lies below the evidence folder."""
+    return f"properties/{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"
+
+
+def _beside(place: Place, question: Question | Stated) -> list[str]:
+    """Write the property file of a question, if it has one; its name."""
+    content = question.beside
+    if content is None:
+        return []
+    name = property_name(content)
+    file = place.evidence / name
+    file.parent.mkdir(exist_ok=True)
+    if not file.is_file() or file.read_bytes() != content:
+        with replacing(file) as stream:
+            stream.write(content)
+    return [name]
 
 
 def _evidence_of(path: Path) -> dict[str, Path]:
@@ -149,23 +274,79 @@ def _known(query: Query, path: Path, timeout: float) -> Found | None:
     for answer, file in _evidence_of(path).items():
         if not file.is_file():
             continue
+        start = time.perf_counter()
         checked, evidence = read_and_check(query, file, deadline=time.monotonic() + timeout)
         if checked.verdict == f"valid {answer}":
-            return answer, checked.reason, evidence
+            return Found(answer, checked.reason, evidence, KEPT, time.perf_counter() - start)
         if checked.verdict != "incomplete":
             file.unlink()
     return None
 
 
-def _searched(query: Query, path: Path, timeout: float) -> Found:
-    """What the search finds; its evidence is written."""
-    verdict = verify(query, Options(timeout))
+def _searched(query: Query, path: Path, options: Options, old: Proof | None) -> Found:
+    """What the search finds; its evidence is written.
+
+    With an old proof half of the time is for going on with it: a tree that fits another model
+    may be a poor start, and what it leaves open is searched anew.
+    """
+    start = time.monotonic()
+    limit = options.timeout or math.inf
+    first = options if old is None else replace(options, timeout=limit / 2, reuse=old)
+    verdict = verify(query, first)
+    if old is not None and verdict.answer not in ("sat", "unsat"):
+        left = max(limit / 2, limit + start - time.monotonic())
+        verdict = verify(query, replace(options, timeout=left))
     evidence, file = verdict.evidence, _evidence_of(path).get(verdict.answer)
     if isinstance(evidence, Proof) and file is not None:
         write_proof(file, evidence, pack=True)
     elif isinstance(evidence, Witness) and file is not None:
         write_witness(file, evidence)
-    return verdict.answer, verdict.reason, evidence
+    origin = SEARCHED
+    if verdict.reused is not None and isinstance(evidence, Proof) and not verdict.reused.why_not:
+        origin = MENDED if verdict.reused.added else REUSED
+    checks = [stage.wall for stage in verdict.stages if stage.name in ("reuse", "kernel", "check")]
+    seconds = checks[-1] if checks and isinstance(evidence, Proof) else 0.0
+    return Found(verdict.answer, verdict.reason, evidence, origin, seconds)
+
+
+@dataclass(frozen=True)
+class _Hints:
+    """Where the name of the latest proof for a question is noted, whatever the model.
+
+    Attributes:
+        note: the file; ``None``: nothing is noted.
+        evidence: the folder of proofs.
+    """
+
+    note: Path | None
+    evidence: Path
+
+    @classmethod
+    def of(cls, place: Place, question: Question | Stated) -> _Hints:
+        if place.hints is None:
+            return cls(None, place.evidence)
+        asked = hashlib.sha256(question.text("").encode()).hexdigest()
+        return cls(place.hints / asked[:2] / asked[2:24], place.evidence)
+
+    def proof(self, name: str) -> Proof | None:
+        """The proof, if it is of another question file than ``name``, and there."""
+        if self.note is None or not self.note.is_file():
+            return None
+        noted = self.note.read_text().strip()
+        file = self.evidence / f"{noted}.farkas"
+        if noted == name or re.fullmatch(r"[0-9a-f]{16}", noted) is None or not file.is_file():
+            return None
+        try:
+            found = read_evidence(file)
+        except EvidenceError:
+            return None
+        return found if isinstance(found, Proof) else None
+
+    def keep(self, name: str) -> None:
+        """Note a proof."""
+        if self.note is not None:
+            self.note.parent.mkdir(parents=True, exist_ok=True)
+            _write(self.note, name)
 
 
 def box_around(

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from specs.errors import FarkasError
 from verifier.certify.config import Config
-from verifier.certify.section import PROVED, REFUTED, UNDECIDED, Answer, Judged, Part, Record, Task
+from verifier.certify.section import (
+    PROVED,
+    REFUTED,
+    UNDECIDED,
+    Answer,
+    Judged,
+    Part,
+    Record,
+    Task,
+    digest_of,
+)
 from verifier.certify.store import Store
+from verifier.certify.workbench import Crew
 from verifier.progress import Progress
 
 REPORTED = "reported"
@@ -26,6 +40,7 @@ class Outcome:
         parts: by section.
         done, found: tasks that were done now, and whose results were found.
         seconds: it took.
+        digest: of the tasks and all of their results; empty: not known.
     """
 
     title: str
@@ -33,6 +48,7 @@ class Outcome:
     done: int
     found: int
     seconds: float
+    digest: str = ""
 
     @property
     def judged(self) -> tuple[Judged, ...]:
@@ -51,10 +67,18 @@ class Outcome:
         return next(v for v in (REFUTED, UNDECIDED, PROVED) if v in verdicts)
 
 
-def certify(config: Config, store: Store, progress: Progress | None = None) -> Outcome:
+def certify(
+    config: Config, store: Store, progress: Progress | None = None, crew: Crew | None = None
+) -> Outcome:
     """Do what is not done yet, and conclude.
 
     Interrupted, it leaves the results that are there; the next run goes on from them.
+
+    Args:
+        config: what is asked.
+        store: of results.
+        progress: where to report.
+        crew: other processes that do the tasks; ``None``: this one does.  It is closed.
 
     Raises:
         InputError: data and model do not fit.
@@ -62,14 +86,19 @@ def certify(config: Config, store: Store, progress: Progress | None = None) -> O
     start = time.perf_counter()
     run = _Run(store, progress or Progress(enabled=False))
     try:
+        if crew is not None:
+            run.ahead(crew, [each for own in config.answers.values() for each in own])
         parts = {
             name: [run.part(answer) for answer in answers]
             for name, answers in config.answers.items()
         }
     finally:
         run.progress.clear()
+        if crew is not None:
+            crew.close()
+    store.tidy()
     seconds = time.perf_counter() - start
-    return Outcome(config.title, parts, run.done, run.found, seconds)
+    return Outcome(config.title, parts, run.done, run.found, seconds, run.digest(config))
 
 
 class _Run:
@@ -79,9 +108,43 @@ class _Run:
         self.done = self.found = 0
         self._known: dict[str, Record] = {}
 
+    def digest(self, config: Config) -> str:
+        """Of all that the outcome follows from, but for the clock."""
+        found = hashlib.sha256(config.setting.document.source.text.encode())
+        for digest, record in sorted(self._known.items()):
+            found.update(f"{digest} {json.dumps(record.values, sort_keys=True)}".encode())
+            for name, array in sorted(record.arrays.items()):
+                found.update(f" {name} {digest_of(array)}".encode())
+        return found.hexdigest()
+
     def part(self, answer: Answer) -> Part:
         """What one answer comes to."""
         return answer.conclude([self._record(task) for task in answer.tasks()])
+
+    def ahead(self, crew: Crew, answers: Sequence[Answer]) -> None:
+        """Have all tasks done that are not yet.
+
+        Raises:
+            FarkasError: a task failed.
+        """
+        tasks = {task.digest: task for answer in answers for task in answer.tasks()}
+        left = {}
+        for digest, task in tasks.items():
+            record = self.store.load(task)
+            if record is None:
+                left[digest] = task
+            else:
+                self._known[digest] = record
+        self.found += len(tasks) - len(left)
+        for count, digest in enumerate(crew.run(left) if left else (), start=1):
+            record = self.store.load(left[digest])
+            if record is None:
+                raise FarkasError(
+                    f"{left[digest].name}: it is done, but {self.store.folder} has no result of it"
+                )
+            self._known[digest] = record
+            self.done += 1
+            self.progress.count("tasks", count, len(left))
 
     def _record(self, task: Task) -> Record:
         known = self._known.get(task.digest)

@@ -24,6 +24,7 @@ from specs.document import Document
 from specs.numerals import numeral
 from specs.version import VERSION
 from verifier.certify.data import Data
+from verifier.certify.delivery import Asked, Pair, Sweep
 from verifier.progress import Progress
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
@@ -57,11 +58,13 @@ class Place:
         evidence: the folder of questions, proofs and witnesses.
         scratch: a folder for what a task is resumed from; its own.
         progress: where to report.
+        hints: a folder of notes, which proof to try on another model; ``None``: none.
     """
 
     evidence: Path
     scratch: Path
     progress: Progress
+    hints: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +133,9 @@ class Part:
         judged: its thresholds.
         facts: the same for programs.
         tables, drawings: for the report.
+        asked: the questions behind it, for the report's table of all questions.
+        sweeps: curves over radii.
+        pairs: counterexamples beside their originals.
     """
 
     title: str
@@ -139,6 +145,9 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
     tables: tuple[Rows, ...] = ()
     drawings: tuple[Drawing, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
 
 class Answer(Protocol):
@@ -162,12 +171,14 @@ class Setting:
         models: by name.
         data: the samples, if any.
         timeout: seconds for a question that is searched.
+        device: where the search runs, ``"cpu"`` or ``"cuda"``.
     """
 
     document: Document
     models: Mapping[str, Path]
     data: Data | None
     timeout: float
+    device: str = "cpu"
 
 
 class Section(Protocol):
@@ -187,7 +198,8 @@ def at_least(
 ) -> Judged:
     """A threshold from below on a number that lies between two known ones."""
     verdict = PROVED if certain >= asked else REFUTED if possible < asked else UNDECIDED
-    found = f"at least {below(certain)}"
+    missed = verdict == REFUTED and possible == certain
+    found = f"at most {above(possible)}" if missed else f"at least {below(certain)}"
     if possible != certain:
         found += f", at most {above(possible)}"
     return Judged(f"{what} at least {shown(asked)}", found, verdict)

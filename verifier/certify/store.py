@@ -24,7 +24,7 @@ class Store:
     """A folder of results.
 
     Attributes:
-        folder: below it lie ``results``, ``evidence`` and ``scratch``.
+        folder: below it lie ``results``, ``evidence``, ``hints`` and ``scratch``.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Store:
         scratch = self.folder / "scratch" / task.digest[:24]
         for folder in (self.evidence, scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        return Place(self.evidence, scratch, progress)
+        return Place(self.evidence, scratch, progress, self.folder / "hints")
 
     def load(self, task: Task) -> Record | None:
         """The result of a task; ``None``: there is none, or it or its evidence is damaged."""
@@ -78,6 +78,15 @@ class Store:
         }
         with replacing(file) as stream:
             stream.write(json.dumps(kept, indent=1).encode())
+
+    def tidy(self) -> None:
+        """Remove questions whose answer an interruption has prevented."""
+        for question in self.evidence.glob(
+            f"{'[0-9a-f]' * 16}.toml"
+        ):  # as questions.ask names them
+            endings = (".farkas", ".json", ".witness.json")
+            if not any(question.with_name(question.stem + e).exists() for e in endings):
+                question.unlink(missing_ok=True)
 
     def _evidence_of(self, record: Record) -> dict[str, str | None]:
         """The digests of the files that a result rests on; ``None``: it is not there."""

@@ -41,6 +41,18 @@ class Table:
         """
         return cls(document, name, document.table(name))
 
+    @classmethod
+    def several(cls, document: Document, name: str) -> tuple[Table, ...]:
+        """A table of a file, or several of one name, ``[[NAME]]``.
+
+        Raises:
+            QuestionError: it is neither.
+        """
+        found = document.tables.get(name, {})
+        if isinstance(found, list) and found and all(isinstance(each, dict) for each in found):
+            return tuple(cls(document, name, each, [], k) for k, each in enumerate(found))
+        return (cls.of(document, name),)
+
     def error(self, key: str, message: str) -> QuestionError:
         """An error at a key, or at the table."""
         if not self.index:
@@ -120,6 +132,26 @@ class Table:
                 raise self.error(key, f"'{key}' must be at {what} {end}, not {float(found):g}")
         return Fraction(found)
 
+    def ratio(self, key: str, least: Fraction | int | None = None) -> Fraction | None:
+        """A number, or a quotient as a string, ``"2/255"``; exactly as written."""
+        self._ask(key)
+        if isinstance(self.values.get(key), str):
+            self.values = {**self.values, key: self._quotient(key, self.values[key])}
+        return self.number(key, None, least)
+
+    def ratios(self, key: str) -> tuple[Fraction, ...]:
+        """A list of such numbers, empty where it is left out."""
+        found = self._list(key, (*_NUMBER, str), "numbers")
+        return tuple(
+            self._quotient(key, entry) if isinstance(entry, str) else Fraction(entry)
+            for entry in found
+        )
+
+    def _quotient(self, key: str, text: str) -> Fraction:
+        if not re.fullmatch(r"[0-9]{1,30}/0*[1-9][0-9]{0,30}", text):
+            raise self.error(key, f"'{key}': '{text:.60}' is no quotient such as \"2/255\"")
+        return Fraction(text)
+
     def share(self, key: str) -> Fraction | None:
         """A number between 0 and 1."""
         return self.number(key, None, 0, 1)
@@ -131,6 +163,25 @@ class Table:
     def numbers(self, key: str) -> tuple[Fraction, ...]:
         """A list of numbers, empty where it is left out."""
         return tuple(Fraction(entry) for entry in self._list(key, _NUMBER, "numbers"))
+
+    def spread(self, key: str, count: int) -> tuple[Fraction, ...] | None:
+        """A list of ``count`` numbers; one number stands for all; ``None``: it is left out."""
+        if not self.has(key):
+            return None
+        if not isinstance(self.values[key], list):
+            return (self.ratio(key) or Fraction(0),) * count
+        found = self.ratios(key)
+        if len(found) != count:
+            raise self.error(key, f"'{key}' holds {len(found)} numbers; wanted: {count}, or one")
+        return found
+
+    def indices(self, key: str, count: int) -> tuple[int, ...]:
+        """A list of different integers from 0 to ``count - 1``, empty where it is left out."""
+        found = self._list(key, (int,), "integers")
+        for entry in found:
+            if not 0 <= entry < count or found.count(entry) > 1:
+                raise self.error(key, f"'{key}' holds {entry}: twice, or not from 0 to {count - 1}")
+        return tuple(found)
 
     def interval(self, key: str) -> tuple[Fraction, Fraction] | None:
         """``[LOW, HIGH]``."""

@@ -18,6 +18,7 @@ from specs.numerals import numeral
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from verifier.certify.data import Data
+from verifier.certify.delivery import Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, point_text
 from verifier.certify.models import side_by_side
@@ -112,7 +113,7 @@ class Agreement:
     def conclude(self, records: Sequence[Record]) -> Part:
         """On how many regions they agree."""
         regions, statements = self._regions(), self._statements()
-        lines, judged, rows, facts = [], [], [], {}
+        lines, judged, rows, asked, facts = [], [], [], [], {}
         for place, (words, _) in enumerate(statements):
             own = records[place :: len(statements)]
             answers = [record.values["answer"] for record in own]
@@ -130,6 +131,10 @@ class Agreement:
                 (where, words, record.values["answer"], f"{record.values['seconds']:.2f}")
                 for (where, _, _), record in zip(regions, own, strict=True)
             ]
+            asked += [
+                Asked.of(f"{where}, {words}", record.values)
+                for (where, _, _), record in zip(regions, own, strict=True)
+            ]
         where = around(self.radius, self.clip)
         if self.domain is not None:
             where = f"every input from {shown(self.domain[0])} to {shown(self.domain[1])}"
@@ -142,6 +147,7 @@ class Agreement:
             tuple(judged),
             facts,
             (Rows("By region", ("region", "statement", "answer", "seconds"), tuple(rows)),),
+            asked=tuple(asked),
         )
 
 

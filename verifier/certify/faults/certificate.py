@@ -14,6 +14,7 @@ from functools import partial
 from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.struck import WordFaults
 from verifier.certify.data import Data
+from verifier.certify.delivery import Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, narrowed, point_text, radius_of
 from verifier.certify.faults.stand import label_at
@@ -111,6 +112,10 @@ class Certificate:
             tuple(judged),
             facts,
             (Rows("By sample", ("sample", "verdict", "seconds", "why"), rows),),
+            asked=tuple(
+                Asked.of(f"sample {number}", record.values)
+                for number, record in zip(self.data.numbers, records, strict=True)
+            ),
         )
 
 

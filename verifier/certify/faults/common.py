@@ -30,6 +30,7 @@ from specs.faults.sites import Cells, cells
 from specs.linear import IndexArray
 from verifier.certify.data import Data
 from verifier.certify.section import Setting, shown
+from verifier.certify.subject import samples_for
 from verifier.certify.table import Table
 from verifier.faults.judge import Judge
 
@@ -127,25 +128,7 @@ class Faults:
         Raises:
             QuestionError: there are none, or they do not fit the model.
         """
-        first = table.integer("first", None, 1)
-        data = self.setting.data
-        if data is None:
-            raise table.error("", f"[{table.name}] needs samples: [data] is missing")
-        size = self.plain.network.input_size
-        if data.points.shape[1] != size:
-            raise self.setting.document.error(
-                "data", "points", f"samples of {data.points.shape[1]} numbers for {size} inputs"
-            )
-        outputs = self.plain.network.output_size
-        if predicted and outputs < 2:
-            raise table.error("", f"[{table.name}]: a prediction needs two outputs")
-        if predicted and data.labels is not None and int(data.labels.max()) >= outputs:
-            raise self.setting.document.error(
-                "data",
-                "labels",
-                f"label {int(data.labels.max())} of a model with {outputs} outputs",
-            )
-        return data.first(first)
+        return samples_for(self.setting, table, self.plain.network, predicted=predicted)
 
     @cached_property
     def stored_bits(self) -> int:

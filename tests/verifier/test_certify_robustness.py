@@ -1,0 +1,269 @@
+"""``[robustness]``: verdicts are true, radii follow from each other, thresholds judge."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import farkas
+from specs.errors import InputError
+from specs.onnx_reader import read_model
+from tests.verifier.certify_files import folder_with, part, run
+from verifier.certify import questions
+from verifier.certify.balls import Change, root_above
+from verifier.certify.config import load_config
+from verifier.certify.prefix import differences
+from verifier.certify.questions import Stated
+from verifier.certify.sweep import CERTIFIED, OPEN, VIOLATED, Sweep
+from verifier.faults.judge import exact_outputs
+from verifier.verdict import Verdict
+
+SWEEP = '[robustness]\nradii = [0.01, "1/3", 1, 5]\n'
+
+
+def asked(path):
+    found = run(path)
+    return part(found).facts
+
+
+# ------------------------------------------------------------------------------------ sweeps
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9))
+def test_a_sweep_without_open_questions_takes_few(count, first, unused):
+    """The least violated radius is found by halving."""
+    sweep = Sweep([Fraction(k) for k in range(count)])
+    asked = 0
+    while (place := sweep.next) is not None:
+        asked += 1
+        if place < first:
+            sweep.certified(place)
+        else:
+            sweep.violated(place)
+    bad = min(first, count)
+    assert sweep.verdicts == [CERTIFIED] * bad + [VIOLATED] * (count - bad)
+    assert asked <= count.bit_length()
+
+
+@given(st.integers(1, 7), st.data())
+def test_a_sweep_ends_whatever_the_answers(count, data):
+    low = data.draw(st.integers(0, count))
+    high = data.draw(st.integers(low, count))
+    sweep = Sweep([Fraction(k) for k in range(count)])
+    places = []
+    while (place := sweep.next) is not None:
+        places.append(place)
+        if place < low:
+            sweep.certified(place)
+        elif place >= high:
+            sweep.violated(place)
+        else:
+            sweep.left_open(place)
+    assert len(places) == len(set(places))
+    middle = high - low
+    assert sweep.verdicts == [CERTIFIED] * low + [OPEN] * middle + [VIOLATED] * (count - high)
+
+
+def test_a_near_violation_speaks_of_smaller_radii():
+    sweep = Sweep([Fraction(1), Fraction(2), Fraction(3)])
+    sweep.violated(2)
+    sweep.found(Fraction(3, 2))
+    assert sweep.verdicts == [OPEN, VIOLATED, VIOLATED]
+    sweep.found(Fraction(9))
+    assert sweep.verdicts == [OPEN, VIOLATED, VIOLATED]
+
+
+def test_contradicting_answers_are_refused():
+    sweep = Sweep([Fraction(1), Fraction(2)])
+    sweep.violated(0)
+    sweep.certified(1)
+    with pytest.raises(ValueError, match="certified"):
+        _ = sweep.verdicts
+
+
+def test_radii_ascend():
+    with pytest.raises(ValueError, match="ascend"):
+        Sweep([Fraction(1), Fraction(1)])
+
+
+# ----------------------------------------------------------------------------------- regions
+
+SMALL = st.fractions(-3, 3, max_denominator=8)
+
+
+@given(st.sampled_from(["l1", "l2"]), st.lists(SMALL, min_size=2, max_size=2), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_ball_and_its_question_hold_the_same_points(norm, step, data):
+    """Every point of the ball is ``w - v`` of the region; of L1, no other is."""
+    point = [Fraction(1, 2), Fraction(-1, 4)]
+    radius = data.draw(st.fractions(Fraction(1, 8), 3, max_denominator=8))
+    change = Change(norm, (Fraction(-2), Fraction(2)))
+    stated = change.question(point, radius, 0, 2)
+    assert isinstance(stated, Stated)
+    case = read(stated).cases[0]
+    other = [x + d for x, d in zip(point, step, strict=True)]
+    spread = [max(x, y) for x, y in zip(point, other, strict=True)]
+    spread += [max(x - y, Fraction(0)) for x, y in zip(point, other, strict=True)]
+    inside = all(a <= x <= b for a, x, b in zip(case.lower, spread, case.upper, strict=True))
+    inside = inside and all(c.holds(spread, []) for c in case.constraints)
+    assert change.input_of(spread, 2) == tuple(other)
+    clipped = all(-2 <= x <= 2 for x in other)
+    near = clipped and change.distance(point, other) <= radius
+    if norm == "l1":
+        assert inside == near
+    elif near:
+        assert inside
+
+
+def read(stated):
+    from specs.source import Source
+    from specs.vnnlib1 import read_vnnlib1
+
+    return read_vnnlib1(Source("q", stated.beside.decode()), 4, 2)
+
+
+@given(st.fractions(0, 1000, max_denominator=1000))
+def test_roots_are_above(number):
+    root = root_above(number)
+    assert root * root >= number
+    assert root <= 0 or (root * (1 - Fraction(1, 10**12))) ** 2 < number
+
+
+def test_the_network_of_differences(tmp_path):
+    folder_with(tmp_path, SWEEP)
+    network, file = read_model(tmp_path / "net.onnx")
+    (tmp_path / "two.onnx").write_bytes(differences(file))
+    both, _ = read_model(tmp_path / "two.onnx")
+    w, v = np.array([1.0, 2.0, -1.0, 0.5]), np.array([0.25, 0.0, 1.0, 0.5])
+    assert both.input_size == 8
+    assert exact_outputs(both, np.concatenate([w, v])) == exact_outputs(network, w - v)
+
+
+# ---------------------------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1", "l2"])
+def test_verdicts_are_true(norm, tmp_path):
+    path = folder_with(tmp_path, f'{SWEEP}norm = "{norm}"\n', sizes=(3, 3, 3), count=3)
+    found = run(path)
+    facts = part(found).facts
+    network, _ = read_model(tmp_path / "net.onnx")
+    points = load_config(path).setting.data.points
+    rng = np.random.default_rng(1)
+    records = json.loads(json.dumps(facts))["questions"]
+    assert {each["answer"] for each in records} >= {"sat"}
+    for each in records:
+        point, radius = points[each["sample"]], Fraction(each["radius"])
+        label = load_config(path).setting.data.labels[each["sample"]]
+        if each["answer"] == "sat":
+            other = [Fraction(x) for x in each["witness"]]
+            outputs = [
+                value for value, _ in exact_outputs(network, np.array(list(map(float, other))))
+            ]
+            assert Fraction(each["distance"]) <= radius
+            assert max(outputs) - outputs[label] > -1e-9
+        elif each["answer"] == "unsat":
+            steps = rng.normal(size=(20, 3))
+            order = {"linf": np.inf, "l1": 1, "l2": 2}[norm]
+            steps *= 0.999 * float(radius) / np.linalg.norm(steps, order, axis=1)[:, None]
+            for step in steps:
+                outputs = [float(value) for value, _ in exact_outputs(network, point + step)]
+                assert np.argmax(outputs) == label
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def test_the_curve_falls_and_bounds_the_truth(tmp_path):
+    facts = asked(folder_with(tmp_path, SWEEP, count=5))
+    low = [Fraction(each["certified"]) for each in facts["curve"]]
+    high = [Fraction(each["at_most"]) for each in facts["curve"]]
+    assert low == sorted(low, reverse=True)
+    assert high == sorted(high, reverse=True)
+    assert all(a <= b <= Fraction(facts["clean_accuracy"]) for a, b in zip(low, high, strict=True))
+
+
+THRESHOLDS = {
+    "proved": ("certified_stability = [{ radius = 0.001, at_least = 0.5 }]", 0),
+    "refuted": ("certified_stability = [{ radius = 100, at_least = 0.5 }]", 1),
+    "of the true label": ('label = "true"\ncertified_accuracy = 1', 1),
+    "by one radius": ("certified_stability = 0", 0),
+}
+
+
+@pytest.mark.parametrize("name", list(THRESHOLDS))
+def test_thresholds(name, tmp_path):
+    text, code = THRESHOLDS[name]
+    label = "" if "label" in text else 'label = "predicted"\n'
+    path = folder_with(tmp_path, f"[robustness]\nradius = 0.001\n{label}{text}\n")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "o")]) == code
+
+
+def test_a_question_left_open_is_not_asked_again(tmp_path, monkeypatch):
+    count = 0
+
+    def verify(*given):
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return Verdict("timeout", "out of time")
+
+    monkeypatch.setattr(questions, "verify", verify)
+    path = folder_with(tmp_path, SWEEP + 'label = "predicted"\n', count=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(path)
+    found = run(path)
+    assert count == 5  # four radii, one of them twice
+    assert "4 questions: 4 left open" in part(found).lines
+
+
+def test_features_that_may_not_change_do_not(tmp_path):
+    text = (
+        '[robustness]\nlabel = "predicted"\nlower_change = 100\n'
+        "upper_change = [100, 100, 100, 100]\n"
+    )
+    path = folder_with(tmp_path, text)
+    free = {each["answer"] for each in asked(path)["questions"]}
+    assert free == {"sat"}
+    path.write_text(path.read_text() + "immutable = [0, 1, 2, 3]\n")
+    kept = asked(path)["questions"]
+    assert {each["answer"] for each in kept} == {"unsat"}
+
+
+WRONG = {
+    "no radius": ("", "needs a radius"),
+    "both": ("radius = 1\nradii = [1]", "exclude each other"),
+    "negative": ("radius = -1", "at least 0"),
+    "quotient": ('radius = "1/0"', "is no quotient"),
+    "norm": ('radius = 1\nnorm = "l3"', "must be one of"),
+    "count": ("lower_change = [1, 2]\nupper_change = 1", "wanted: 4"),
+    "one side": ("lower_change = 1", "go together"),
+    "index": ("lower_change = 1\nupper_change = 1\nimmutable = [4]", "from 0 to 3"),
+    "which radius": ("radii = [1, 2]\ncertified_accuracy = 1", "which radius"),
+    "stability": ("radius = 1\ncertified_stability = 1", "label = 'predicted'"),
+    "unknown": ("radius = 1\nepsilon = 1", "unknown key 'epsilon'"),
+    "clip": ("radius = 1\nclip = [10, 11]", "leaves nothing"),
+    "net": ('radius = 1\nnet = "a"', "has no 'a'"),
+    "threshold": ("radii = [1, 2]\ncertified_accuracy = { radius = 1 }", "needs radius"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_what_is_wrong_is_said_with_its_line(name, tmp_path):
+    text, words = WRONG[name]
+    path = folder_with(tmp_path, f"[robustness]\n{text}\n")
+    with pytest.raises(InputError, match=words) as error:
+        load_config(path)
+    assert "c.toml:" in str(error.value)
+
+
+def test_several_tables_are_several_answers(tmp_path):
+    path = folder_with(tmp_path, "[[robustness]]\nradius = 0\n[[robustness]]\nradii = []\n")
+    with pytest.raises(InputError, match=r"c.toml:9:1: \[robustness\] needs"):
+        load_config(path)
+    path.write_text(path.read_text().replace("radii = []", "radius = 1"))
+    assert len(load_config(path).answers["robustness"]) == 2

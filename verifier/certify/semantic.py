@@ -1,0 +1,136 @@
+"""The section ``[semantic]``: images that are turned, moved, or made brighter keep their class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+
+from specs.errors import ModelError
+from verifier.certify.balls import about_box
+from verifier.certify.data import Data
+from verifier.certify.faults import common
+from verifier.certify.images import AMOUNTS, Amounts, Image, changed
+from verifier.certify.inquiry import Inquiry, Item, Posed
+from verifier.certify.questions import in_memory
+from verifier.certify.section import Answer, Place, Setting, shown
+from verifier.certify.subject import Subject
+from verifier.certify.table import Table
+
+NO_CLASS = "no output exceeds every other at the sample"
+BETWEEN = (
+    "a turned or moved image is the original with bilinear interpolation between its pixels and 0 "
+    "outside; one degree is pi / 180 rounded to float32; nothing is rounded to whole pixel values"
+)
+UNITS = {
+    "shift_y": "moved down by {} pixels",
+    "shift_x": "moved to the right by {} pixels",
+    "rotation": "turned by {} degrees",
+    "contrast": "multiplied by {}",
+    "brightness": "with {} added",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Semantic:
+    """Images of a table."""
+
+    subject: Subject
+    data: Data
+    shape: Image
+    amounts: Amounts
+    predicted: bool
+
+    def item(self, index: int) -> Item:
+        depends = (
+            self.subject.model.digest,
+            self.data.points[index].tobytes().hex(),
+            f"{self.shape} {self.amounts} {self._label(index)}",
+        )
+        return Item(f"sample {self.data.numbers[index]}", depends, partial(self._pose, index))
+
+    def _label(self, index: int) -> int | None:
+        labels = self.data.labels
+        return None if self.predicted or labels is None else int(labels[index])
+
+    def _pose(self, index: int, place: Place) -> Posed | str:
+        point, label = self.data.points[index], self._label(index)
+        if label is None:
+            label = self.subject.predictions(self.data.points, index)
+        if label is None:
+            return NO_CLASS
+        content = changed(self.subject.model, point, self.shape, self.amounts)
+        question = about_box(self.amounts.box, label, self.subject.network.output_size)
+        return in_memory(content, place), question
+
+
+def read(setting: Setting) -> Sequence[Answer]:
+    """The answers of one table ``[semantic]`` or of several.
+
+    Raises:
+        InputError: one is malformed; the message says where.
+    """
+    return [_semantic(setting, table) for table in Table.several(setting.document, "semantic")]
+
+
+def _semantic(setting: Setting, table: Table) -> Inquiry:
+    subject = Subject.of(setting, table)
+    data = subject.samples(table)
+    amounts = _amounts(table)
+    shape = _shape(table, data)
+    truth = "true" if data.labels is not None else "predicted"
+    label = table.text("label", truth, ("true", "predicted"))
+    if label == "true" and data.labels is None:
+        raise table.error("label", "label = 'true' needs labels in [data]")
+    certified = table.share("certified")
+    table.done()
+    asked = _Semantic(subject, data, shape, amounts, label == "predicted")
+    try:
+        changed(subject.model, data.points[0], shape, amounts)
+    except ModelError as error:
+        raise table.error("", str(error)) from None
+    words = " and ".join(
+        UNITS[name].format(f"{shown(low)} to {shown(high)}")
+        for name in amounts.names
+        for low, high in (amounts.ranges[name],)
+    )
+    if amounts.clip is not None:
+        words += f", cut to [{shown(amounts.clip[0])}, {shown(amounts.clip[1])}]"
+    return Inquiry(
+        "semantic",
+        f"Changed images, {subject.name}",
+        (f"an image keeps its class, {words}: any such amounts together",),
+        tuple(asked.item(index) for index in range(len(data.points))),
+        setting,
+        certified,
+        "certified share of images",
+        (common.SAMPLES, BETWEEN),
+    )
+
+
+def _amounts(table: Table) -> Amounts:
+    ranges: dict[str, tuple[Fraction, Fraction]] = {}
+    for name in AMOUNTS:
+        found = table.interval(name)
+        if found is not None:
+            ranges[name] = found
+    if not ranges:
+        raise table.error("", f"[{table.name}] needs one of {', '.join(AMOUNTS)}")
+    clip = table.interval("clip")
+    if clip is not None and any(Fraction(float(end)) != end for end in clip):
+        raise table.error("clip", "'clip' holds a number that is no float: it cannot be stored")
+    return Amounts(ranges, clip)
+
+
+def _shape(table: Table, data: Data) -> Image:
+    given = table.numbers("shape") if table.has("shape") else tuple(map(Fraction, data.shape))
+    extents = [int(x) for x in given if x.denominator == 1 and x > 0]
+    size = data.points.shape[1]
+    if len(extents) == 2:
+        extents = [1, *extents]
+    if len(extents) != 3 or extents[0] * extents[1] * extents[2] != size:
+        raise table.error(
+            "shape", f"'shape' must be [HEIGHT, WIDTH] or [CHANNELS, HEIGHT, WIDTH], {size} in all"
+        )
+    return extents[0], extents[1], extents[2]
