@@ -135,6 +135,13 @@ def _document(path: Path) -> Document:
             "the file claims something about parameters; farkas check and farkas show take it, "
             "farkas certify finds evidence",
         )
+    if "probability" in document.tables:
+        raise document.error(
+            "probability",
+            "",
+            "the file claims something about a probability; farkas check and farkas show take "
+            "it, farkas certify finds evidence",
+        )
     check_question(document, "faults")
     return document
 
