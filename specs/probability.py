@@ -122,6 +122,11 @@ class ProbabilityQuestion:
         parts += [str(self.at_most), str(self.at_least), repr(self.sampling)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
+    @cached_property
+    def draws(self) -> str:
+        """What samples are drawn from beside the partition: all that is asked but the claim."""
+        return "\n".join([self.query.digest, self.distribution.text, repr(self.sampling)])
+
     def theorem(self) -> list[str]:
         """What is claimed, in words."""
         ends = []
@@ -146,8 +151,8 @@ class ProbabilityQuestion:
         if self.sampling is not None:
             lines.append(
                 "samples are independent and distributed as inputs are: they are drawn by "
-                "SHAKE-256 from question, seed and partition; whoever tried several seeds or "
-                "partitions and shows the best has less confidence than is stated"
+                "SHAKE-256 from network, property, seed and partition; whoever tried several seeds "
+                "or partitions and shows the best has less confidence than is stated"
             )
         return lines
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from proofs.arrays import ArrayEvidence
 from proofs.check import ARITHMETICS, Checked
-from proofs.partitions.probability import decide
+from proofs.partitions.probability import Decided, decide
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
 from specs.errors import EvidenceError, InputError
@@ -26,12 +26,17 @@ class Replayed:
     Attributes:
         checked: verdict and reason.
         facts: names and values, as text.
-        statistical: whether what is shown rests on samples, and holds with a confidence only.
+        found: what the rule made of the partition; ``None`` where it did not come to that.
     """
 
     checked: Checked
     facts: tuple[tuple[str, str], ...] = ()
-    statistical: bool = False
+    found: Decided | None = None
+
+    @property
+    def statistical(self) -> bool:
+        """Whether what is shown rests on samples, and holds with a confidence only."""
+        return self.found is not None and self.found.statistical
 
 
 def check_partition(
@@ -78,4 +83,4 @@ def check_partition(
     except EvidenceError as error:
         return Replayed(ended("invalid", str(error)))
     verdict = f"valid {evidence.claims}" if found.shown else "invalid"
-    return Replayed(ended(verdict, found.reason, found.leaves), found.facts, found.statistical)
+    return Replayed(ended(verdict, found.reason, found.leaves), found.facts, found)

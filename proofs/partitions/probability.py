@@ -37,6 +37,8 @@ class Decided:
         facts: what was computed on the way, for people and programs; numbers as text.
         leaves: how many were looked at.
         unproved: of how many what the evidence says was not proved.
+        interval: ``P(unsafe)`` lies between these, proved.
+        measured: it lies between these with the question's confidence; ``None``: nothing was drawn.
         statistical: whether what is shown rests on samples.
     """
 
@@ -45,6 +47,8 @@ class Decided:
     facts: tuple[tuple[str, str], ...]
     leaves: int
     unproved: int
+    interval: Share
+    measured: Share | None = None
     statistical: bool = False
 
 
@@ -163,9 +167,11 @@ def decide(
     holds = evidence.claims == HOLDS
     proved = _proves(question, low, high, holds)
     drawn: Drawn | None = None
+    measured: Share | None = None
     if question.sampling is not None and not proved and volumes.shares:
         drawn = draw(question, evidence, prover, volumes, tick)
-        facts += _sampled(question, volumes, drawn)
+        measured = between(question.sampling.confidence, volumes, drawn)
+        facts += _sampled(question.sampling.confidence, measured, drawn)
     statistical = not proved and drawn is not None and _supported(question, volumes, drawn, holds)
     words = f"P(unsafe) lies between {enough(low)} and {enough(high, up=True)}, proved"
     if statistical and question.sampling is not None:
@@ -179,6 +185,8 @@ def decide(
         tuple(facts),
         volumes.leaves,
         volumes.unproved,
+        (low, high),
+        measured,
         statistical,
     )
 
@@ -216,21 +224,22 @@ def _supported(question: ProbabilityQuestion, volumes: Volumes, drawn: Drawn, ho
     )
 
 
-def _sampled(
-    question: ProbabilityQuestion, volumes: Volumes, drawn: Drawn
-) -> list[tuple[str, str]]:
-    if question.sampling is None:
-        return []
-    miss = (1 - question.sampling.confidence) / 2
+def between(confidence: Fraction, volumes: Volumes, drawn: Drawn) -> Share:
+    """Where ``P(unsafe)`` lies, both ends together with a confidence."""
+    miss = (1 - confidence) / 2
     high = volumes.unsafe[1] + volumes.open[1] * upper_bound(drawn.not_safe, drawn.count, miss)
     low = volumes.unsafe[0] + volumes.open[0] * lower_bound(drawn.unsafe, drawn.count, miss)
-    words = f"measured, both with confidence {numeral(question.sampling.confidence)}"
+    return max(low, volumes.interval[0]), min(high, volumes.interval[1])
+
+
+def _sampled(confidence: Fraction, measured: Share, drawn: Drawn) -> list[tuple[str, str]]:
+    words = f"measured, both with confidence {numeral(confidence)}"
     return [
         ("samples of what is left", str(drawn.count)),
         ("of them proved unsafe", str(drawn.unsafe)),
         ("of them neither safe nor unsafe", str(drawn.not_safe - drawn.unsafe)),
-        (f"{words}: P(unsafe) at least", enough(max(low, volumes.interval[0]))),
-        (f"{words}: P(unsafe) at most", enough(min(high, volumes.interval[1]), up=True)),
+        (f"{words}: P(unsafe) at least", enough(measured[0])),
+        (f"{words}: P(unsafe) at most", enough(measured[1], up=True)),
     ]
 
 

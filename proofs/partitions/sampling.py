@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from flint import arb, fmpq
 
-from proofs.arrays import ArrayEvidence
+from proofs.arrays import HOLDS, ArrayEvidence
 from proofs.balls import working
 from proofs.frame import Batch
 from proofs.partitions.measure import Measure, Share, quantiles
@@ -121,7 +121,8 @@ class _Stream:
     """Numbers that question, seed and partition determine."""
 
     def __init__(self, question: ProbabilityQuestion, evidence: ArrayEvidence) -> None:
-        seed = f"farkas-samples-1\n{question.digest}\n{content_hash(evidence)}\n"
+        splits = content_hash(replace(evidence, question="", claims=HOLDS))
+        seed = f"farkas-samples-1\n{question.draws}\n{splits}\n"
         self._bytes = self._blocks(seed.encode())
 
     @staticmethod

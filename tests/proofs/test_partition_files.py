@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from partition_models import model, partition
 
 import farkas
 from proofs.format import read_evidence, write_arrays
@@ -17,6 +16,7 @@ from proofs.partitions.evidence import PartitionEvidence
 from proofs.signature import content_hash
 from specs.errors import InputError
 from specs.probability import load_probability_question
+from tests.partition_models import model, partition
 
 REGION = "lower = [-1, 0.1]\nupper = [1, 0.3]"
 STATEMENT = '[statement]\nkind = "unsafe"\nformula = "(>= Y_0 0.49)"'

@@ -7,10 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from helpers import BOTH, Net, outputs_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from partition_models import partition, question, unsafe_above
 
 from proofs.check import ARITHMETICS
 from proofs.partitions.check import check_partition
@@ -21,6 +19,8 @@ from proofs.partitions.prover import Prover
 from specs.network import Network
 from specs.probability import negated
 from specs.property import constraint
+from tests.partition_models import partition, question, unsafe_above
+from tests.proofs.helpers import BOTH, Net, outputs_at
 
 HALF = Fraction(1, 2)
 LITTLE_LESS = Fraction(49, 100)

@@ -35,6 +35,8 @@ BATCH = 256
 """Boxes that are split at a time, at most."""
 ENTRIES = 1 << 26
 """Bounds of open boxes that are kept; what is open beyond starts from those of the whole box."""
+SAVED = 30.0
+"""Seconds after which what there is is saved again."""
 SLACK = 1e-9
 """Relative: sums of floats are that much worse than exact ones, at most."""
 
@@ -107,17 +109,28 @@ def search(
     limits: Limits,
     progress: Callable[[State], None] = lambda _: None,
     start: Tree | None = None,
+    save: Callable[[PartitionEvidence], None] = lambda _: None,
 ) -> Result:
-    """Look for a partition; ``start``: one to go on with, of the same question."""
-    return _Search(question, limits, progress).run(start)
+    """Look for a partition.
+
+    Args:
+        start: one to go on with, of the same box and unsafe set.
+        save: called now and then with what there is.
+    """
+    return _Search(question, limits, progress, save).run(start)
 
 
 class _Search:
     def __init__(
-        self, question: ProbabilityQuestion, limits: Limits, progress: Callable[[State], None]
+        self,
+        question: ProbabilityQuestion,
+        limits: Limits,
+        progress: Callable[[State], None],
+        save: Callable[[PartitionEvidence], None],
     ) -> None:
         self._question, self._limits, self._progress = question, limits, progress
-        self._begun = time.monotonic()
+        self._begun = self._saved = time.monotonic()
+        self._save = save
         self._deadline = self._begun + limits.seconds
         self._prover = Prover(question.query, Outward(), self._tick)
         self._tree = Growing()
@@ -145,16 +158,22 @@ class _Search:
                 self._begin(start)
                 while not (over := self._over()):
                     self._round()
+                    if time.monotonic() - self._saved > SAVED:
+                        self._save(self._evidence())
+                        self._saved = time.monotonic()
                 ended = over
         except DeadlineError:
             pass
         state = self._note()
         return Result(
-            self._tree.evidence(self._question.digest, self._claims()),
+            self._evidence(),
             state,
             tuple(self._history),
             ended,
         )
+
+    def _evidence(self) -> PartitionEvidence:
+        return self._tree.evidence(self._question.digest, self._claims())
 
     def _claims(self) -> str:
         low, high = self._interval()
