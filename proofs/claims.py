@@ -16,6 +16,7 @@ from specs.document import read_document
 REPORTS = {
     "claim": "proofs.watermarks.report",
     "probability": "proofs.partitions.report",
+    "lipschitz": "proofs.partitions.report",
 }
 
 

@@ -10,13 +10,15 @@ import numpy as np
 
 from proofs.arrays import ArrayEvidence
 from proofs.check import ARITHMETICS, Checked
-from proofs.partitions.probability import Decided, decide
+from proofs.partitions import lipschitz, probability
+from proofs.partitions.probability import Decided
 from proofs.tree import DeadlineError
 from proofs.workers import cpu_seconds
 from specs.errors import EvidenceError, InputError
+from specs.lipschitz import LipschitzQuestion
 from specs.probability import ProbabilityQuestion
 
-PartitionQuestion = ProbabilityQuestion
+PartitionQuestion = ProbabilityQuestion | LipschitzQuestion
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ def check_partition(
         return Replayed(ended("unreadable", "the evidence was made for another question"))
     try:
         with np.errstate(all="ignore"):  # overflow is looked for where it matters
-            found = decide(question, evidence, ARITHMETICS[arithmetic](), tick, progress)
+            numbers = ARITHMETICS[arithmetic]()
+            if isinstance(question, LipschitzQuestion):
+                found = lipschitz.decide(question, evidence, numbers, tick, progress)
+            else:
+                found = probability.decide(question, evidence, numbers, tick, progress)
     except DeadlineError:
         return Replayed(ended("incomplete", "the time limit came first"))
     except EvidenceError as error:

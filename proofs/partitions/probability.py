@@ -37,7 +37,7 @@ class Decided:
         facts: what was computed on the way, for people and programs; numbers as text.
         leaves: how many were looked at.
         unproved: of how many what the evidence says was not proved.
-        interval: ``P(unsafe)`` lies between these, proved.
+        interval: of a probability: it lies between these, proved.
         measured: it lies between these with the question's confidence; ``None``: nothing was drawn.
         statistical: whether what is shown rests on samples.
     """
@@ -47,7 +47,7 @@ class Decided:
     facts: tuple[tuple[str, str], ...]
     leaves: int
     unproved: int
-    interval: Share
+    interval: Share | None
     measured: Share | None = None
     statistical: bool = False
 

@@ -17,7 +17,8 @@ from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
 from proofs.domain import Domains, Path
 from proofs.facts import Facts
-from proofs.frame import Batch, Frame, IndexArray
+from proofs.frame import Batch, Frame, IndexArray, Stop
+from proofs.tables import Substitution
 from proofs.unsafe import Closer, Unsafe
 from specs.probability import negated
 from specs.property import Case
@@ -66,10 +67,16 @@ class Prover:
         query: with one case, whose region is a box.
         arithmetic: to prove in.
         tick: called between pieces of work; may raise to stop at a deadline.
+        stops: for each disjunct a pre-activation at whose stored bounds substituting ends, in a
+            second try; where empty there is one try only.
     """
 
     def __init__(
-        self, query: Query, arithmetic: Arithmetic, tick: Callable[[], None] = lambda: None
+        self,
+        query: Query,
+        arithmetic: Arithmetic,
+        tick: Callable[[], None] = lambda: None,
+        stops: Sequence[int] = (),
     ) -> None:
         self.sides = BothSides.of(query)
         self.frame = Frame(query.network, arithmetic)
@@ -77,6 +84,11 @@ class Prover:
         facts = Facts(self.sides.query, self.frame, None, tick)
         self.unsafe_rows = Unsafe(self.frame, facts)
         self._closer = Closer(self.frame, self.unsafe_rows, tick)
+        self._stops = {
+            number: _stopped(stop)
+            for disjunct, stop in enumerate(stops)
+            for number in (disjunct, *self.sides.negations[disjunct])
+        }
         places = max(1, sum(query.network.sizes))
         self.width = max(1, min(WIDTH, arithmetic.entry_budget // places))
 
@@ -111,9 +123,32 @@ class Prover:
         paths = [Path(0, numbers) for numbers in wanted]
         tried = np.array([bool(numbers) for numbers in wanted], dtype=bool)
         places = np.flatnonzero(tried & closed)
-        if places.size:
+        if self._stops:
+            for number in sorted({number for numbers in wanted for number in numbers}):
+                own = [place for place in places.tolist() if number in wanted[place]]
+                closed[own] &= self._refuted(number, batch.pick(np.array(own, dtype=np.int64)))
+        elif places.size:
             some = batch if places.size == len(tried) else batch.pick(places)
             listed = [paths[place] for place in places.tolist()]
             for place, _, why in self._closer.close(listed, [None] * len(listed), some):
                 closed[places[place]] = why is None
         return closed
+
+    def _refuted(self, number: int, batch: Batch) -> BoolArray:
+        """Which boxes have a disjunct refuted, in the first try or in the second."""
+        refuted = np.zeros(len(batch.empty), dtype=bool)
+        for hint in (self._stops[number], None):
+            left = np.flatnonzero(~refuted)
+            if left.size:
+                paths, hints = [Path(0, (number,))] * left.size, [hint] * left.size
+                for place, _, why in self._closer.close(paths, hints, batch.pick(left)):
+                    refuted[left[place]] = why is None
+        return refuted
+
+    def second_try(self, disjunct: int) -> Substitution | None:
+        """The hint with which a disjunct is tried again; ``None``: it is not."""
+        return self._stops.get(disjunct)
+
+
+def _stopped(tensor: int) -> Substitution:
+    return Substitution((), (), (), Stop(tensor, np.zeros(0, dtype=np.int64)))

@@ -17,6 +17,8 @@ from proofs.partitions.check import PartitionQuestion, Replayed, check_partition
 from proofs.partitions.evidence import PartitionEvidence
 from proofs.signature import content_hash
 from proofs.statement import statement
+from specs import lipschitz
+from specs.document import read_document
 from specs.errors import EvidenceError
 from specs.probability import load_probability_question
 
@@ -48,6 +50,8 @@ def load_partition_question(path: str | Path) -> PartitionQuestion:
     Raises:
         InputError: the file is at fault.
     """
+    if lipschitz.TABLE in read_document(Path(path)).tables:
+        return lipschitz.load_lipschitz_question(path)
     return load_probability_question(path)
 
 
