@@ -23,6 +23,7 @@ from verifier.certify.table import Table
 SECTIONS = {
     "faults": "verifier.certify.faults.section",
     "probability": "verifier.certify.probability",
+    "lipschitz": "verifier.certify.lipschitz",
 }
 """By the name of a table the module whose ``read`` reads it."""
 
