@@ -41,9 +41,9 @@ def section(out: Path, seconds: float = 20.0) -> tuple[str, dict[str, Any]]:
     rows = [_row(name, question, seconds) for name, question in asked]
     text = (
         "The function is a margin of the digits classifier (the label's output less the "
-        f"runner-up's, on a box around test image {IMAGE}) or output 0 of an acasxu network on the box of a "
-        f"property. {seconds:g} s of search on one core, or until within 1 % of the largest "
-        "gradient. Factor: the product of norms over what is proved.\n\n"
+        f"runner-up's, on a box around test image {IMAGE}) or output 0 of an acasxu network on the "
+        f"box of a property. {seconds:g} s of search on one core, or until within 1 % of the "
+        "largest gradient. Factor: the product of norms over what is proved.\n\n"
         + table([_shown(row) for row in rows])
     )
     return text, {"seconds": seconds, "rows": rows}

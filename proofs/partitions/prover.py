@@ -80,7 +80,7 @@ class Prover:
     ) -> None:
         self.sides = BothSides.of(query)
         self.frame = Frame(query.network, arithmetic)
-        self._tick = tick
+        self.tick = tick
         facts = Facts(self.sides.query, self.frame, None, tick)
         self.unsafe_rows = Unsafe(self.frame, facts)
         self._closer = Closer(self.frame, self.unsafe_rows, tick)
@@ -97,12 +97,12 @@ class Prover:
         (case,) = self.sides.query.property.cases
         domains = Domains.root(0, *case.box(), len(self.sides.unsafe))
         propagate(self.frame, domains.batch, record=True)
-        sweep(self.frame, domains.batch, record=True, tick=self._tick)
+        sweep(self.frame, domains.batch, record=True, tick=self.tick)
         return replace(domains, nodes=np.zeros(1, dtype=np.int64))
 
     def tighten(self, batch: Batch) -> None:
         """Bound every unstable neuron anew, with default slopes."""
-        sweep(self.frame, batch, tick=self._tick)
+        sweep(self.frame, batch, tick=self.tick)
 
     def intervals(self, batch: Batch) -> None:
         """Propagate intervals alone, which is enough for tiny boxes."""

@@ -49,6 +49,7 @@ def walk(
     waiting = [prover.root()]
     done = 0
     while waiting:
+        prover.tick()
         domains = _taken(waiting, prover.width)
         nodes = domains.nodes
         tried = tree.wanted[nodes]

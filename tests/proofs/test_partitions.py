@@ -274,3 +274,9 @@ def test_a_negation_holds_where_the_constraint_does_not(strict, weight, value):
             at = [Fraction(x)], [Fraction(y)]
             assert made.holds(*at) != negated(made).holds(*at)
     assert negated(negated(made)) == made
+
+
+def test_a_deadline_stops_a_tree_of_open_leaves():
+    asked = question(hinge(), [-1, -1], [1, 1], unsafe_above(HALF))
+    found = check_partition(asked, partition(asked, "/oo", (0, 0.0)), deadline=0.0).checked
+    assert found.verdict == "incomplete"
