@@ -28,7 +28,7 @@ from specs.query import Query
 
 ARITHMETICS: dict[str, Callable[[], Arithmetic]] = {"outward": Outward, "exact": Exact}
 
-ABOUT_A_MARK = "it is evidence about a watermark, made for another question"
+ANOTHER_KIND = "it is evidence about another kind of claim, made for another question"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def read_and_check(
     if isinstance(evidence, Witness):
         return check_witness(query, evidence), evidence
     if not isinstance(evidence, Proof):
-        return Checked("unreadable", ABOUT_A_MARK, query.digest, arithmetic), None
+        return Checked("unreadable", ANOTHER_KIND, query.digest, arithmetic), None
     return check_proof(query, evidence, arithmetic=arithmetic, **how), evidence
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from proofs.arrays import array_lines
 from proofs.certificate import audit, certificate
 from proofs.check import Checked, usable_processors
+from proofs.claims import report_of
 from proofs.folder import Report, check_pieces, pieces
 from proofs.format import Evidence, read_evidence, replacing
 from proofs.proof import NodeKind, Proof
@@ -24,17 +26,9 @@ from proofs.signature import KEY, content_hash, signatures
 from proofs.statement import established, fault_in_words, near, statement
 from proofs.targets import check_targets
 from proofs.theorem import theorem
-from proofs.watermarks.report import (
-    audit_claim,
-    claim_certificate,
-    claim_shown,
-    lines_of,
-    mark_lines,
-)
 from proofs.witness import Witness
 from specs.errors import EvidenceError, InputError
 from specs.question import load_question
-from specs.watermarks.question import states_claim
 
 CODES = {"valid unsat": 0, "valid sat": 1, "invalid": 2, "incomplete": 2, "unreadable": 3}
 
@@ -107,8 +101,9 @@ def _check(argv: Sequence[str]) -> int:
             "evidence file; or a folder of both, if wanted with --questions"
         )
     *question, evidence = args.files
-    if states_claim(question):
-        return _check_claim(question[0], evidence, args)
+    report = report_of(question)
+    if report is not None:
+        return _check_claim(report, question[0], evidence, args)
     query = load_question(*question, semantics=args.semantics)
     ticker = _Ticker()
     try:
@@ -138,16 +133,26 @@ def _check(argv: Sequence[str]) -> int:
     return exit_code(checked, args.expect)
 
 
-def _check_claim(question: str, evidence: str, args: argparse.Namespace) -> int:
+def _check_claim(report: Any, question: str, evidence: str, args: argparse.Namespace) -> int:
     if args.semantics is not None:
-        raise InputError(f"{question}: a claim about parameters has no --semantics; leave it out")
-    found = audit_claim(question, evidence, args.timeout)
+        raise InputError(f"{question}: a claim of this kind has no --semantics; leave it out")
+    ticker = _Ticker()
+    try:
+        found = report.audit_claim(
+            question,
+            evidence,
+            args.timeout,
+            args.arithmetic,
+            lambda leaves: ticker(f"{leaves} leaves checked"),
+        )
+    finally:
+        ticker.clear()
     if args.json is not None:
-        _write_json(args.json, claim_certificate(found))
+        _write_json(args.json, report.claim_certificate(found))
     print(found.checked.verdict)
-    for line in lines_of(found):
+    for line in report.lines_of(found):
         print(printable(line))
-    print(f"arithmetic: exact; {found.checked.cpu_seconds:.2f} CPU seconds")
+    print(f"arithmetic: {found.checked.arithmetic}; {found.checked.cpu_seconds:.2f} CPU seconds")
     return exit_code(found.checked, args.expect)
 
 
@@ -228,8 +233,9 @@ def _show(argv: Sequence[str]) -> int:
             "PROPERTY.vnnlib or QUESTION.toml, before the evidence if there is any"
         )
     read = None if evidence is None else read_evidence(evidence)
-    if states_claim(question):
-        print("\n".join(map(printable, claim_shown(question[0], read))))
+    report = report_of(question)
+    if report is not None:
+        print("\n".join(map(printable, report.claim_shown(question[0], read))))
         return 0
     query = load_question(*question, semantics=args.semantics) if question else None
     if read is not None and args.hash:
@@ -263,7 +269,7 @@ def shown(evidence: Evidence) -> list[str]:
     if isinstance(evidence, Witness):
         lines = _witness_lines(evidence)
     else:
-        lines = _proof_lines(evidence) if isinstance(evidence, Proof) else mark_lines(evidence)
+        lines = _proof_lines(evidence) if isinstance(evidence, Proof) else array_lines(evidence)
     return [
         printable(line) for line in (lines[0], f"content: {content_hash(evidence)}", *lines[1:])
     ]

@@ -26,12 +26,11 @@ from typing import Any
 
 from proofs.certificate import audit, certificate
 from proofs.check import Checked
+from proofs.claims import report_of
 from proofs.format import MANIFEST_LIMIT, WITNESS
-from proofs.watermarks.report import audit_claim, claim_certificate
 from specs.errors import EvidenceError, InputError, PropertyError
 from specs.question import load_question
 from specs.source import read_source
-from specs.watermarks.question import states_claim
 
 LIST = "evidence.csv"
 LIST_LIMIT = 1 << 26
@@ -432,9 +431,12 @@ def _answer(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checked(task: dict[str, Any]) -> tuple[Checked, dict[str, Any]]:
-    if states_claim(task["question"]):
-        claimed = audit_claim(task["question"][0], task["evidence"], task["timeout"])
-        return claimed.checked, claim_certificate(claimed)
+    report = report_of(task["question"])
+    if report is not None:
+        claimed = report.audit_claim(
+            task["question"][0], task["evidence"], task["timeout"], task["arithmetic"]
+        )
+        return claimed.checked, report.claim_certificate(claimed)
     query = load_question(*task["question"], semantics=task["semantics"] or None)
     found = audit(
         query,

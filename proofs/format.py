@@ -27,10 +27,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from proofs.arrays import MOST, ArrayEvidence
+from proofs.arrays import TYPES as ARRAY_TYPES
 from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
+from proofs.partitions.evidence import PartitionEvidence
 from proofs.proof import Proof
-from proofs.watermarks.evidence import MARK, MOST, MarkEvidence
-from proofs.watermarks.evidence import TYPES as MARK_TYPES
+from proofs.watermarks.evidence import MarkEvidence
 from proofs.witness import Witness
 from specs.errors import EvidenceError
 from specs.faults.exact import WordFault
@@ -45,7 +47,12 @@ _LZMA_HEAD = 9
 """Bytes of a member's LZMA properties: version, their size, and five of them."""
 
 Array = npt.NDArray[Any]
-Evidence = Proof | Witness | MarkEvidence
+Evidence = Proof | Witness | ArrayEvidence
+
+KINDS: dict[str, type[ArrayEvidence]] = {
+    kind.format: kind for kind in (MarkEvidence, PartitionEvidence)
+}
+"""Evidence that is arrays by name, by the format that its manifest states."""
 
 
 def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
@@ -139,11 +146,11 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_mark(path: str | Path, evidence: MarkEvidence) -> int:
-    """Write evidence about a watermark, as :func:`write_proof` does."""
+def write_arrays(path: str | Path, evidence: ArrayEvidence) -> int:
+    """Write evidence about a claim, as :func:`write_proof` does."""
     manifest = {
         **evidence.manifest,
-        "format": MARK,
+        "format": evidence.format,
         "version": VERSION,
         "question": evidence.question,
         "claims": evidence.claims,
@@ -156,8 +163,11 @@ def write_mark(path: str | Path, evidence: MarkEvidence) -> int:
     return len(data)
 
 
+write_mark = write_arrays
+
+
 def read_evidence(path: str | Path) -> Evidence:
-    """Read a proof, a witness, or evidence about a watermark.
+    """Read a proof, a witness, or evidence about a claim.
 
     Raises:
         EvidenceError: the file is missing, damaged, too large unpacked or not evidence.
@@ -195,7 +205,7 @@ def read_evidence(path: str | Path) -> Evidence:
         raise EvidenceError(f"{path}: the file is damaged ({error})") from error
 
 
-def _read_archive(stream: BinaryIO, size: int) -> Proof | MarkEvidence:
+def _read_archive(stream: BinaryIO, size: int) -> Proof | ArrayEvidence:
     with zipfile.ZipFile(stream) as archive:
         infos = {info.filename: info for info in archive.infolist()}
         if len(infos) != len(archive.infolist()):
@@ -205,7 +215,7 @@ def _read_archive(stream: BinaryIO, size: int) -> Proof | MarkEvidence:
         left = _allowance(size)
         data = _member(archive, infos.pop("manifest.json"), min(left, MANIFEST_LIMIT))
         left -= len(data)
-        manifest = _object(data, PROOF, MARK)
+        manifest = _object(data, PROOF, *KINDS)
         proof = manifest["format"] == PROOF
         known = {f"{name}.npy" for name in TYPES}
         strange = [name for name in infos if not (name in known if proof else _plain(name))]
@@ -215,22 +225,22 @@ def _read_archive(stream: BinaryIO, size: int) -> Proof | MarkEvidence:
         for name, info in infos.items():
             content[name] = _member(archive, info, left)
             left -= len(content[name])
-    return _proof(manifest, content) if proof else _mark(manifest, content)
+    return _proof(manifest, content) if proof else _arrays(manifest, content)
 
 
 def _plain(name: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9_]{0,59}\.npy", name) is not None
 
 
-def _mark(manifest: dict[str, Any], content: dict[str, bytes]) -> MarkEvidence:
+def _arrays(manifest: dict[str, Any], content: dict[str, bytes]) -> ArrayEvidence:
     claims = manifest.get("claims")
     if not isinstance(claims, str):
         raise EvidenceError("the manifest does not say what it claims")
     arrays = {
-        member.removesuffix(".npy"): _unpacked(member, data, MARK_TYPES)
+        member.removesuffix(".npy"): _unpacked(member, data, ARRAY_TYPES)
         for member, data in content.items()
     }
-    return MarkEvidence(_digest(manifest), claims, arrays, manifest)
+    return KINDS[manifest["format"]](_digest(manifest), claims, arrays, manifest)
 
 
 def _proof(manifest: dict[str, Any], content: dict[str, bytes]) -> Proof:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.arrays import ArrayEvidence
 from proofs.proof import ARRAYS, Proof
-from proofs.watermarks.evidence import MarkEvidence
 from proofs.witness import Witness
 from specs.errors import EvidenceError
 
@@ -58,11 +58,11 @@ class Signature:
             raise EvidenceError("a signature's 'over' is no hash of 64 hexadecimal digits")
 
 
-def content_hash(evidence: Proof | Witness | MarkEvidence) -> str:
+def content_hash(evidence: Proof | Witness | ArrayEvidence) -> str:
     """SHA-256 of what evidence says, in a canonical form that ``FORMAT.md`` specifies.
 
     It depends on the question, the names of tensors and the values of the arrays (of a
-    witness: on its case, disjunct, point and faults; of evidence about a watermark: on what it
+    witness: on its case, disjunct, point and faults; of evidence about a claim: on what it
     claims), on nothing else: neither on how the file is
     packed nor on how narrow a type holds a number.
 
@@ -75,9 +75,9 @@ def content_hash(evidence: Proof | Witness | MarkEvidence) -> str:
     return digest.hexdigest()
 
 
-def _content(evidence: Proof | Witness | MarkEvidence) -> Iterator[bytes]:
-    if isinstance(evidence, MarkEvidence):
-        yield _line("farkas-content-1", "mark", evidence.question, evidence.claims)
+def _content(evidence: Proof | Witness | ArrayEvidence) -> Iterator[bytes]:
+    if isinstance(evidence, ArrayEvidence):
+        yield _line("farkas-content-1", evidence.subject, evidence.question, evidence.claims)
         for name, held in sorted(evidence.arrays.items()):
             values = held.astype("<f8" if held.dtype.kind == "f" else "<i8")
             yield _line(name, values.dtype.str, len(values))

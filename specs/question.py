@@ -135,6 +135,14 @@ def _document(path: Path) -> Document:
             "the file claims something about parameters; farkas check and farkas show take it, "
             "farkas certify finds evidence",
         )
+    for table in ("probability", "lipschitz"):
+        if table in document.tables:
+            raise document.error(
+                table,
+                "",
+                f"the file claims something about a box, [{table}]; farkas check and farkas "
+                "show take it, farkas certify finds evidence",
+            )
     check_question(document, "faults")
     return document
 
@@ -220,6 +228,20 @@ def stated_property(document: Document, network: Network) -> tuple[Property, str
         InputError: it is malformed, or does not fit the network.
     """
     return _property(document, document.folder, network)
+
+
+def stated_region(document: Document, network: Network) -> tuple[Case, ...]:
+    """The regions that ``[region]`` states, in a file without ``[statement]``.
+
+    Raises:
+        InputError: it is malformed, does not fit the network, or speaks of outputs.
+    """
+    region = document.table("region")
+    _require(document, "region", region, _REGIONS)
+    if "file" not in region:
+        return (_region(document, region, network.input_size),)
+    stated, _ = read_property(document.folder / region["file"], network)
+    return tuple(replace(case, unsafe=((),)) for case in stated.cases)
 
 
 def _property(document: Document, folder: Path, network: Network) -> tuple[Property, str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from proofs.arrays import array_lines
 from proofs.certificate import FORMAT, SCHEMA, file_hash, versions
 from proofs.check import Checked
 from proofs.format import Evidence, read_evidence
 from proofs.signature import content_hash
 from proofs.watermarks.check import check_mark
-from proofs.watermarks.evidence import HOLDS, MarkEvidence
+from proofs.watermarks.evidence import MarkEvidence
 from specs.errors import EvidenceError
 from specs.watermarks.question import MarkQuestion, load_mark_question
 
@@ -35,12 +37,18 @@ class ClaimAudit:
 
 
 def audit_claim(
-    question: str | Path, evidence: str | Path, timeout: float | None = None
+    question: str | Path,
+    evidence: str | Path,
+    timeout: float | None = None,
+    arithmetic: str = "exact",
+    progress: Callable[[int], None] = lambda _: None,
 ) -> ClaimAudit:
     """Check a file of evidence against a question file.
 
     Args:
         timeout: in seconds.
+        arithmetic, progress: of no use here: claims about parameters are decided exactly, and
+            without leaves.
 
     Raises:
         InputError: the question is at fault.
@@ -103,20 +111,7 @@ def claim_shown(question: str | Path, evidence: Evidence | None) -> list[str]:
         return lines
     made = "this" if evidence.question == stated.digest else "ANOTHER"
     lines += ["", f"The evidence was made for {made} question; farkas check judges it."]
-    return lines + (mark_lines(evidence) if isinstance(evidence, MarkEvidence) else [])
-
-
-def mark_lines(evidence: MarkEvidence) -> list[str]:
-    """What is in evidence about a watermark."""
-    says = "hints that it holds" if evidence.claims == HOLDS else "a counterexample"
-    return [
-        f"evidence about a watermark, for question {evidence.question}",
-        f"says: {says}",
-        *(
-            f"  {name}: {array.size} of type {array.dtype}"
-            for name, array in sorted(evidence.arrays.items())
-        ),
-    ]
+    return lines + (array_lines(evidence) if isinstance(evidence, MarkEvidence) else [])
 
 
 def claim_certificate(found: ClaimAudit) -> dict[str, Any]:

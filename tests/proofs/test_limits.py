@@ -57,7 +57,7 @@ def test_the_page_states_the_numbers_of_the_code():
     assert numbers["entries of an array in the manifest"] == [packing.LONGEST]
     (words,) = re.findall(r"2\^(\d+)", LIMITS["nodes that words spell"])
     assert 1 << int(words) == packing.NODES
-    assert numbers["arrays of evidence about a watermark"] == [MOST_MARK]
+    assert numbers["arrays of evidence about a claim"] == [MOST_MARK]
     assert len(LIMITS) == 15  # the table's head and fourteen limits
 
 

@@ -30,6 +30,8 @@ SECTIONS = {
     "vnnlib": "verifier.certify.vnnlib",
     "faults": "verifier.certify.faults.section",
     "watermark": "verifier.certify.watermark.section",
+    "probability": "verifier.certify.probability",
+    "lipschitz": "verifier.certify.lipschitz",
 }
 """By the name of a table the module whose ``read`` reads it."""
 

@@ -1,0 +1,39 @@
+"""What the benchmarks of violations and of Lipschitz constants compute themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.lipschitz import product_of_norms
+from benchmarks.violation import _down, _row, _shown, _up
+from tests.partition_models import question, unsafe_above
+from tests.proofs.helpers import Net
+
+
+def test_products_of_norms():
+    net = Net(2)
+    hidden = net.relu(net.dense(0, [[1.0, 2.0], [3.0, -4.0]]))
+    network = net.done(net.dense(hidden, [[1.0, -2.0]]))
+    row = np.ones(1)
+    assert product_of_norms(network, row, "linf") == 3 * 7
+    assert product_of_norms(network, row, "l1") == 2 * 6
+    assert product_of_norms(network, row, "l2") == pytest.approx(
+        5**0.5 * np.linalg.norm([[1, 2], [3, -4]], 2)
+    )
+    with pytest.raises(ValueError, match="no chain"):
+        product_of_norms(net.done(net.add(0, 1)), row, "l2")
+
+
+def test_a_row_of_violations(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.violation.SAMPLES", 200)
+    net = Net(2)
+    network = net.done(net.dense(net.relu(0), [[1.0, 1.0]]))
+    asked = question(network, [-1, -1], [1, 1], unsafe_above("1/2"))
+    row = _row(tmp_path, "fold", asked, 0.2)
+    shown = _shown(row, 0.2)
+    assert shown["question"] == "fold"
+    assert row["unproved"] == 0
+    rate = row["sampled"]["unsafe"] / row["sampled"]["samples"]
+    assert rate == pytest.approx(15 / 32, abs=0.1)
+    assert (_down(1), _up(1)) == ("1.000000", "1.000000")

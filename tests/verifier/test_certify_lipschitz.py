@@ -1,0 +1,103 @@
+"""The section ``[lipschitz]``, and the search for constants."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import farkas
+from specs.errors import QuestionError
+from tests.partition_models import model
+from tests.verifier.certify_files import folder_with, part, run
+from verifier.certify.config import load_config
+from verifier.certify.table import Table
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
+
+FOLD = """
+[models]
+net = "net.onnx"
+[limits]
+timeout = 10
+[lipschitz]
+norm = "linf"
+leaves = 64
+[[lipschitz.question]]
+lower = -1
+upper = [1, 1]
+at_most = {}
+"""
+
+
+def config(tmp_path, at_most: str) -> Path:
+    """``Relu(x0 + x1) - 2 Relu(-x0)``, whose constant is 4."""
+    path = folder_with(tmp_path, FOLD.format(at_most))
+    model(tmp_path / "net.onnx", np.array([[1.0, -1.0], [1.0, 0.0]]), np.array([[1.0], [-2.0]]))
+    return path
+
+
+def test_a_constant_is_proved_and_kept(tmp_path, capsys):
+    outcome = run(config(tmp_path, "4.01"))
+    assert outcome.verdict == "proved"
+    (found,) = part(outcome).facts["questions"]
+    assert found["gradient_found"] == pytest.approx(4)
+    assert 4 <= Fraction(found["constant"]) < Fraction(401, 100)
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+    assert "1 valid unsat" in capsys.readouterr().out
+    assert run(config(tmp_path, "3.9")).verdict == "undecided"
+
+
+def test_margins_around_samples_and_regions_of_property_files(tmp_path):
+    text = (
+        '[limits]\ntimeout = 5\n[lipschitz]\nnorm = "l2"\nleaves = 4\n'
+        "[[lipschitz.question]]\nradius = 0.01\nfirst = 2\ntarget = 1\n"
+        '[[lipschitz.question]]\nproperty = "p.vnnlib"\noutput = 0\n'
+    )
+    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
+    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
+    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
+    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    outcome = run(folder_with(tmp_path, text))
+    for number in range(2):
+        for found in part(outcome, number).facts["questions"]:
+            assert found["gradient_found"] <= float(Fraction(found["constant"])) + 1e-12
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "asks nothing"),
+        ('norm = "l3"\n[[lipschitz.question]]\nradius = 1', "'norm' must be one of"),
+        ("[[lipschitz.question]]", "say one of"),
+        ("[[lipschitz.question]]\nlower = 0\nupper = 1\nclip = [0, 1]", "goes with 'radius'"),
+        ("[[lipschitz.question]]\nradius = 1\nat_most = -1", "at least 0"),
+        ("[[lipschitz.question]]\nradius = 1\nodd = 1", "unknown key 'odd'"),
+        ('[[lipschitz.question]]\nproperty = "none.vnnlib"', "none.vnnlib"),
+    ],
+    ids=lambda value: re.sub(r"\W+", "-", value)[-30:],
+)
+def test_what_is_wrong_is_said(tmp_path, text, says):
+    with pytest.raises(QuestionError, match=re.escape(says)):
+        load_config(folder_with(tmp_path, f"[lipschitz]\n{text}"))
+
+
+def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
+    known = {}
+    done = Table.done
+
+    def noted(self):
+        known[self.name] = set(self.known)
+        done(self)
+
+    monkeypatch.setattr(Table, "done", noted)
+    load_config(folder_with(tmp_path, "[lipschitz]\n[[lipschitz.question]]\nradius = 1"))
+    page = PAGE.partition("## `[lipschitz]`\n")[2].partition("\n## ")[0]
+    first, _, second = page.partition("Each `[[")
+    for name, table in (("lipschitz", first), ("lipschitz.question", second)):
+        rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == known[name]

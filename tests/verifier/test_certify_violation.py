@@ -1,0 +1,255 @@
+"""The section ``[probability]``, and the search for partitions."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import farkas
+from proofs.check import ARITHMETICS
+from proofs.partitions.check import check_partition
+from proofs.partitions.evidence import read_tree
+from specs.errors import QuestionError
+from specs.probability import Distribution
+from tests.partition_models import model, question, unsafe_above
+from tests.proofs.helpers import Net
+from tests.verifier.certify_files import folder_with, part, run
+from verifier.certify.config import load_config
+from verifier.certify.table import Table
+from verifier.probability.search import Limits, search
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
+
+
+def fold():
+    """Unsafe where ``Relu(x0) + Relu(x1) >= 1/2``: of [-1, 1]^2 the share is 15/32."""
+    net = Net(2)
+    network = net.done(net.dense(net.relu(0), [[1.0, 1.0]]))
+    return question(network, [-1, -1], [1, 1], unsafe_above(Fraction(1, 2)))
+
+
+TRUE = Fraction(15, 32)
+
+
+def interval(asked, evidence):
+    found = check_partition(asked, evidence).found
+    assert found is not None
+    assert found.unproved == 0
+    return found.interval
+
+
+def test_a_search_closes_in_on_the_truth():
+    asked = fold()
+    found = search(asked, Limits(20.0, width=0.03, decide=False))
+    low, high = interval(asked, found.evidence)
+    assert found.ended == "width"
+    assert low <= TRUE <= high
+    assert high - low <= Fraction(31, 1000)
+    assert found.state.low == pytest.approx(float(low), rel=1e-9)
+    assert found.state.high == pytest.approx(float(high), rel=1e-9)
+    widths = [state.high - state.low for state in found.history]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_search_goes_on_from_a_partition():
+    asked = fold()
+    first = search(asked, Limits(20.0, leaves=60, decide=False))
+    tree = read_tree(first.evidence, 2, 1)
+    again = search(asked, Limits(20.0, leaves=61, decide=False), start=tree)
+    assert interval(asked, again.evidence)[0] >= interval(asked, first.evidence)[0]
+    further = search(asked, Limits(20.0, leaves=200, decide=False), start=tree)
+    low, high = interval(asked, further.evidence)
+    assert low <= TRUE <= high
+    before = interval(asked, first.evidence)
+    assert high - low < before[1] - before[0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "claims"),
+    [({"at_most": Fraction(7, 10)}, "unsat"), ({"at_most": Fraction(2, 5)}, "sat")],
+    ids=["holds", "fails"],
+)
+def test_a_search_ends_when_the_claim_is_decided(ends, claims):
+    from dataclasses import replace
+
+    asked = replace(fold(), **ends)
+    found = search(asked, Limits(20.0))
+    assert (found.ended, found.evidence.claims) == ("claim", claims)
+    for arithmetic in ARITHMETICS:
+        checked = check_partition(asked, found.evidence, arithmetic=arithmetic).checked
+        assert checked.verdict == f"valid {claims}"
+
+
+def test_a_search_without_time_leaves_all_open():
+    found = search(fold(), Limits(0.0))
+    assert (found.ended, found.state.low, found.state.high) == ("time", 0.0, 1.0)
+    assert found.evidence.arrays["kind"].tolist() == [3]
+
+
+def test_normal_inputs():
+    from dataclasses import replace
+    from statistics import NormalDist
+
+    net = Net(1)
+    network = net.done(net.relu(0))
+    asked = question(network, [-1], [2], unsafe_above(Fraction(1, 2)), at_most=1)
+    asked = replace(asked, distribution=Distribution("normal", (Fraction(0),), (Fraction(1),)))
+    found = search(asked, Limits(20.0, width=1e-4, decide=False))
+    low, high = interval(asked, found.evidence)
+    cdf = NormalDist().cdf
+    true = (cdf(2) - cdf(0.5)) / (cdf(2) - cdf(-1))
+    assert low <= Fraction(true) <= high
+    assert high - low <= Fraction(11, 100000)
+
+
+def test_inputs_that_are_points_are_not_split():
+    net = Net(2)
+    network = net.done(net.dense(net.relu(0), [[1.0, 1.0]]))
+    tenth = Fraction(1, 10)
+    asked = question(network, [-1, tenth], [1, tenth], unsafe_above(Fraction(1, 2)))
+    found = search(asked, Limits(5.0, width=0.001, decide=False))
+    assert set(found.evidence.arrays["axis"].tolist()) == {0}
+    low, high = interval(asked, found.evidence)
+    assert low <= Fraction(3, 10) <= high
+
+
+BOX = """
+[models]
+net = "net.onnx"
+[limits]
+timeout = 20
+[probability]
+width = 0.02
+{extra}
+[[probability.question]]
+title = "fold"
+lower = -1
+upper = [1, 1]
+kind = "unsafe"
+formula = "(>= Y_0 0.5)"
+{thresholds}
+"""
+
+
+def config(tmp_path, thresholds: str = "", extra: str = "") -> Path:
+    path = folder_with(tmp_path, BOX.format(thresholds=thresholds, extra=extra))
+    model(tmp_path / "net.onnx", np.eye(2), np.ones((2, 1)))
+    return path
+
+
+def test_thresholds_are_judged_on_what_is_proved(tmp_path, capsys):
+    path = config(tmp_path, "at_most = 0.7\nat_least = 0.4")
+    out = tmp_path / "out"
+    assert farkas.main(["certify", str(path), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.startswith("proved\n")
+    assert farkas.main(["check", str(out / "evidence")]) == 0
+    assert "valid unsat" in capsys.readouterr().out
+    assert farkas.main(["certify", str(path), "--out", str(out)]) == 0
+    assert "0 results made" in capsys.readouterr().out
+    assert farkas.main(["certify", str(config(tmp_path, "at_most = 0.4")), "--out", str(out)]) == 1
+    content = json.loads((out / "results.json").read_text())
+    (section,) = content["sections"]["probability"]
+    assert section["facts"]["questions"][0]["measured"] is None
+
+
+def test_what_is_measured_is_kept_apart(tmp_path, capsys):
+    path = config(tmp_path, "at_most = 0.5", "confidence = 0.99\nsamples = 300")
+    text = path.read_text().replace("width = 0.02", "width = 0.3").replace("at_most = 0.5", "")
+    path.write_text(text)
+    outcome = run(path)
+    found = part(outcome)
+    (record,) = found.facts["questions"]
+    proved, measured = ([float(Fraction(e)) for e in record[key]] for key in ("proved", "measured"))
+    assert proved[0] <= measured[0] <= TRUE <= measured[1] <= proved[1]
+    assert measured[1] - measured[0] < proved[1] - proved[0]
+    assert "measured, with confidence 0.99" in found.lines[0]
+    assert outcome.verdict == "reported"
+    assert farkas.main(["check", str(path.parent / "out/evidence")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("valid unsat") == 3  # two pieces and the summary
+    assert "with confidence 0.99 the claim holds" in said
+
+
+def test_boxes_around_samples_and_property_files(tmp_path):
+    text = (
+        "[limits]\ntimeout = 20\n[probability]\nwidth = 0.05\n"
+        "[[probability.question]]\nradius = 0.01\nfirst = 2\n"
+        '[[probability.question]]\nproperty = "p.vnnlib"\n'
+    )
+    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
+    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
+    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
+    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    outcome = run(folder_with(tmp_path, text))
+    around, stated = (part(outcome, k).facts["questions"] for k in range(2))
+    assert [len(around), len(stated)] == [2, 1]
+    for record in (*around, *stated):
+        low, high = map(Fraction, record["proved"])
+        assert 0 <= low <= high <= 1
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def test_an_interrupted_search_goes_on(tmp_path):
+    from verifier.certify.store import Store
+    from verifier.progress import Progress
+
+    path = config(tmp_path)
+    (answer,) = load_config(path).answers["probability"]
+    (task,) = answer.tasks()
+    place = Store(tmp_path / "out").place(task, Progress(enabled=False))
+    (place.scratch / "partition.farkas").write_bytes(b"PK damaged")
+    first = task.run(place)
+    again = task.run(place)  # from the partition that lies there
+    assert again.values["proved"] == first.values["proved"]
+    assert again.values["leaves"] == first.values["leaves"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "asks nothing"),
+        ("[[probability.question]]", "say one of"),
+        ("[[probability.question]]\nlower = 0\nupper = 1\nradius = 1", "say one of"),
+        ("[[probability.question]]\nradius = 1\nlabel = 0", "goes with 'lower'"),
+        ("[[probability.question]]\nlower = 0\nupper = 1\nfirst = 1", "goes with 'radius'"),
+        ("[[probability.question]]\nradius = 1\nat_most = 2", "at most 1"),
+        ("[[probability.question]]\nradius = 1\nat_most = 0.1\nat_least = 0.2", "is above"),
+        ("[[probability.question]]\nradius = 1\nodd = 1", "unknown key 'odd'"),
+        ('distribution = "normal"\n[[probability.question]]\nradius = 1', "needs 'mean'"),
+        ("mean = 0\n[[probability.question]]\nradius = 1", "for distribution 'normal'"),
+        ("confidence = 0.9\n[[probability.question]]\nradius = 1", "needs 'samples'"),
+        ("samples = 9\n[[probability.question]]\nradius = 1", "goes with 'confidence'"),
+        ('net = "none"\n[[probability.question]]\nradius = 1', "has no 'none'"),
+        ('[[probability.question]]\nproperty = "none.vnnlib"', "none.vnnlib"),
+    ],
+    ids=lambda value: re.sub(r"\W+", "-", value)[-30:],
+)
+def test_what_is_wrong_is_said(tmp_path, text, says):
+    with pytest.raises(QuestionError, match=re.escape(says)):
+        load_config(folder_with(tmp_path, f"[probability]\n{text}"))
+
+
+def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
+    known = {}
+    done = Table.done
+
+    def noted(self):
+        known[self.name] = set(self.known)
+        done(self)
+
+    monkeypatch.setattr(Table, "done", noted)
+    text = "confidence = 0.9\nsamples = 5\n[[probability.question]]\nradius = 1"
+    load_config(folder_with(tmp_path, f"[probability]\n{text}"))
+    page = PAGE.partition("## `[probability]`\n")[2].partition("\n## ")[0]
+    first, _, second = page.partition("Each `[[")
+    for name, table in (("probability", first), ("probability.question", second)):
+        rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        listed = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+        extra = re.findall(r"`\[statement\]` \((.*?);", table)
+        listed |= {key for row in extra for key in re.findall(r"`(\w+)`", row)}
+        assert listed == known[name]

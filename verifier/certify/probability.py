@@ -1,0 +1,353 @@
+"""The section ``[probability]``: how probable a violation is on a box, proved.
+
+net              one of the models
+distribution     "uniform" or "normal"; with mean and deviation as in ``specs/probability.py``
+width            of an interval that is enough
+leaves           of a partition, at most
+confidence       with samples and seed: what is left open is sampled as well, and reported
+[[probability.question]]
+title            how to call it
+property         a property file; or
+lower, upper     a box, and the keys of [statement]; or
+radius, clip     boxes around samples, where an input is unsafe if its class is not the sample's
+at_most          T: the probability is at most this
+at_least         T: it is at least this
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from proofs.format import read_evidence, write_arrays
+from proofs.partitions.evidence import PartitionEvidence, read_tree
+from specs.errors import EvidenceError, InputError
+from specs.numerals import numeral
+from specs.onnx_reader import read_model
+from specs.probability import ProbabilityQuestion
+from specs.query import ModelFile
+from specs.source import read_source
+from verifier.certify.questions import box_around
+from verifier.certify.section import (
+    PROVED,
+    REFUTED,
+    UNDECIDED,
+    Judged,
+    Part,
+    Place,
+    Record,
+    Rows,
+    Setting,
+    Task,
+    above,
+    below,
+    shown,
+)
+from verifier.certify.table import Table
+from verifier.probability.files import Kept, Stated, ask, keep
+from verifier.probability.search import Limits, Result, search
+
+STATEMENT = ("kind", "label", "target", "output", "minimum", "maximum", "formula")
+"""Keys of ``[statement]``."""
+ASSUMED = (
+    "inputs are distributed as stated, independently of each other, on the box and nowhere else",
+    "proved: intervals follow from a partition of the box that the kernel replays; measured: "
+    "they hold with the stated confidence, for all but that share of draws",
+)
+ROUNDED = Fraction(1, 10**9)
+"""By how much, relatively, sums of floats are taken to be off; the kernel's sums are exact."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One probability that is asked for.
+
+    Attributes:
+        title: of it.
+        stated: the question but for its claim.
+    """
+
+    title: str
+    stated: Stated
+
+
+@dataclass(frozen=True, eq=False)
+class Probability:
+    """A table ``[[probability.question]]``.
+
+    Attributes:
+        title: of it.
+        model: what is asked about.
+        asked: its questions: one, or one for each sample.
+        at_most, at_least: thresholds of each.
+        sampling: the keys of a statistical claim; ``None``: nothing is sampled.
+        limits: of the search.
+    """
+
+    title: str
+    model: Path
+    asked: tuple[Asked, ...]
+    at_most: Fraction | None
+    at_least: Fraction | None
+    sampling: Mapping[str, Any] | None
+    limits: Limits
+
+    def tasks(self) -> Sequence[Task]:
+        """One for each question."""
+        _, model = read_model(self.model)
+        return [self._task(model, asked) for asked in self.asked]
+
+    def _task(self, model: ModelFile, asked: Asked) -> Task:
+        thresholds = self.at_most, self.at_least
+        depends = (
+            "probability-1",
+            model.digest,
+            asked.stated.text("net", {}),
+            "" if asked.stated.beside is None else asked.stated.beside.hex(),
+            *map(str, thresholds),
+            str(self.sampling),
+            str(self.limits),
+        )
+        return Task(asked.title, depends, lambda place: self._run(place, model, asked))
+
+    def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:
+        started = time.perf_counter()
+        question = replace(
+            ask(place, model, asked.stated), at_most=self.at_most, at_least=self.at_least
+        )
+        found = _searched(place, question, self.limits, asked.title)
+        interval = _outward(found.state.low, found.state.high)
+        place.progress.stage(f"{asked.title}: checking {found.state.leaves} leaves")
+        kept = keep(place, model, asked.stated, found.evidence, interval)
+        files, measured = list(kept.files), None
+        replayed = kept.replayed.found
+        if replayed is None:
+            raise EvidenceError("the kernel's check says nothing of an interval")
+        if self.sampling is not None and replayed.interval[0] < replayed.interval[1]:
+            place.progress.stage(f"{asked.title}: sampling what is open")
+            second = _sampled(place, model, asked.stated, found, replayed.interval, self.sampling)
+            files += [name for name in second.files if name not in files]
+            measured = second.replayed.found and second.replayed.found.measured
+        place.progress.clear()
+        values = {
+            "proved": [str(end) for end in replayed.interval],
+            "measured": None if measured is None else [str(end) for end in measured],
+            "leaves": replayed.leaves,
+            "unproved": replayed.unproved,
+            "ended": found.ended,
+            "seconds": time.perf_counter() - started,
+            "evidence": files,
+        }
+        return Record(values)
+
+    def conclude(self, records: Sequence[Record]) -> Part:
+        """Intervals, and thresholds judged on what is proved."""
+        judged: list[Judged] = []
+        rows, lines, facts = [], [], []
+        for asked, record in zip(self.asked, records, strict=True):
+            low, high = map(Fraction, record.values["proved"])
+            sampled = record.values["measured"]
+            words = f"proved: P(unsafe) is at least {below(low)} and at most {above(high)}"
+            cells = [asked.title, below(low), above(high)]
+            if sampled is not None and self.sampling is not None:
+                ends = [Fraction(end) for end in sampled]
+                words += (
+                    f"; measured, with confidence {numeral(self.sampling['confidence'])}: at "
+                    f"least {below(ends[0])} and at most {above(ends[1])}"
+                )
+                cells.append(f"{below(ends[0])} to {above(ends[1])}")
+            else:
+                cells.append("")
+            cells += [str(record.values["leaves"]), f"{record.values['seconds']:.1f}"]
+            rows.append(tuple(cells))
+            lines.append(f"{asked.title}: {words}")
+            judged += self._judged(asked.title, low, high)
+            facts.append({"title": asked.title, **record.values})
+        head = ("question", "proved: at least", "proved: at most", "measured", "leaves", "seconds")
+        return Part(
+            self.title,
+            tuple(lines),
+            ASSUMED,
+            tuple(judged),
+            {"questions": facts},
+            (Rows("Probability of a violation", head, tuple(rows)),),
+        )
+
+    def _judged(self, title: str, low: Fraction, high: Fraction) -> list[Judged]:
+        found = f"proved: from {below(low)} to {above(high)}"
+        made = []
+        if self.at_most is not None:
+            verdict = _verdict(high <= self.at_most, low > self.at_most)
+            made.append(Judged(f"{title}: P(unsafe) at most {shown(self.at_most)}", found, verdict))
+        if self.at_least is not None:
+            verdict = _verdict(low >= self.at_least, high < self.at_least)
+            asked = f"{title}: P(unsafe) at least {shown(self.at_least)}"
+            made.append(Judged(asked, found, verdict))
+        return made
+
+
+def _verdict(holds: bool, fails: bool) -> str:
+    return PROVED if holds else REFUTED if fails else UNDECIDED
+
+
+def _outward(low: float, high: float) -> tuple[Fraction, Fraction]:
+    return Fraction(low) * (1 - ROUNDED), Fraction(high) * (1 + ROUNDED)
+
+
+def _searched(place: Place, question: ProbabilityQuestion, limits: Limits, title: str) -> Result:
+    """A partition; one that an interrupted run left is gone on with."""
+    file = place.scratch / "partition.farkas"
+    start = None
+    try:
+        before = read_evidence(file)
+        inputs, disjuncts = question.query.network.input_size, len(question.case.unsafe)
+        if isinstance(before, PartitionEvidence):
+            start = read_tree(before, inputs, disjuncts)
+    except EvidenceError:
+        pass  # there is none, or it is damaged
+    found = search(
+        question,
+        limits,
+        lambda state: place.progress.leaves(
+            f"{title}: width {state.high - state.low:.3g}", state.open, state.leaves - state.open
+        ),
+        start,
+        lambda evidence: write_arrays(file, evidence) and None,
+    )
+    write_arrays(file, found.evidence)
+    return found
+
+
+def _sampled(
+    place: Place,
+    model: ModelFile,
+    stated: Stated,
+    found: Result,
+    proved: tuple[Fraction, Fraction],
+    sampling: Mapping[str, Any],
+) -> Kept:
+    """A statistical claim on the same partition, as narrow as the samples support."""
+    hopeless = proved[0], proved[0]  # so that the check says what the samples support
+    return keep(place, model, stated, found.evidence, hopeless, sampling)
+
+
+def read(setting: Setting) -> Sequence[Probability]:
+    """The answers that ``[probability]`` asks for.
+
+    Raises:
+        InputError: it is malformed; the message says where.
+    """
+    table = Table.of(setting.document, "probability")
+    name = table.text("net") or next(iter(setting.models))
+    if name not in setting.models:
+        known = ", ".join(setting.models)
+        raise table.error("net", f"[models] has no '{name}'; it has {known}")
+    shared = _distribution(table)
+    sampling = _sampling(table)
+    width = table.number("width", Fraction(0), 0, 1)
+    leaves = table.integer("leaves", Limits(1.0).leaves, 1)
+    asked = table.tables("question")
+    table.done()
+    if not asked:
+        raise table.error("", "[probability] asks nothing: add [[probability.question]]")
+    limits = Limits(setting.timeout, float(width or 0), int(leaves or 1))
+    found = []
+    for number, each in enumerate(asked):
+        title = each.text("title") or f"Probability of a violation {number + 1}"
+        at_most, at_least = each.share("at_most"), each.share("at_least")
+        questions = tuple(_questions(setting, each, title, shared))
+        each.done()
+        if at_most is not None and at_least is not None and at_least > at_most:
+            raise each.error("at_least", "'at_least' is above 'at_most'")
+        own = replace(limits, decide=at_most is not None or at_least is not None)
+        model = setting.models[name]
+        found.append(Probability(title, model, questions, at_most, at_least, sampling, own))
+    return found
+
+
+def _distribution(table: Table) -> dict[str, Any]:
+    kind = table.text("distribution", "uniform", ("uniform", "normal"))
+    made: dict[str, Any] = {"distribution": kind}
+    for key in ("mean", "deviation"):
+        if table.has(key):
+            made[key] = _numbers(table, key)
+        elif kind == "normal":
+            raise table.error("distribution", f"distribution 'normal' needs '{key}'")
+    if kind == "uniform" and len(made) > 1:
+        raise table.error("distribution", "'mean' and 'deviation' are for distribution 'normal'")
+    return made
+
+
+def _numbers(table: Table, key: str) -> Any:
+    """A number, or a list of them."""
+    if isinstance(table.values[key], list):
+        return list(table.numbers(key))
+    return table.number(key)
+
+
+def _sampling(table: Table) -> dict[str, Any] | None:
+    confidence = table.number("confidence")
+    samples, seed = table.integer("samples", None, 1), table.integer("seed", 0)
+    if confidence is None:
+        if samples is not None:
+            raise table.error("samples", "'samples' goes with 'confidence'")
+        return None
+    if not 0 < confidence < 1:
+        raise table.error("confidence", "'confidence' must lie between 0 and 1")
+    if samples is None:
+        raise table.error("confidence", "'confidence' needs 'samples'")
+    return {"confidence": confidence, "samples": samples, "seed": seed}
+
+
+def _questions(
+    setting: Setting, table: Table, title: str, shared: Mapping[str, Any]
+) -> Sequence[Asked]:
+    file = table.text("property")
+    radius, clip = table.number("radius", None, 0), table.interval("clip")
+    first = table.integer("first", None, 1)
+    box = {key: _numbers(table, key) for key in ("lower", "upper") if table.has(key)}
+    statement = {key: table.values[key] for key in STATEMENT if table.has(key)}
+    given = [file is not None, radius is not None, bool(box)]
+    if sum(given) != 1:
+        raise table.error("", "say one of 'property', 'lower' and 'upper', or 'radius'")
+    if (file is not None or radius is not None) and statement:
+        raise table.error(next(iter(statement)), "goes with 'lower' and 'upper' only")
+    if radius is None and (clip is not None or first is not None):
+        raise table.error("clip" if clip else "first", "goes with 'radius' only")
+    if file is not None:
+        path = setting.document.folder / file
+        content = table.placed("property", lambda: read_source(path)[0].text)
+        tables = {"region": {"file": file}, "probability": dict(shared)}
+        return [Asked(title, Stated(tables, content.encode()))]
+    if radius is None:
+        tables = {"region": box, "statement": statement, "probability": dict(shared)}
+        return [Asked(title, Stated(tables))]
+    return _around(setting, table, title, shared, radius, clip, first)
+
+
+def _around(
+    setting: Setting,
+    table: Table,
+    title: str,
+    shared: Mapping[str, Any],
+    radius: Fraction,
+    clip: tuple[Fraction, Fraction] | None,
+    first: int | None,
+) -> Sequence[Asked]:
+    if setting.data is None or setting.data.labels is None:
+        raise table.error("radius", "'radius' needs [data] with labels")
+    data = setting.data.first(first)
+    if data.labels is None:
+        raise InputError("the labels are gone")
+    made = []
+    for point, label, number in zip(data.points, data.labels, data.numbers, strict=True):
+        sides = table.placed("radius", lambda point=point: box_around(point, radius, clip))
+        region = {"lower": list(sides[0]), "upper": list(sides[1])}
+        statement = {"kind": "robust", "label": int(label)}
+        tables = {"region": region, "statement": statement, "probability": dict(shared)}
+        made.append(Asked(f"{title}, sample {number}", Stated(tables)))
+    return made
