@@ -20,7 +20,11 @@ from verifier.certify.data import read_data
 from verifier.certify.section import Answer, Setting
 from verifier.certify.table import Table
 
-SECTIONS = {"faults": "verifier.certify.faults.section"}
+SECTIONS = {
+    "faults": "verifier.certify.faults.section",
+    "probabilistic": "verifier.certify.probabilistic.section",
+    "smoothing": "verifier.certify.smoothing",
+}
 """By the name of a table the module whose ``read`` reads it."""
 
 TIMEOUT = 60

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from specs.version import VERSION
-from verifier.certify.run import Outcome
+from verifier.certify.run import WORST_FIRST, Outcome
 from verifier.certify.section import Part, Rows
 
 _STYLE = """
@@ -20,10 +20,12 @@ table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabula
 th, td { text-align: left; padding: .15rem .7rem; border-bottom: 1px solid #ccc; }
 caption { text-align: left; font-weight: 600; }
 img { max-width: 100%; background: #fff; } figcaption { font-size: .9em; }
-.proved { color: #176b2c; } .refuted { color: #a01818; } .undecided { color: #8a5a00; }
+.proved, .supported { color: #176b2c; } .refuted, .contradicted { color: #a01818; }
+.undecided { color: #8a5a00; }
 ul { margin: .3rem 0; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #171717; }
-  .proved { color: #6fcf85; } .refuted { color: #ff8a80; } .undecided { color: #f0c060; } }
+  .proved, .supported { color: #6fcf85; } .refuted, .contradicted { color: #ff8a80; }
+  .undecided { color: #f0c060; } }
 """
 
 
@@ -111,9 +113,7 @@ def _table(rows: Rows) -> Iterator[str]:
     yield "".join(f"<th>{escape(cell)}</th>" for cell in rows.head) + "</tr>\n"
     for row in rows.rows:
         cells = (
-            f'<td class="{cell}">{cell}</td>'
-            if cell in ("proved", "refuted", "undecided")
-            else f"<td>{escape(cell)}</td>"
+            f'<td class="{cell}">{cell}</td>' if cell in WORST_FIRST else f"<td>{escape(cell)}</td>"
             for cell in row
         )
         yield f"<tr>{''.join(cells)}</tr>\n"

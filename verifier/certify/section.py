@@ -27,6 +27,8 @@ from verifier.certify.data import Data
 from verifier.progress import Progress
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+"""Of thresholds on what was sampled: met, or not met, with a stated confidence."""
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +94,8 @@ class Judged:
     Attributes:
         asked: in words.
         found: in words.
-        verdict: ``"proved"``, ``"refuted"`` or ``"undecided"``.
+        verdict: ``"proved"``, ``"refuted"`` or ``"undecided"``; of what was sampled
+            ``"supported"``, ``"contradicted"`` or ``"undecided"``.
     """
 
     asked: str
@@ -200,6 +203,19 @@ def at_most(
     refuted = certain is not None and certain > asked
     verdict = PROVED if Fraction(bound) <= asked else REFUTED if refuted else UNDECIDED
     return Judged(f"{what} at most {shown(asked)}", f"at most {above(bound)}", verdict)
+
+
+def measured_at_least(
+    what: str,
+    asked: Fraction,
+    interval: Sequence[float | Fraction],
+    confidence: Fraction,
+) -> Judged:
+    """A threshold from below on a number that an interval holds with some confidence."""
+    low, high = (Fraction(end) for end in interval)
+    verdict = SUPPORTED if low >= asked else CONTRADICTED if high < asked else UNDECIDED
+    found = f"sampled: in [{below(low)}, {above(high)}] with confidence {shown(confidence)}"
+    return Judged(f"{what} at least {shown(asked)}", found, verdict)
 
 
 def shown(number: Fraction | float | int) -> str:
