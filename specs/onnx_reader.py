@@ -120,11 +120,7 @@ def _network(
 
 
 def model_content(path: Path) -> tuple[Path, bytes]:
-    """The file that is read, ``PATH.gz`` where there is no ``PATH``, and its decompressed bytes.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
+    """The file that is read, and its decompressed bytes; a ``ModelError`` if it cannot be."""
     try:
         packed = path.parent / (path.name + ".gz")
         found = packed if not path.exists() and packed.exists() else path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from tests.linear_models import linear_model
 from tests.verifier.certify_files import HEAD, part, plain, run
 from verifier.certify.config import load_config
 from verifier.certify.run import EXIT_CODES, WORST_FIRST
-from verifier.certify.section import measured_at_least
+from verifier.certify.section import above, below, measured_at_least
 from verifier.certify.table import Table
+from verifier.statistics.intervals import lower_end, sample_size
+from verifier.statistics.smoothing import Setting
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -93,6 +97,14 @@ def test_nothing_that_is_sampled_is_called_proved():
         assert measured_at_least("x", Fraction(asked), ends, Fraction(9, 10)).verdict == verdict
     assert set(WORST_FIRST) | {"reported"} == set(EXIT_CODES)
     assert [EXIT_CODES[word] for word in WORST_FIRST] == [1, 1, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(100, "100"), (120, "120"), (Fraction(1, 10**9), "1e-9"), (0, "0"), (99.5, "99.5")],
+)
+def test_numbers_are_written_as_people_do(number, text):
+    assert above(number, 4) == below(number, 4) == text
 
 
 def test_samples_are_as_many_as_the_claim_needs(tmp_path):
@@ -271,6 +283,34 @@ def test_errors_say_where_and_nothing_is_written(tmp_path, capsys, case):
 
 
 # ------------------------------------------------------------------------------------------ docs
+
+
+def test_the_bundled_example(tmp_path, capsys):
+    text = (DOCS.parent / "examples/statistics.toml").read_text()
+    for name in ("digits.onnx", "digits.npz"):
+        shutil.copy(DOCS.parent / "examples" / name, tmp_path)
+    short = text.replace("scale = 16 ", "first = 8\nscale = 16 ").replace("20000", "2000")
+    (tmp_path / "statistics.toml").write_text(short)
+    out = tmp_path / "out"
+    code = farkas.main(["certify", str(tmp_path / "statistics.toml"), "--out", str(out)])
+    assert capsys.readouterr().out.split("\n")[0] in ("supported", "undecided")
+    assert code in (0, 2)
+    assert list(json.loads((out / "results.json").read_text())["sections"]) == [
+        "probabilistic",
+        "smoothing",
+    ]
+
+
+def test_the_page_names_what_there_is():
+    page = (DOCS / "statistics.md").read_text()
+    names = re.findall(r"`(intervals|sequential)\.(\w+)`", page)
+    assert len(names) > 5
+    for module, name in names:
+        assert hasattr(importlib.import_module(f"verifier.statistics.{module}"), name)
+    assert f"takes {sample_size(Fraction(99, 100), Fraction(1, 1000))} samples" in page
+    assert f"({sample_size(Fraction(99, 100), Fraction(1, 20))} at 95 %)" in page
+    assert f"PR >= {lower_end(100, 100, Fraction(1, 1000)):.3f} at 99.9 %" in page
+    assert f"{Setting(Fraction(1)).cap:.2f} sigma for 100,000 samples at 99.9 %" in page
 
 
 @pytest.mark.parametrize("section", ["probabilistic", "smoothing"])

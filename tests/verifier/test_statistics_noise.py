@@ -252,3 +252,14 @@ def test_the_device_is_one_that_is_there(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         BlackBox(None, "cuda")
     assert asked == [["CUDAExecutionProvider"]]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_device_that_the_runtime_leaves_out_is_an_error(tmp_path):
+    """It falls back to the CPU with a warning only: the results would be those of the CPU."""
+    there = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" in there:
+        pytest.skip("onnxruntime has CUDA here")
+    model = black_box_file(write(tmp_path, dense_model()))
+    with pytest.raises(InputError, match="could not run it on 'cuda'"):
+        BlackBox(model, "cuda")

@@ -240,7 +240,9 @@ def _rounded(number: Fraction | float | int, digits: int, rounding: str) -> str:
     exact = Fraction(number)
     context = Context(prec=digits, rounding=rounding, Emin=-99999, Emax=99999)
     found = context.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-    return f"{found.normalize():g}" if found else "0"
+    short = found.normalize()
+    plain = 0 < int(short.as_tuple().exponent) <= digits  # 100, not 1e+2
+    return f"{short:f}" if plain else f"{short:g}" if found else "0"
 
 
 def digest_of(*arrays: npt.NDArray[Any]) -> str:

@@ -72,6 +72,9 @@ class BlackBox:
     def __post_init__(self) -> None:
         providers = [PROVIDERS[self.device]]
         self._alone = load(self.model, providers=providers)
+        if providers[0] not in self._alone.get_providers():
+            # The runtime goes on without a device whose libraries it cannot load.
+            raise InputError(f"{self._name}: onnxruntime could not run it on '{self.device}'")
         inputs = self._alone.get_inputs()
         if len(inputs) != 1:
             raise InputError(f"{self._name}: a model with {len(inputs)} inputs; wanted: one")
