@@ -44,7 +44,7 @@ from verifier.faults.region import RegionMap, Settings, map_region
 
 IMAGES = 20
 SHARES = (Fraction(1), Fraction(1, 2))
-SECONDS = 180.0
+SECONDS = 60.0
 """For each map, its proof's check not counted."""
 
 RANDOM = 8
