@@ -104,6 +104,10 @@ class Around:
     def box(self, point: FloatArray, dtype: npt.DTypeLike) -> tuple[FloatArray, FloatArray]:
         """The least and the greatest numbers of a type in the box, as float64.
 
+        Args:
+            point: ``(size,)``, or several, ``(n, size)``.
+            dtype: of floats.
+
         Raises:
             InputError: in some place there are none.
         """
@@ -187,8 +191,10 @@ def _inside(
     found = low.astype(np.float64), high.astype(np.float64)
     if not np.all(found[0] <= found[1]):
         place = int(np.argmax(~(found[0] <= found[1])))
+        ends = lower.reshape(-1)[place], upper.reshape(-1)[place]
         raise InputError(
-            f"no {kind.name} number lies between {lower[place]:g} and {upper[place]:g}, where "
-            f"input {place} is drawn: take a larger radius, or samples inside the valid range"
+            f"no {kind.name} number lies between {ends[0]:g} and {ends[1]:g}, where input "
+            f"{place % lower.shape[-1]} is drawn: take a larger radius, or "
+            "samples inside the valid range"
         )
     return found

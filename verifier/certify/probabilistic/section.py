@@ -20,6 +20,8 @@ RHO = (Fraction(1, 100),)
 CONFIDENCE = Fraction(95, 100)
 MOST = 10**9
 """Samples for an input at most."""
+ROWS = 256
+"""Samples whose boxes are looked at together."""
 SHARES = {"pr_at": "pr", "prob_acc_at": "prob_acc", "population_at": "population"}
 """By key of a threshold the number it is on."""
 
@@ -36,9 +38,9 @@ def read(setting: Setting) -> Sequence[Answer]:
     boxes = {net: black_box(setting, table, "nets", net, place) for net in nets}
     data = [samples(setting, table, box) for box in boxes.values()][-1]
     arounds = tuple(_arounds(table))
-    for around, box in product(arounds, boxes.values()):
-        for point in data.points:
-            table.placed("radii", partial(around.box, point, box.dtype))
+    for around, dtype in product(arounds, {box.dtype for box in boxes.values()}):
+        for start in range(0, len(data.points), ROWS):
+            table.placed("radii", partial(around.box, data.points[start : start + ROWS], dtype))
     rhos = table.numbers("rho") or RHO
     if not all(0 < rho < 1 for rho in rhos):
         raise table.error("rho", "'rho' must hold numbers between 0 and 1")
