@@ -79,13 +79,3 @@ def test_data(folder: Path) -> Path:
     with replacing(path) as stream:
         np.savez(stream, x=x.astype(np.float32), y=y)
     return path
-
-
-def adversarial_accuracy(path: Path, kind: str) -> float:
-    """The share of test images whose attacked versions are classified correctly: 50 steps."""
-    _, _, x, y = data()
-    model = trained(kind)
-    torch.manual_seed(0)
-    images, labels = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
-    moved = attacked(model, images, labels, steps=50)
-    return float((model(moved).argmax(1) == labels).float().mean())

@@ -229,7 +229,7 @@ def test_a_wrong_start_makes_no_quantile_wrong(monkeypatch, near):
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_the_last_safe_float_is_safe(edge, start):
     found = last_safe(lambda x: x <= edge, start, -1000.0)
     assert found <= edge
