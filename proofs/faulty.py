@@ -127,7 +127,8 @@ class Bill:
         """What words, ``(1 or R, n)``, are worth to the rows of one kind, ``(k, R, n)``."""
         arithmetic, (shares, places) = self._arithmetic, self._kinds[number]
         parts = (_within(words, part) for part in _ranges(struck, shares))
-        tables = [totals(np.where(part, found, 0), arithmetic.add_up) for part in parts]
+        limit = struck.limit if isinstance(struck, Struck) else 0
+        tables = [totals(np.where(part, found, 0), arithmetic.add_up, limit) for part in parts]
         if isinstance(struck, Struck) and struck.shared:
             for table, (_, most) in zip(tables, shares, strict=True):
                 self._sum[places] = arithmetic.add_up(self._sum[places], table[most])
@@ -259,7 +260,7 @@ def spread(
             continue
         pairs = exposed.pairs_of
         lower, upper = (end[:, None, exposed.word] for end in (exposed.lower, exposed.upper))
-        each = max(1, arithmetic.entry_budget // max(1, exposed.most * pairs.size))
+        each = max(1, arithmetic.entry_budget // max(1, len(exposed.lower) * pairs.size))
         for start in range(0, places.size, each):
             some = places[start : start + each]
             read = [(a[some], b[some]) for a, b in kept]
@@ -311,7 +312,7 @@ def _most(
         table = np.where(pairs >= 0, kept[..., pairs], 0)  # (k, B, entries, m)
         table = table.reshape(len(worth), domains * len(pairs), pairs.shape[1])
         if struck.counted:
-            added = totals(table, arithmetic.add_up)[most]
+            added = totals(table, arithmetic.add_up, struck.limit)[most]
         else:
             added = arithmetic.cost(table[0], arithmetic.lift_up(np.ones(pairs.shape[1])))
         total = arithmetic.add_up(total, added.reshape(domains, len(pairs)))

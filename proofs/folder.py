@@ -43,8 +43,8 @@ _COLUMNS = ({"question", "evidence"}, {"onnx", "vnnlib", "evidence"})
 _NAMING: dict[str, tuple[str, ...] | None] = {
     "models": None,
     "region": ("file",),
-    "watermark": ("file", "triggers"),
-    "claim": ("file", "samples"),
+    "watermark": ("file", "points", "triggers"),
+    "claim": ("file", "samples", "others"),
 }
 """By table of a question file the keys that name files; ``None``: all."""
 _START = (

@@ -35,6 +35,7 @@ from specs.network import (
     Nonlinear,
     Perturbed,
     Product,
+    Struck,
     Univariate,
 )
 
@@ -478,5 +479,6 @@ def _work(network: Network, tensor: int) -> int:
             if isinstance(term.map, Sparse):
                 size = max(size, term.map.weight.value.size)
     elif isinstance(node, Perturbed) and isinstance(node.error, Faulty):
-        size = max(size, node.error.most * node.error.words.size)
+        once = isinstance(node.error, Struck) and node.error.limit > 0
+        size = max(size, (1 if once else node.error.most) * node.error.words.size)
     return size

@@ -185,6 +185,8 @@ class Struck:
         counted: the faults of all words of the network together are at most ``k``; otherwise
             every word takes any step of its own, and ``k`` is 1.
         shared: some of the words stand in other nodes as well.
+        limit: a word fails once or not at all, and at most so many do: then ``lower`` and
+            ``upper`` have one row; 0: they have ``k``.
 
     Raises:
         ModelError: the parts do not fit, or a step has no ends.
@@ -198,12 +200,14 @@ class Struck:
     upper: FloatArray
     counted: bool
     shared: bool = False
+    limit: int = 0
 
     def __post_init__(self) -> None:
         pairs, words = self.target.size, self.words.size
         fits = self.word.size == pairs == math.prod(self.factors.shape)
         shapes = {self.lower.shape, self.upper.shape}
         fits = fits and shapes == {(len(self.lower), words)} and len(self.lower) > 0
+        fits = fits and self.limit >= 0 and (not self.limit or len(self.lower) == 1)
         if not fits or np.any(self.word < 0) or np.any(self.word >= words):
             raise ModelError("the parts of a fault do not fit each other")
         if np.any(np.diff(self.words) <= 0) or np.any(
@@ -218,7 +222,7 @@ class Struck:
     @property
     def most(self) -> int:
         """The ``k``."""
-        return len(self.lower)
+        return self.limit or len(self.lower)
 
     @cached_property
     def sums(self) -> Linear:

@@ -78,13 +78,23 @@ def worst(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.
     return found
 
 
-def totals(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.add) -> Numbers:
-    """As :func:`worst`, of at most ``0, 1, ..., k`` faults: ``(k + 1, R)``."""
+def totals(
+    gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator.add, limit: int = 0
+) -> Numbers:
+    """As :func:`worst`, of at most ``0, 1, ..., k`` faults: ``(k + 1, R)``.
+
+    With a ``limit``, each word fails once or not at all, gains are ``(1, R, n)``, and ``k`` is
+    the limit.
+    """
+    if limit and gains.shape[:1] != (1,):
+        raise QuestionError(f"gains of shape {gains.shape}, and words that fail once")
     if gains.ndim != 3 or not len(gains):
         raise QuestionError(f"gains of shape {gains.shape}")
     if np.any(gains != gains):
         raise QuestionError("a gain is no number")
     k, rows, words = gains.shape
+    if limit:
+        return _best(gains[0], add, limit)
     total = np.zeros((k + 1, rows), dtype=gains.dtype)
     if not words:
         return total
@@ -108,6 +118,21 @@ def totals(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers] = operator
             for faults in range(1, budget + 1):
                 other = add(total[budget - faults], np.maximum(own[faults - 1], 0))
                 total[budget] = np.maximum(total[budget], other)
+    return total
+
+
+def _best(gains: Numbers, add: Callable[[Numbers, Numbers], Numbers], limit: int) -> Numbers:
+    """Sums of the ``0, 1, ..., limit`` largest gains of rows, none of them negative."""
+    rows, words = gains.shape
+    total = np.zeros((limit + 1, rows), dtype=gains.dtype)
+    kept = np.maximum(gains, 0)
+    if limit < words:
+        kept = -np.partition(-kept, limit - 1, axis=1)[:, :limit]
+    order = -np.sort(-kept, axis=1)
+    for number in range(1, limit + 1):
+        more = number <= order.shape[1]
+        before = total[number - 1]
+        total[number] = add(before, order[:, number - 1]) if more else before
     return total
 
 

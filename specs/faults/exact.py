@@ -12,7 +12,7 @@ import numpy as np
 from specs.enclosure import Enclosure, FloatArray
 from specs.errors import ModelError, QuestionError
 from specs.faults.formats import LONGEST_WORD
-from specs.faults.models import ActivationFaults
+from specs.faults.models import ActivationFaults, Pruning
 from specs.faults.placed import Placed
 from specs.faults.sites import Cells, activation_groups
 from specs.faults.struck import WordFaults
@@ -28,7 +28,7 @@ class WordFault:
         tensor: the initialiser; of activations, their tensor.
         entry: flat, which of its entries.
         bits: ascending, the bits that are inverted; of other faults none.
-        value: of a box of weights, or of activations, what the entry is now.
+        value: of a box of weights, of pruning, or of activations, what the entry is now.
     """
 
     tensor: str
@@ -54,8 +54,10 @@ def faulted_values(faults: WordFaults, listed: Sequence[WordFault]) -> dict[str,
             raise QuestionError(f"no parameter '{fault.tensor:.100}' may be faulty")
         if not 0 <= fault.entry < values[fault.tensor].size:
             raise QuestionError(f"'{fault.tensor}' has no entry {fault.entry}")
-        made = _boxed(faults, fault) if faults.cells is None else _flipped(faults.cells, fault)
+        made = _moved(faults, fault) if faults.cells is None else _flipped(faults.cells, fault)
         values[fault.tensor][fault.entry] = made
+    if isinstance(faults.model, Pruning) and len(listed) > faults.model.k:
+        raise QuestionError(f"it prunes {len(listed)} parameters, of at most {faults.model.k}")
     if faults.cells is not None:
         model, count = faults.cells.model, sum(len(fault.bits) for fault in listed)
         if count > model.k:
@@ -129,16 +131,20 @@ def _float(value: Fraction, name: str) -> float:
     return number
 
 
-def _boxed(faults: WordFaults, fault: WordFault) -> float:
+def _moved(faults: WordFaults, fault: WordFault) -> float:
     name = f"entry {fault.entry} of '{fault.tensor}'"
     if fault.bits or fault.value is None:
         raise QuestionError(f"{name} needs a value, and no bits")
     number = _float(fault.value, name)
+    if not faults.chosen(fault.tensor)[fault.entry]:
+        raise QuestionError(f"{name} may not be faulty")
+    if isinstance(faults.model, Pruning):
+        if number != 0:
+            raise QuestionError(f"{name} is pruned: its value must be 0")
+        return 0.0
     centre, model = Fraction(float(faults.values(fault.tensor)[fault.entry])), faults.box
     if abs(fault.value - centre) > model.absolute + model.relative * abs(centre):
         raise QuestionError(f"{name} lies outside its interval")
-    if not faults.chosen(fault.tensor)[fault.entry]:
-        raise QuestionError(f"{name} may not be faulty")
     return number
 
 

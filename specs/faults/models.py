@@ -115,6 +115,29 @@ class WeightBox:
 
 
 @dataclass(frozen=True)
+class Pruning:
+    """At most ``k`` parameters become 0.
+
+    Attributes:
+        k: at least 1.
+        where: which parameters; bits do not apply.
+    """
+
+    k: int = 1
+    where: Where = Where()
+
+    def __post_init__(self) -> None:
+        _check_count(self.k)
+        if self.where.bits is not None:
+            raise QuestionError("'bits' does not apply to pruning")
+
+    @property
+    def text(self) -> str:
+        """What a digest covers."""
+        return f"pruning {self.k} {self.where.text}"
+
+
+@dataclass(frozen=True)
 class BitFlips:
     """At most ``k`` stored bits are inverted.
 
@@ -212,7 +235,10 @@ class ActivationFaults:
         return f"activation_faults {self.k} {self.unit} {span} {self.where.text}"
 
 
-FaultModel = WeightBox | BitFlips | StuckAt | ActivationFaults
+FaultModel = WeightBox | Pruning | BitFlips | StuckAt | ActivationFaults
+ValueFaults = WeightBox | Pruning
+"""Of numbers, whatever words they are stored as."""
+
 BitFaults = BitFlips | StuckAt
 
 

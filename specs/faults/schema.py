@@ -1,6 +1,6 @@
 """The table ``[faults]`` of a question file; ``docs/faults.md`` describes it for users.
 
-model        "bit_flips", "stuck_at", "weight_box" or "activation_faults"
+model        "bit_flips", "stuck_at", "weight_box", "pruning" or "activation_faults"
 k            how many faults at most; 1 where left out       not weight_box
 per_word     true: all of them in one word                   bit_flips, stuck_at
 format       "stored", "float32", "float16", "bfloat16",     bit_flips, stuck_at
@@ -35,6 +35,7 @@ from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Pruning,
     Spared,
     StuckAt,
     WeightBox,
@@ -62,6 +63,7 @@ _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "bit_flips": _WORDS,
     "stuck_at": {**_WORDS, "reads": (int,)},
     "weight_box": {"absolute": _NUMBER, "relative": _NUMBER, **_WHERE},
+    "pruning": {"k": (int,), **_WHERE},
     "activation_faults": {"k": (int,), "range": (list,), "unit": (str,), **_WHERE},
 }
 
@@ -152,13 +154,15 @@ def _model(kind: str, given: Mapping[str, Any]) -> FaultModel:
             raise _MisplacedError("model", "a weight_box needs absolute, relative or both")
         absolute, relative = (Fraction(given.get(key, 0)) for key in ("absolute", "relative"))
         return WeightBox(absolute, relative, where)
+    if kind == "pruning":
+        return Pruning(k, where)
     if kind == "activation_faults":
         span = given.get("range")
         if span is None or len(span) != 2:
             raise _MisplacedError("range", "activation_faults need range = [LOW, HIGH]")
         lower, upper = (Fraction(end) for end in span)
         return ActivationFaults(k, lower, upper, where, given.get("unit", NEURON))
-    words = (k, _choice(given), where, bool(given.get("per_word", False)))
+    words = (k, choice_of(given), where, bool(given.get("per_word", False)))
     spared = _spared(given.get("except", []))
     if kind == "bit_flips":
         return BitFlips(*words, spared)
@@ -178,7 +182,12 @@ def _spared(listed: list[Any]) -> Spared:
         raise _MisplacedError("except", str(error)) from None
 
 
-def _choice(given: Mapping[str, Any]) -> Choice:
+def choice_of(given: Mapping[str, Any]) -> Choice:
+    """How parameters are stored, by the keys ``format``, ``scale``, ``zero`` and ``axis``.
+
+    Raises:
+        QuestionError: they do not go together.
+    """
     name = given.get("format", "stored")
     whole = re.fullmatch(r"(u?)int([0-9]{1,4})", name)
     if whole is not None:

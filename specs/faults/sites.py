@@ -19,9 +19,10 @@ from specs.faults.models import (
     CHANNEL,
     ActivationFaults,
     BitFaults,
+    Pruning,
     Spared,
     StuckAt,
-    WeightBox,
+    ValueFaults,
     Where,
 )
 from specs.faults.placed import Placed
@@ -234,8 +235,10 @@ def chosen_entries(placed: Placed, where: Where) -> dict[str, BoolArray]:
     return found
 
 
-def weight_intervals(placed: Placed, model: WeightBox) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """By parameter, the interval of every entry, rounded outward; ``(size,)`` each.
+def weight_intervals(
+    placed: Placed, model: ValueFaults
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """By parameter, where every entry may lie, rounded outward; ``(size,)`` each.
 
     Raises:
         QuestionError: the model names something that is not there.
@@ -244,6 +247,10 @@ def weight_intervals(placed: Placed, model: WeightBox) -> dict[str, tuple[FloatA
     for name, mask in chosen_entries(placed, model.where).items():
         values = placed.parameters[name].values
         ends = [values.copy(), values.copy()]
+        if isinstance(model, Pruning):
+            zero = np.where(mask, 0.0, values)
+            found[name] = (np.minimum(values, zero), np.maximum(values, zero))
+            continue
         for entry in np.flatnonzero(mask):
             centre = Fraction(float(values[entry]))
             radius = model.absolute + model.relative * abs(centre)

@@ -22,7 +22,15 @@ from specs.enclosure import Enclosure, FloatArray
 from specs.errors import QuestionError
 from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.memory import Stored, store
-from specs.faults.models import ActivationFaults, BitFlips, FaultModel, StuckAt, WeightBox
+from specs.faults.models import (
+    ActivationFaults,
+    BitFlips,
+    FaultModel,
+    Pruning,
+    StuckAt,
+    ValueFaults,
+    WeightBox,
+)
 from specs.faults.placed import Placed, image, linear, weighted
 from specs.faults.reach import hull
 from specs.faults.sites import (
@@ -103,7 +111,7 @@ class WordFaults:
         kept = ("faults of anything but the words stated", "rounding and overflow in a runtime")
         if isinstance(self.model, ActivationFaults):
             return ("faults of anything but the activations stated", kept[1])
-        if isinstance(self.model, WeightBox):
+        if isinstance(self.model, ValueFaults):
             return kept
         spared = len(self.model.spared)
         if spared:
@@ -113,14 +121,14 @@ class WordFaults:
     @cached_property
     def cells(self) -> Cells | None:
         """The memory cells that may be struck; ``None``: the model is not of bits."""
-        if isinstance(self.model, WeightBox | ActivationFaults):
+        if isinstance(self.model, ValueFaults | ActivationFaults):
             return None
         return cells(store(self.placed, self.model.format), self.model)
 
     @cached_property
     def intervals(self) -> Mapping[str, tuple[FloatArray, FloatArray]]:
-        """Of a box of weights, by parameter, where every entry lies."""
-        if not isinstance(self.model, WeightBox):
+        """Of boxes of weights and of pruning, by parameter, where every entry may lie."""
+        if not isinstance(self.model, ValueFaults):
             return {}
         found = weight_intervals(self.placed, self.model)
         if not found:
@@ -249,7 +257,8 @@ class WordFaults:
             for side in (0, 1)
         )
         counted = not isinstance(self.model, WeightBox)
-        return Struck(factors, target, word, words, lower, upper, counted, shared)
+        limit = self.model.k if isinstance(self.model, Pruning) else 0
+        return Struck(factors, target, word, words, lower, upper, counted, shared, limit)
 
 
 def _replaced(placed: Placed, model: ActivationFaults) -> dict[int, Replaced]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -106,4 +107,22 @@ class LinearMark(Mark, Protocol):
         Raises:
             QuestionError: the tensor is too small, or has too few axes.
         """
+        ...
+
+
+class AnswerMark(Mark, Protocol):
+    """A black-box mark: what a model answers to secret inputs."""
+
+    @property
+    def points(self) -> FloatArray:
+        """``(size, inputs)``: the inputs, exact."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """How many outputs the model must have."""
+        ...
+
+    def matching(self, answers: Sequence[int]) -> list[bool]:
+        """``(size,)``: which answers, classes from 0 on, are those of the key."""
         ...

@@ -16,11 +16,12 @@ from proofs.faulty import Shares
 from proofs.frame import Batch, Frame, Relaxations
 from proofs.proof import Side
 from specs.errors import ModelError
-from specs.faults.exact import WordFault
+from specs.faults.exact import WordFault, faulted_network
 from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Pruning,
     StuckAt,
     WeightBox,
     followed,
@@ -158,7 +159,10 @@ class Strike:
 
 
 def every_fault(faults: WordFaults) -> Iterator[Strike]:
-    """All faults that flip cells, where all values are numbers and have an image."""
+    """All faults of cells, where all values are numbers and have an image, or of pruning."""
+    if isinstance(faults.model, Pruning):
+        yield from every_pruning(faults, faults.model.k)
+        return
     assert isinstance(faults.model, BitFlips | StuckAt)
     assert faults.cells is not None
     own = faults.cells
@@ -176,6 +180,19 @@ def every_fault(faults: WordFaults) -> Iterator[Strike]:
             network = struck_network(faults, chosen)
             if network is not None:
                 yield Strike(chosen, network)
+
+
+def every_pruning(faults: WordFaults, most: int) -> Iterator[Strike]:
+    """All ways to prune parameters that are not 0."""
+    sites = [
+        (name, entry, 0)
+        for name in faults.parameters
+        for entry in np.flatnonzero(faults.chosen(name) & (faults.values(name) != 0)).tolist()
+    ]
+    for count in range(most + 1):
+        for chosen in itertools.combinations(sites, count):
+            listed = [WordFault(name, entry, (), Fraction(0)) for name, entry, _ in chosen]
+            yield Strike(chosen, faulted_network(faults, listed))
 
 
 def struck_network(faults: WordFaults, chosen: Sequence[tuple[str, int, int]]) -> Network | None:

@@ -25,6 +25,7 @@ from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Pruning,
     StuckAt,
     WeightBox,
     Where,
@@ -215,6 +216,8 @@ def random_faults(rng: np.random.Generator, sketch: Sketch) -> FaultModel:
         case 2:
             where = Where(channels=(0,))
     if kind == 5:
+        if rng.integers(2):
+            return Pruning(int(rng.integers(1, 4)), where)
         return WeightBox(Fraction(1, 4), Fraction(int(rng.integers(2)), 4), where)
     formats = [Quantised(3, True, (0.5,)), Quantised(3, False, (0.5,), (3,)), FixedFormat(1, 1)]
     format = [*formats, FLOAT16][rng.integers(4)]
@@ -257,6 +260,10 @@ def _strike(faults: WordFaults, rng: np.random.Generator) -> list[WordFault]:
             values = low + share * (high - low)
             found += [WordFault(name, e, (), Fraction(v)) for e, v in enumerate(values.tolist())]
         return [f for f in found if faults.chosen(f.tensor)[f.entry]]
+    if isinstance(model, Pruning):
+        sites = [(n, e) for n in faults.parameters for e in np.flatnonzero(faults.chosen(n))]
+        some = rng.permutation(len(sites))[: rng.integers(model.k + 1)].tolist()
+        return [WordFault(sites[p][0], int(sites[p][1]), (), Fraction(0)) for p in some]
     if isinstance(model, ActivationFaults):
         groups = [
             (faults.placed.network.nodes[tensor].name, group)

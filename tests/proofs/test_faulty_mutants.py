@@ -12,7 +12,7 @@ from proofs import faulty
 from specs.faults import struck
 from specs.faults.budget import totals
 from specs.faults.memory import Quantised
-from specs.faults.models import BitFlips, WeightBox, Where
+from specs.faults.models import BitFlips, Pruning, WeightBox, Where
 from specs.network import Struck
 from tests.proofs.faulty import (
     bounds,
@@ -31,6 +31,7 @@ ONE, TWO = BitFlips(1, Quantised(4)), BitFlips(2, Quantised(3))
 TAPS = BitFlips(1, Quantised(4), Where(("k",)))
 SIGNS = BitFlips(2, Quantised(3), Where(bits=(2,)))
 BOX = WeightBox(Fraction(1, 4))
+PRUNED = Pruning(2)
 
 
 def escapes(make, model, arithmetic, seeds=range(4)) -> int:
@@ -53,8 +54,8 @@ def escapes(make, model, arithmetic, seeds=range(4)) -> int:
 
 
 def one_fault_less(patch):
-    def fewer(gains, add):
-        found = totals(gains, add)
+    def fewer(gains, add, limit=0):
+        found = totals(gains, add, limit)
         return np.concatenate([found[:1], found[:-1]])
 
     patch.setattr(faulty, "totals", fewer)
@@ -155,7 +156,30 @@ def layers_that_do_not_add_up(patch):
     patch.setattr(faulty, "together", lambda first, second, add: np.maximum(first, second))
 
 
+def half_of_what_is_pruned(patch):
+    whole = struck.weight_intervals
+
+    def half(placed, model):
+        found = whole(placed, model)
+        return {
+            name: tuple((end + placed.parameters[name].values) / 2 for end in ends)
+            for name, ends in found.items()
+        }
+
+    patch.setattr(struck, "weight_intervals", half)
+
+
+def one_parameter_pruned(patch):
+    def only(gains, add, limit=0):
+        found = totals(gains, add, limit)
+        return np.concatenate([found[:1], np.repeat(found[1:2], len(found) - 1, axis=0)])
+
+    patch.setattr(faulty, "totals", only)
+
+
 MUTANTS = {
+    half_of_what_is_pruned: (tiny_dense, PRUNED),
+    one_parameter_pruned: (tiny_dense, PRUNED),
     layers_that_do_not_add_up: (two_words, SIGNS),
     one_fault_less: (tiny_dense, TWO),
     the_last_use_forgotten: (taps, TAPS),

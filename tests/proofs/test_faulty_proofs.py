@@ -20,7 +20,7 @@ from proofs.minimise import minimise
 from proofs.proof import NodeKind, ProofBuilder, Side, SlopeHint
 from specs.errors import EvidenceError, QuestionError
 from specs.faults.memory import Quantised
-from specs.faults.models import BitFlips, StuckAt, WeightBox
+from specs.faults.models import BitFlips, Pruning, StuckAt, WeightBox
 from specs.faults.struck import WordFaults, faults_of
 from tests.proofs.faulty import (
     bounds,
@@ -39,6 +39,7 @@ MODELS = {
     "two": TWO,
     "word": BitFlips(2, Quantised(3), per_word=True),
     "stuck": StuckAt(1, Quantised(3), reads=1),
+    "pruning": Pruning(2),
 }
 
 

@@ -19,7 +19,7 @@ from proofs.witness import Witness
 from specs.errors import EvidenceError
 from specs.faults.exact import WordFault
 from specs.faults.memory import Quantised
-from specs.faults.models import BitFlips, StuckAt, WeightBox, Where
+from specs.faults.models import BitFlips, Pruning, StuckAt, WeightBox, Where
 from tests.proofs.faulty import every_fault, faults_in, faulty_query, outputs, tiny_conv, tiny_dense
 from tests.proofs.helpers import at_least, box_case
 
@@ -146,6 +146,29 @@ def test_boxes_of_weights():
         checked = check_witness(query, Witness(query.digest, 0, 0, X, faults))
         assert (checked.verdict == "valid sat") == (why is None), value
         assert why is None or why in checked.reason
+
+
+def test_pruned_parameters():
+    content, model = tiny_dense(4), Pruning(2, Where(("w0",), channels=(1,)))
+    query = faulty_query(content, model, [box_case(X, X, at_least(0, -(10**6)))])
+    zero = Fraction(0)
+    for listed, why in (
+        ([(2, zero), (3, zero)], None),
+        ([(2, zero)], None),
+        ([(0, zero)], "may not be faulty"),
+        ([(2, F(1, 8))], "its value must be 0"),
+        ([(2, None)], "needs a value"),
+        ([(4, zero)], "has no entry"),
+        ([(2, zero), (2, zero)], "twice"),
+    ):
+        faults = tuple(WordFault("w0", entry, (), value) for entry, value in listed)
+        checked = check_witness(query, Witness(query.digest, 0, 0, X, faults))
+        assert (checked.verdict == "valid sat") == (why is None), listed
+        assert why is None or why in checked.reason
+    one = faulty_query(content, Pruning(1), [box_case(X, X, at_least(0, -(10**6)))])
+    faults = tuple(WordFault("w0", entry, (), zero) for entry in (2, 3))
+    checked = check_witness(one, Witness(one.digest, 0, 0, X, faults))
+    assert "it prunes 2 parameters, of at most 1" in checked.reason
 
 
 def test_a_question_without_faults_takes_no_faulty_witness():

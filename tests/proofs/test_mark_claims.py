@@ -10,7 +10,7 @@ from pathlib import Path
 import marks
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import farkas
@@ -163,6 +163,7 @@ def test_a_proof_is_no_evidence_about_a_mark_nor_the_other_way(folder, capsys):
     assert capsys.readouterr().out.startswith("unreadable\n")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_forms_are_exact(data):
     size = data.draw(st.integers(1, 6))

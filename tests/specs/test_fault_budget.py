@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specs.errors import QuestionError
-from specs.faults.budget import moves, worst
+from specs.faults.budget import moves, totals, worst
 from specs.faults.memory import Quantised, store
 from specs.faults.models import BitFlips, Where
 from specs.faults.placed import place_model, weighted
@@ -40,6 +40,23 @@ def test_the_worst_spread_is_that_of_all(data, k, rows, words):
     whole = np.empty(gains.shape, dtype=object)
     whole[...] = gains.astype(int).tolist()
     assert worst(whole).tolist() == expected
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), k=st.integers(1, 5), rows=st.integers(1, 3), words=st.integers(0, 5))
+def test_words_that_fail_once_are_words_whose_further_faults_gain_nothing(data, k, rows, words):
+    numbers = st.lists(st.integers(-3, 20), min_size=rows * words, max_size=rows * words)
+    gains = np.array(data.draw(numbers), dtype=np.float64).reshape(1, rows, words)
+    expected = totals(np.repeat(gains, k, axis=0))
+    assert totals(gains, limit=k).tolist() == expected.tolist()
+    whole = np.empty(gains.shape, dtype=object)
+    whole[...] = gains.astype(int).tolist()
+    assert totals(whole, limit=k).tolist() == expected.tolist()
+
+
+def test_words_that_fail_once_have_one_row_of_gains():
+    with pytest.raises(QuestionError, match="fail once"):
+        totals(np.zeros((2, 1, 3)), limit=2)
 
 
 def test_two_faults_in_one_word_may_beat_two_words():

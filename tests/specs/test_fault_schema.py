@@ -10,7 +10,15 @@ import pytest
 from specs.errors import InputError, ModelError, QuestionError
 from specs.faults.formats import FLOAT16, FixedFormat
 from specs.faults.memory import Quantised
-from specs.faults.models import ActivationFaults, BitFlips, Spared, StuckAt, WeightBox, Where
+from specs.faults.models import (
+    ActivationFaults,
+    BitFlips,
+    Pruning,
+    Spared,
+    StuckAt,
+    WeightBox,
+    Where,
+)
 from specs.faults.schema import load_faults
 from specs.question import load_question
 from tests.faulty_models import conv_model
@@ -76,6 +84,7 @@ def load(folder, faults: str, rest: str = "", models: str = '[models]\nnet = "ne
             'model = "weight_box"\nabsolute = 0.1\nrelative = 1',
             WeightBox(Fraction(1, 10), Fraction(1)),
         ),
+        ('model = "pruning"\nk = 3\nchannels = [1]', Pruning(3, Where(channels=(1,)))),
         (
             'model = "activation_faults"\nk = 2\nrange = [-0.5, 6]\nunit = "channel"',
             ActivationFaults(2, Fraction(-1, 2), Fraction(6), unit="channel"),
@@ -141,6 +150,8 @@ def test_region_and_statement_are_read_as_well(folder):
         ('model = "bit_flips"\nchannels = [-1]', 5, "channels holds a negative number"),
         ('model = "bit_flips"\ntensors = [1]', 5, "must be a list of strings"),
         ('model = "stuck_at"\nreads = 2', 5, "a cell reads 0 or 1, not 2"),
+        ('model = "pruning"\nbits = [1]', 5, "unknown key 'bits'"),
+        ('model = "pruning"\nk = 0', 5, "k = 0: at least one fault"),
         ('model = "weight_box"', 4, "needs absolute, relative or both"),
         ('model = "weight_box"\nabsolute = -1', 5, "is negative"),
         ('model = "weight_box"\nabsolute = inf', 5, "must be an integer or a number"),

@@ -14,6 +14,7 @@ from specs.faults.memory import Quantised, store
 from specs.faults.models import (
     ActivationFaults,
     BitFlips,
+    Pruning,
     StuckAt,
     WeightBox,
     Where,
@@ -239,6 +240,8 @@ def test_activations_that_were_not_kept_apart_are_refused(conv):
         (lambda: ActivationFaults(1, Fraction(0), Fraction(0), Where(bits=(1,))), "do not apply"),
         (lambda: WeightBox(Fraction(-1)), "negative"),
         (lambda: WeightBox(Fraction(1), where=Where(bits=(1,))), "'bits' does not apply"),
+        (lambda: Pruning(0), "k = 0"),
+        (lambda: Pruning(1, Where(bits=(1,))), "'bits' does not apply"),
         (lambda: Where(bits=()), "bits is empty"),
         (lambda: Where(tensors=("a", "a")), "tensors is empty, or names something twice"),
         (lambda: Where(channels=(-1,)), "channels holds a negative"),
@@ -272,6 +275,9 @@ def test_texts_tell_models_apart():
         StuckAt(1, reads=1),
         WeightBox(Fraction(1)),
         WeightBox(relative=Fraction(1)),
+        Pruning(1),
+        Pruning(2),
+        Pruning(1, Where(channels=(1,))),
         ActivationFaults(1, Fraction(0), Fraction(1)),
         ActivationFaults(1, Fraction(0), Fraction(1), unit="channel"),
     ]

@@ -22,6 +22,7 @@ from verifier.certify.table import Table
 
 SECTIONS = {
     "faults": "verifier.certify.faults.section",
+    "watermark": "verifier.certify.watermark.section",
     "probabilistic": "verifier.certify.probabilistic.section",
     "smoothing": "verifier.certify.smoothing",
 }

@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
 from proofs.check import Checked, check_witness
 from proofs.witness import Witness
 from specs.enclosure import FloatArray
-from specs.errors import MissingExtraError, QuestionError
+from specs.errors import MissingExtraError, ModelError, QuestionError
 from specs.faults.exact import WordFault, faulted_network
-from specs.faults.models import ActivationFaults, WeightBox
+from specs.faults.models import ActivationFaults, Pruning, ValueFaults, WeightBox
 from specs.faults.placed import image
 from specs.faults.sites import activation_groups
 from specs.faults.struck import WordFaults
@@ -67,6 +68,7 @@ class WordAttack:
         self._low, self._high = inner_box(self._case)
         self._rng = np.random.default_rng(seed)
         self._tables: dict[str, Candidates] = {}
+        self._known: tuple[object, Network | None] = (None, None)  # faults, and what they make
         if faults.cells is not None:
             sizes = {n: np.ones(faults.placed.parameters[n].size) for n in faults.parameters}
             self._tables = candidates(faults, faults.cells, sizes)
@@ -78,7 +80,8 @@ class WordAttack:
         found = self._single()
         if found is not None:
             return found
-        for number, disjunct in enumerate(self._case.unsafe):
+        for number in self._nearest_first():
+            disjunct = self._case.unsafe[number]
             for x in self._starts():
                 for turn in range(TURNS):
                     if time.monotonic() > deadline:
@@ -96,7 +99,7 @@ class WordAttack:
     def _single(self) -> FaultyViolation | None:
         """A single flip that changes the prediction at some point, by exact maps."""
         model = self._faults.model
-        if isinstance(model, WeightBox | ActivationFaults):
+        if isinstance(model, ValueFaults | ActivationFaults):
             return None
         attack = RegionAttack(self._faults, self._query.property, int(self._rng.integers(1 << 30)))
         for found in attack.critical(self._tables, attack.points(4)):
@@ -109,11 +112,22 @@ class WordAttack:
                     return confirmed
         return None
 
+    def _nearest_first(self) -> list[int]:
+        """The disjuncts, in the order of how far they are from being reached without faults."""
+        x = (self._low + self._high) / 2
+        y, _ = NumpyEvaluator(self._faults.intact).evaluate(x[None])
+        far = [_worth(disjunct, x, y[0])[0] for disjunct in self._case.unsafe]
+        return sorted(range(len(far)), key=far.__getitem__)
+
     def _starts(self) -> Iterator[FloatArray]:
         yield (self._low + self._high) / 2
-        yield self._low + self._rng.random(self._low.size) * (self._high - self._low)
+        if np.any(self._low < self._high):
+            yield self._low + self._rng.random(self._low.size) * (self._high - self._low)
 
     def _network(self, faults: Sequence[WordFault]) -> Network | None:
+        listed, network = self._known
+        if faults is listed:
+            return network
         try:
             return faulted_network(self._faults, faults)
         except QuestionError:
@@ -125,7 +139,7 @@ class WordAttack:
         """A point at which the disjunct is nearer to being reached, and how far it is."""
         evaluator, best, least = NumpyEvaluator(network), x, np.inf
         step = (self._high - self._low) / 2
-        for number in range(STEPS + 1):
+        for number in range(STEPS + 1 if np.any(step > 0) else 1):
             y, back = evaluator.evaluate(x[None])
             worth, slope, inputs = _worth(disjunct, x, y[0])
             if worth < least:
@@ -139,7 +153,9 @@ class WordAttack:
         """Faults that bring the disjunct near at a point; the best but so many, of activations."""
         model = self._faults.model
         if isinstance(model, WeightBox):
-            return self._boxed(x, disjunct)
+            return self._boxed(x, disjunct, turn)
+        if isinstance(model, Pruning):
+            return self._pruned(x, disjunct, model)
         if isinstance(model, ActivationFaults):
             return self._replaced(x, disjunct, model, turn)
         bits: dict[tuple[str, int], list[int]] = {}
@@ -202,20 +218,65 @@ class WordAttack:
             for name, first in self._faults.first_words.items()
         }
 
-    def _boxed(self, x: FloatArray, disjunct: Conjunction) -> list[WordFault]:
-        """Every weight at the end of its interval that is worse."""
-        gains, listed = self._gains(self._faults.intact, x, disjunct), []
-        for name, (low, high) in self._faults.intervals.items():
-            own, chosen = gains[name], self._faults.chosen(name)
-            values, box = self._faults.values(name), self._faults.box
-            for entry in np.flatnonzero(chosen & (own != 0)).tolist():
-                centre = Fraction(float(values[entry]))
+    def _boxed(self, x: FloatArray, disjunct: Conjunction, turn: int) -> list[WordFault]:
+        """Every weight at the end that is worse, where gradients are taken at such ends before."""
+        network: Network | None = self._faults.intact
+        values: dict[str, FloatArray] = {}
+        for _ in range(turn + 1):
+            if network is None:
+                break
+            gains = self._gains(network, x, disjunct)
+            values = {
+                name: np.where(gains[name] < 0, high, np.where(gains[name] > 0, low, stored))
+                for name, (low, stored, high) in self._inner.items()
+            }
+            try:
+                network = self._faults.placed.with_values(values)
+            except ModelError:
+                network = None
+        listed = [
+            WordFault(name, entry, (), Fraction(float(own[entry])))
+            for name, own in values.items()
+            for entry in np.flatnonzero(own != self._faults.values(name)).tolist()
+        ]
+        self._known = (listed, network)
+        return listed
+
+    @cached_property
+    def _inner(self) -> dict[str, tuple[FloatArray, FloatArray, FloatArray]]:
+        """Of a box, the least and the greatest floats of all intervals, and what is stored."""
+        found = {}
+        for name, ends in self._faults.intervals.items():
+            stored, box = self._faults.values(name), self._faults.box
+            inner = [end.copy() for end in ends]
+            for entry in np.flatnonzero(ends[0] < ends[1]).tolist():
+                centre = Fraction(float(stored[entry]))
                 radius = box.absolute + box.relative * abs(centre)
-                end = float(high[entry] if own[entry] < 0 else low[entry])
-                if abs(Fraction(end) - centre) > radius:  # it was rounded outward
-                    end = float(np.nextafter(end, float(centre)))
-                if end != values[entry]:
-                    listed.append(WordFault(name, entry, (), Fraction(end)))
+                for end in inner:  # they were rounded outward
+                    if abs(Fraction(float(end[entry])) - centre) > radius:
+                        end[entry] = np.nextafter(end[entry], stored[entry])
+            found[name] = (inner[0], stored, inner[1])
+        return found
+
+    def _pruned(self, x: FloatArray, disjunct: Conjunction, model: Pruning) -> list[WordFault]:
+        """The parameters whose loss gains most: half of those that are left, again and again."""
+        listed: list[WordFault] = []
+        while len(listed) < model.k:
+            network = self._network(listed)
+            if network is None:
+                break
+            gains = self._gains(network, x, disjunct)
+            taken = {(fault.tensor, fault.entry) for fault in listed}
+            ranked = []
+            for name, own in gains.items():
+                worth = np.where(self._faults.chosen(name), -self._faults.values(name) * own, 0.0)
+                best = np.argsort(worth)[: 2 * model.k]
+                ranked += [(float(worth[e]), name, int(e)) for e in best.tolist() if worth[e] < 0]
+            left = sorted(found for found in ranked if found[1:] not in taken)
+            if not left:
+                break
+            some = left[: max(1, (model.k - len(listed) + 1) // 2)]
+            listed += [WordFault(name, e, (), Fraction(0)) for _, name, e in some]
         return listed
 
     def _replaced(

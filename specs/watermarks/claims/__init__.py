@@ -10,7 +10,16 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-CLAIMS = ("extraction", "false_claim")
+CLAIMS = (
+    "answers",
+    "apart",
+    "extraction",
+    "false_claim",
+    "overwriting",
+    "persistence",
+    "removal",
+    "symmetry",
+)
 
 
 def claim(kind: str) -> Any:

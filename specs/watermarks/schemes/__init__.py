@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-SCHEMES = ("neuralmark", "uchida")
+SCHEMES = ("neuralmark", "uchida", "triggers", "blackmarks")
 
 
 def scheme(name: str) -> Any:

@@ -19,6 +19,7 @@ from specs.faults.models import (
     ActivationFaults,
     BitFlips,
     FaultModel,
+    Pruning,
     StuckAt,
     WeightBox,
     followed,
@@ -221,6 +222,8 @@ def in_words(model: FaultModel) -> str:
         sizes = {"": model.absolute, " |w|": model.relative}
         radius = " + ".join(f"{shown(r)}{of}" for of, r in sizes.items() if r) or "0"
         return f"every parameter w off by at most {radius}{scope}"
+    if isinstance(model, Pruning):
+        return f"at most {model.k} parameter{'' if model.k == 1 else 's'} pruned{scope}"
     if isinstance(model, ActivationFaults):
         ends = f"[{shown(model.lower)}, {shown(model.upper)}]"
         return f"at most {model.k} faulty {model.unit}(s), of any values in {ends}{scope}"

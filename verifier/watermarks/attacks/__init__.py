@@ -1,0 +1,1 @@
+"""Attacks on watermarks: each returns the attacked model file; ``cost.py`` says what it cost."""
