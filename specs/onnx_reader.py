@@ -44,7 +44,7 @@ def read_model(path: Path | str, format: Rounding | None = None) -> tuple[Networ
         UnsupportedOperatorError: operators without a rule; the message names all of them.
     """
     given = Path(path)
-    found, content = _content(given)
+    found, content = model_content(given)
     external = ExternalData(found.parent)
     network = _network(content, external, str(given), format)
     digest = hashlib.sha256(content)
@@ -119,8 +119,8 @@ def _network(
         raise ModelError(f"{name}: a damaged model ({error})") from error
 
 
-def _content(path: Path) -> tuple[Path, bytes]:
-    """The file that is read, and its decompressed bytes."""
+def model_content(path: Path) -> tuple[Path, bytes]:
+    """The file that is read, and its decompressed bytes; a ``ModelError`` if it cannot be."""
     try:
         packed = path.parent / (path.name + ".gz")
         found = packed if not path.exists() and packed.exists() else path

@@ -75,7 +75,7 @@ class Replay:
         for model in query.models:
             if model.digest not in loaded:
                 optimised = query.rounding is None and not stored
-                loaded[model.digest] = _load(_as_stored(query, model, faults), optimised)
+                loaded[model.digest] = load(_as_stored(query, model, faults), optimised)
             self._sessions.append(loaded[model.digest])
 
     def run(self, x: Float32Array) -> npt.NDArray[Any]:
@@ -96,7 +96,7 @@ class Replay:
                 if next_input == len(sizes):
                     raise ReplayError("the models have more inputs than the query")
                 size, shape = sizes[next_input], shapes[next_input]
-                part = x[start : start + size].astype(_dtype(entry))
+                part = x[start : start + size].astype(operand_type(entry))
                 feed[entry.name] = part.reshape(_shape(entry.shape, size, shape))
                 next_input += 1
                 start += size
@@ -145,7 +145,19 @@ def _as_stored(query: Query, model: ModelFile, listed: Sequence[WordFault]) -> M
     return replace(model, content=content)
 
 
-def _load(model: ModelFile, optimised: bool) -> Any:
+def load(
+    model: ModelFile, optimised: bool = True, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> Any:
+    """A session of onnxruntime, with one thread.
+
+    Args:
+        model: the file; where it refers to external data, they lie beside it.
+        optimised: the runtime may rewrite the graph.
+        providers: what it runs on.
+
+    Raises:
+        ReplayError: it refuses the model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -161,14 +173,17 @@ def _load(model: ModelFile, optimised: bool) -> Any:
             "session.model_external_initializers_file_folder_path", folder
         )
     try:
-        return onnxruntime.InferenceSession(
-            model.content, options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(model.content, options, providers=list(providers))
     except Exception as error:
         raise ReplayError(f"onnxruntime refuses the model: {_first_line(error)}") from error
 
 
-def _dtype(entry: Any) -> Any:
+def operand_type(entry: Any) -> Any:
+    """The numpy type of an input of a session.
+
+    Raises:
+        ReplayError: it is no tensor of floats.
+    """
     if entry.type not in _DTYPES:
         raise ReplayError(f"input '{entry.name}' is a {entry.type}, not a tensor of floats")
     return _DTYPES[entry.type]

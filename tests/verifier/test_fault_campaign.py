@@ -16,9 +16,9 @@ from specs.faults.placed import place_model
 from specs.faults.sites import cells
 from tests.faulty_models import conv_model, dense_model, floats, graph_bytes, model_file, node
 from verifier.faults.campaign import Campaign, Outcomes, Plan
-from verifier.faults.intervals import clopper_pearson
 from verifier.faults.judge import exact_outputs, exact_verdict
 from verifier.progress import Progress
+from verifier.statistics.intervals import clopper_pearson
 
 POINTS = np.random.default_rng(0).normal(size=(5, 6))
 

@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="farkas certify",
         description="Answers the questions of a configuration about models and data sets, and "
-        "judges its thresholds.  The first line printed is proved, refuted, undecided, or "
-        "reported where no threshold is stated.",
+        "judges its thresholds.  The first line printed is proved, refuted, undecided, supported "
+        "or contradicted (where sampling decides), or reported where no threshold is stated.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="see docs/certify.md")
     parser.add_argument(

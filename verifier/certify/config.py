@@ -32,6 +32,8 @@ SECTIONS = {
     "watermark": "verifier.certify.watermark.section",
     "probability": "verifier.certify.probability",
     "lipschitz": "verifier.certify.lipschitz",
+    "probabilistic": "verifier.certify.probabilistic.section",
+    "smoothing": "verifier.certify.smoothing",
 }
 """By the name of a table the module whose ``read`` reads it."""
 

@@ -19,7 +19,14 @@ from xml.etree.ElementTree import Element, SubElement
 from specs.version import VERSION
 from verifier.certify.delivery import told_apart
 from verifier.certify.run import Outcome
-from verifier.certify.section import PROVED, REFUTED, UNDECIDED, Part
+from verifier.certify.section import (
+    CONTRADICTED,
+    PROVED,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Part,
+)
 
 MOST = 5000
 """Results of a SARIF file; those of thresholds come first."""
@@ -34,7 +41,8 @@ RULES = {
 }
 """By the name of a SARIF rule its level and its meaning."""
 
-_RULE_OF = {REFUTED: "threshold-missed", UNDECIDED: "threshold-undecided"}
+_MET, _MISSED = (PROVED, SUPPORTED), (REFUTED, CONTRADICTED)
+_RULE_OF = {**dict.fromkeys(_MISSED, "threshold-missed"), UNDECIDED: "threshold-undecided"}
 
 
 def as_junit(outcome: Outcome) -> str:
@@ -65,8 +73,8 @@ def _suite(root: Element, section: str, title: str, part: Part) -> None:
     place = _xml(f"{section}.{title}")
     for judged in part.judged:
         case = SubElement(suite, "testcase", classname=place, name=_xml(judged.asked), time="0")
-        if judged.verdict != PROVED:
-            kind = "failure" if judged.verdict == REFUTED else "error"
+        if judged.verdict not in _MET:
+            kind = "failure" if judged.verdict in _MISSED else "error"
             found = SubElement(case, kind, type=_RULE_OF[judged.verdict])
             found.set("message", _xml(f"found: {judged.found}"))
             found.text = _xml(f"{judged.asked}\nfound: {judged.found}")
@@ -111,7 +119,7 @@ def _results(outcome: Outcome, text: str, place: str) -> Iterator[dict[str, Any]
     parts = list(_titled(outcome))
     for name, title, part in parts:
         for judged in part.judged:
-            if judged.verdict != PROVED:
+            if judged.verdict not in _MET:
                 words = f"{title}: {judged.asked}; found: {judged.found}"
                 key = f"{name}|{title}|{judged.asked}"
                 yield _result(_RULE_OF[judged.verdict], words, key, place, _line(text, name))

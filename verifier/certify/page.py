@@ -16,11 +16,27 @@ from specs.version import VERSION
 from verifier.certify import plots
 from verifier.certify.counterexamples import pair_html
 from verifier.certify.delivery import Asked, Sweep, told_apart
-from verifier.certify.run import Outcome
-from verifier.certify.section import Drawing, Judged, Part, Rows
+from verifier.certify.run import WORST_FIRST, Outcome
+from verifier.certify.section import (
+    CONTRADICTED,
+    PROVED,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Drawing,
+    Judged,
+    Part,
+    Rows,
+)
 
 VERDICTS = ("proved", "refuted", "undecided")
-MET = {"proved": "met", "refuted": "missed", "undecided": "undecided"}
+MET = {
+    PROVED: "met",
+    SUPPORTED: "met, sampled",
+    REFUTED: "missed",
+    CONTRADICTED: "missed, sampled",
+    UNDECIDED: "undecided",
+}
 """By its verdict, what became of a threshold."""
 
 QUESTIONS = 5000
@@ -116,7 +132,7 @@ class _Page:
         if not self.outcome.judged:
             return
         yield '<section id="thresholds"><h2>Thresholds</h2>\n<ul class="thresholds">\n'
-        for verdict in ("refuted", "undecided", "proved"):
+        for verdict in WORST_FIRST:
             for name, part in self.parts.items():
                 for each in part.judged:
                     if each.verdict == verdict:
@@ -242,8 +258,8 @@ def _counted(judged: Sequence[Judged]) -> str:
     if not judged:
         return "no threshold was stated"
     counts = Counter(each.verdict for each in judged)
-    others = [f"{counts[v]} {MET[v]}" for v in ("refuted", "undecided") if counts[v]]
-    return ", ".join([f"{counts['proved']} of {len(judged)} thresholds met", *others])
+    others = [f"{counts[v]} {MET[v]}" for v in WORST_FIRST if counts[v] and v != PROVED]
+    return ", ".join([f"{counts[PROVED]} of {len(judged)} thresholds met", *others])
 
 
 def _cost_rows(asked: Sequence[Asked]) -> Rows:

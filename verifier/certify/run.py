@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from specs.errors import FarkasError
 from verifier.certify.config import Config
 from verifier.certify.section import (
+    CONTRADICTED,
     PROVED,
     REFUTED,
+    SUPPORTED,
     UNDECIDED,
     Answer,
     Judged,
@@ -28,7 +30,8 @@ from verifier.progress import Progress
 REPORTED = "reported"
 """The outcome where no threshold was stated."""
 
-EXIT_CODES = {PROVED: 0, REPORTED: 0, REFUTED: 1, UNDECIDED: 2}
+EXIT_CODES = {PROVED: 0, SUPPORTED: 0, REPORTED: 0, REFUTED: 1, CONTRADICTED: 1, UNDECIDED: 2}
+WORST_FIRST = (REFUTED, CONTRADICTED, UNDECIDED, SUPPORTED, PROVED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +62,13 @@ class Outcome:
     def verdict(self) -> str:
         """``"proved"``: all thresholds are; ``"refuted"``: one is; otherwise ``"undecided"``.
 
-        ``"reported"``: there are none.
+        What was sampled is never called so: where such thresholds decide, ``"supported"`` or
+        ``"contradicted"``.  ``"reported"``: there are none.
         """
         verdicts = {each.verdict for each in self.judged}
         if not verdicts:
             return REPORTED
-        return next(v for v in (REFUTED, UNDECIDED, PROVED) if v in verdicts)
+        return next(v for v in WORST_FIRST if v in verdicts)
 
 
 def certify(

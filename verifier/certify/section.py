@@ -28,6 +28,8 @@ from verifier.certify.delivery import Asked, Pair, Sweep
 from verifier.progress import Progress
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
+SUPPORTED, CONTRADICTED = "supported", "contradicted"
+"""Of thresholds on what was sampled: met, or not met, with a stated confidence."""
 
 Array = npt.NDArray[Any]
 
@@ -95,7 +97,8 @@ class Judged:
     Attributes:
         asked: in words.
         found: in words.
-        verdict: ``"proved"``, ``"refuted"`` or ``"undecided"``.
+        verdict: ``"proved"``, ``"refuted"`` or ``"undecided"``; of what was sampled
+            ``"supported"``, ``"contradicted"`` or ``"undecided"``.
     """
 
     asked: str
@@ -214,6 +217,19 @@ def at_most(
     return Judged(f"{what} at most {shown(asked)}", f"at most {above(bound)}", verdict)
 
 
+def measured_at_least(
+    what: str,
+    asked: Fraction,
+    interval: Sequence[float | Fraction],
+    confidence: Fraction,
+) -> Judged:
+    """A threshold from below on a number that an interval holds with some confidence."""
+    low, high = (Fraction(end) for end in interval)
+    verdict = SUPPORTED if low >= asked else CONTRADICTED if high < asked else UNDECIDED
+    found = f"sampled: in [{below(low)}, {above(high)}] with confidence {shown(confidence)}"
+    return Judged(f"{what} at least {shown(asked)}", found, verdict)
+
+
 def shown(number: Fraction | float | int) -> str:
     """A number for people: exactly, as a decimal where it is one."""
     short = f"{float(number):.6g}"
@@ -236,7 +252,9 @@ def _rounded(number: Fraction | float | int, digits: int, rounding: str) -> str:
     exact = Fraction(number)
     context = Context(prec=digits, rounding=rounding, Emin=-99999, Emax=99999)
     found = context.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-    return f"{found.normalize():g}" if found else "0"
+    short = found.normalize()
+    plain = 0 < int(short.as_tuple().exponent) <= digits  # 100, not 1e+2
+    return f"{short:f}" if plain else f"{short:g}" if found else "0"
 
 
 def digest_of(*arrays: npt.NDArray[Any]) -> str:

@@ -27,9 +27,9 @@ from specs.faults.placed import image
 from specs.faults.sites import Cells, ones
 from specs.linear import IndexArray
 from specs.network import Linear
-from verifier.faults.intervals import clopper_pearson
 from verifier.faults.judge import Judge
 from verifier.progress import Progress
+from verifier.statistics.intervals import clopper_pearson
 
 EVERY = 256
 """Trials between two writings of the file that a campaign is resumed from."""

@@ -1,0 +1,1 @@
+"""The section ``[probabilistic]``: what is measured around samples, with intervals."""

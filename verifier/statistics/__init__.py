@@ -1,0 +1,1 @@
+"""What is measured, and with which confidence: exact intervals, sampling, smoothing."""
