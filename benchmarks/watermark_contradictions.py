@@ -53,6 +53,7 @@ class Tried:
         share: cost over budget, at most 1 within it.
         removed: of a change within the budget, whether it contradicts the certificate.
         accuracy: of the attacked model, where it is one.
+        gone: whether the attack as it is removed the mark.
     """
 
     network: str
@@ -63,6 +64,7 @@ class Tried:
     share: float
     removed: bool
     accuracy: float | None
+    gone: bool = False
 
 
 def linear(net: MarkedNet, out: Path, runs: Sequence[Mapping[str, Any]]) -> Iterator[Tried]:
@@ -87,7 +89,8 @@ def linear(net: MarkedNet, out: Path, runs: Sequence[Mapping[str, Any]]) -> Iter
             share = share_of(move, allowed, before)
             accuracy = run["accuracy"]
             hit = share <= 1.0 and removes(claim, move)
-            yield Tried(net.kind, net.scheme, kind, name, False, share, hit, accuracy)
+            gone = bool(run["removed"])
+            yield Tried(net.kind, net.scheme, kind, name, False, share, hit, accuracy, gone)
             if isinstance(allowed, Ball) and share > 1.0:
                 yield scaled(net, kind, name, claim, move, share)
         fails = path.with_name(f"{stem}-fails.farkas")
@@ -180,7 +183,17 @@ def triggers(
             certain = sum(size >= spent for size in sizes)
             hit = run["matches"] < certain
             share = float(spent / budget) if budget and math.isfinite(spent) else math.inf
-            yield Tried(net.kind, net.scheme, kind, name, False, share, hit, run["accuracy"])
+            yield Tried(
+                net.kind,
+                net.scheme,
+                kind,
+                name,
+                False,
+                share,
+                hit,
+                run["accuracy"],
+                bool(run["removed"]),
+            )
             if share > 1.0 and math.isfinite(share):
                 near = between(content, after, float(budget / Fraction(spent)) * 0.999)
                 spent = size_of(content, near, kind)
@@ -282,14 +295,16 @@ def draw(found: Sequence[Tried], path: Path) -> None:
         budgets = list(dict.fromkeys(t.budget for t in own))
         for number, budget in enumerate(budgets):
             points = [t for t in own if t.budget == budget and 0 < t.share < math.inf]
-            panel.plot(
-                [t.share for t in points],
-                [t.accuracy for t in points],
-                "o",
-                color=f"C{number}",
-                markersize=3,
-                label=budget,
-            )
+            for gone, marker, size in ((False, "o", 3), (True, "x", 6)):
+                some = [t for t in points if t.gone == gone]
+                panel.plot(
+                    [t.share for t in some],
+                    [t.accuracy for t in some],
+                    marker,
+                    color=f"C{number}",
+                    markersize=size,
+                    label=None if gone else budget,
+                )
         panel.axvline(1.0, color="black", linewidth=1)
         panel.axvspan(1e-4, 1.0, color="green", alpha=0.08)
         panel.set_xscale("log")

@@ -183,6 +183,7 @@ def draw(rows: list[Found], path: Path) -> None:
             shares = [1 - k / len(own) for k in range(len(own))]
             panel.step(sizes, shares, where="pre", label=f"{network}, {scheme}")
         panel.set_title(name)
+        panel.xaxis.set_major_locator(pyplot.MaxNLocator(5))
         panel.set_xlabel("certified size")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("share of triggers")
