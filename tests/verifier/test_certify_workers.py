@@ -123,7 +123,10 @@ def test_an_interrupted_command_is_resumed(kind, processes, tmp_path):
     path = several(tmp_path, 60)
     command = [sys.executable, "-m", "farkas", "certify", str(path), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [*command, "--processes", str(processes)], cwd=ROOT, stdout=subprocess.DEVNULL
+        [*command, "--processes", str(processes)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=heeding,
     )
     while len(stamps(tmp_path)) < 3:
         assert process.poll() is None
@@ -139,6 +142,11 @@ def test_an_interrupted_command_is_resumed(kind, processes, tmp_path):
     assert {name: after[name] for name in before} == before
     if kind == "SIGKILL" and processes == 1:
         assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def heeding() -> None:
+    """SIGINT counts, though whoever started the tests in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def settled(tmp_path):

@@ -90,7 +90,7 @@ def bound(
     run = _Search(replace(question, at_most=Fraction(0)), begun + seconds)
     with np.errstate(all="ignore"):
         run.start()
-        first = run.highest
+        first, whole = run.highest, run.tree.evidence("", "unsat")
         while (
             run.highest > (1 + close) * found
             and run.leaves < leaves
@@ -98,11 +98,15 @@ def bound(
             and run.round()
         ):
             progress(run.highest, run.leaves)
-    constant = _rounded_up(run.highest * (1 + GROWN))
+    # The bound of a part may be above that of the whole: lines of the parts are others.
+    split = run.highest < first
+    constant = _rounded_up(min(run.highest, first) * (1 + GROWN))
     stated = replace(question, at_most=constant)
-    evidence = run.tree.evidence(stated.digest, "unsat")
+    evidence = run.tree.evidence(stated.digest, "unsat") if split else whole
+    evidence = replace(evidence, question=stated.digest)
     spent = time.monotonic() - begun
-    return Bounded(constant, evidence, stated, found, point, run.leaves, first, spent)
+    leaves = run.leaves if split else 1
+    return Bounded(constant, evidence, stated, found, point, leaves, first, spent)
 
 
 class _Search:
