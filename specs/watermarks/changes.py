@@ -232,9 +232,8 @@ class Pruned:
         return float(_largest(above(squares + _times(-2.0 * linear, weights)), self.count))
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        ends = _times(-weights, float(self.count)) if self.count else np.zeros(weights.size)
-        most = above(np.abs(ends))
-        return np.where(ends < 0.0, -most, 0.0), np.where(ends > 0.0, most, 0.0)
+        most = _times(np.abs(weights), float(self.count))
+        return np.where(weights > 0.0, -most, 0.0), np.where(weights < 0.0, most, 0.0)
 
     def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
         if not self.count:
