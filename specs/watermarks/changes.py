@@ -202,7 +202,7 @@ class Ball:
 
 
 def rounded_to_steps(step: Fraction) -> Ball:
-    """Any rounding to multiples of ``step``: nothing moves by more than half of it."""
+    """Rounding to nearest multiples of ``step``: nothing moves by more than half of it."""
     return Ball("linf", step / 2)
 
 
