@@ -8,7 +8,7 @@ format           weights are rounded to the nearest numbers of it, as in docs/fa
 Then any change that satisfies all of these (none stated: no change):
 linf, l2, l1     its norm is at most this number
 relative_l2      its Euclidean norm is at most this multiple of that of the weights
-rounding         weights are rounded in any way to multiples of this step
+rounding         weights are rounded to nearest multiples of this step, ties in any way
 pruned           so many weights, whichever they are, become 0
 flips            so many stored bits are inverted; bits = [...] says where in a word
 """

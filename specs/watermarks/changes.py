@@ -202,7 +202,7 @@ class Ball:
 
 
 def rounded_to_steps(step: Fraction) -> Ball:
-    """Any rounding to multiples of ``step``: nothing moves by more than half of it."""
+    """Rounding to nearest multiples of ``step``: nothing moves by more than half of it."""
     return Ball("linf", step / 2)
 
 
@@ -232,9 +232,8 @@ class Pruned:
         return float(_largest(above(squares + _times(-2.0 * linear, weights)), self.count))
 
     def spikes(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        ends = _times(-weights, float(self.count)) if self.count else np.zeros(weights.size)
-        most = above(np.abs(ends))
-        return np.where(ends < 0.0, -most, 0.0), np.where(ends > 0.0, most, 0.0)
+        most = _times(np.abs(weights), float(self.count))
+        return np.where(weights > 0.0, -most, 0.0), np.where(weights < 0.0, most, 0.0)
 
     def gain(self, up: FloatArray, down: FloatArray, weights: FloatArray) -> float:
         if not self.count:

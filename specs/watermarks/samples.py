@@ -71,7 +71,7 @@ def labelled(points: Any, labels: Any, name: str) -> Labelled:
         raise QuestionError(f"{name}: '{LABELS}' must be whole numbers, one for each sample")
     flat = points.reshape(len(points), -1)
     exact = flat.astype(np.float64)
-    whole = flat.dtype.kind == "f" or bool(np.all(np.abs(exact) <= 2.0**53))
+    whole = flat.dtype.kind == "f" or bool(np.all(np.abs(exact) < 2.0**53))
     if not np.all(np.isfinite(exact)) or not whole:
         raise QuestionError(f"{name}: '{POINTS}' holds numbers that are not finite, or too large")
     if np.any(labels < 0) or np.any(labels > np.iinfo(np.int32).max):

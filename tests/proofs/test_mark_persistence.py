@@ -352,3 +352,13 @@ def test_flips_of_floats_move_words_as_bits_do():
     assert not words.contains([Fraction(1, 512), Fraction(0)], weights)  # another bit
     assert not words.contains([Fraction(1, 3), Fraction(0)], weights)
     assert not words.contains([Fraction(10**9), Fraction(0)], weights)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_corners_of_pruning_hold_every_digit_of_a_weight(count):
+    weights = np.random.default_rng(count).normal(size=200)
+    weights[:3] = 5e-324, -5e-324, 0.0
+    lowest, highest = Pruned(count).spikes(weights)
+    for weight, low, high in zip(*(a.tolist() for a in (weights, lowest, highest)), strict=True):
+        assert low <= 0.0 <= high
+        assert Fraction(low) <= -count * Fraction(weight) <= Fraction(high)

@@ -92,6 +92,9 @@ def test_the_false_claim_covers_the_rates(folder):
     first = marks.question(folder, claim, BLACKMARKS).digest
     assert first != marks.question(folder, claim, BLACKMARKS + "doubt = 0.5").digest
     assert first == marks.question(folder, claim, BLACKMARKS).digest
+    near = marks.question(folder, claim, BLACKMARKS + "doubt = 0.00100001")
+    assert near.mark.null == marks.question(folder, claim, BLACKMARKS).mark.null
+    assert first != near.digest  # what is assumed is another thing
 
 
 WRONG = {

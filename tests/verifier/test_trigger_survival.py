@@ -255,3 +255,5 @@ def test_samples_are_kept_as_they_are():
     made = labelled(np.array([[0.1, 2]]), np.array([1]), "here")
     assert made.points.tolist() == [[0.1, 2.0]]
     assert made.text != labelled(np.array([[0.1, 2]]), np.array([0]), "here").text
+    with pytest.raises(QuestionError, match="too large"):  # float64 would round it
+        labelled(np.array([[2**53 + 1]]), np.array([1]), "here")

@@ -45,7 +45,9 @@ class FalseClaim:
     def text(self) -> str:
         """What it depends on."""
         null = " ".join(map(str, self.mark.null))
-        return f"at least {self.at_least}, keys {self.keys}, level {self.level}, null {null}"
+        rests = "; ".join(self.mark.assumptions)  # how many models, and the doubt, are said there
+        said = f"at least {self.at_least}, keys {self.keys}, level {self.level}"
+        return f"{said}, null {null}, assumed {rests}"
 
     def theorem(self) -> list[str]:
         """In words."""
