@@ -86,6 +86,15 @@ def test_what_is_wrong_is_said(tmp_path, text, says):
         load_config(folder_with(tmp_path, f"[lipschitz]\n{text}"))
 
 
+def test_a_target_that_is_every_label_asks_nothing(tmp_path):
+    text = "[lipschitz]\n[[lipschitz.question]]\nradius = 1\nfirst = 1\ntarget = 0\nat_most = 0"
+    path = folder_with(tmp_path, text)
+    points = np.load(tmp_path / "data.npz")["x"]
+    np.savez(tmp_path / "data.npz", x=points, y=np.zeros(len(points), np.int64))
+    with pytest.raises(QuestionError, match="label of every sample"):
+        load_config(path)
+
+
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
     known = {}
     done = Table.done

@@ -234,6 +234,23 @@ def test_features_that_may_not_change_do_not(tmp_path):
     assert {each["answer"] for each in kept} == {"unsat"}
 
 
+def test_a_sample_outside_the_clip_is_no_violation_of_itself(tmp_path):
+    text = "[robustness]\nradius = 5.0\nclip = [0, 1]\n"
+    path = folder_with(tmp_path, text, sizes=(2, 3, 3))
+    points = np.load(tmp_path / "data.npz")["x"]
+    assert np.any(points < 0)
+    found = run(path)
+    rows = part(found).facts["questions"]
+    outside = [k for k, point in enumerate(points) if np.any((point < 0) | (point > 1))]
+    assert {each["radius"] for each in rows if each["sample"] in outside} == {"5"}
+
+
+def test_a_sample_outside_the_clip_of_a_norm_is_refused(tmp_path):
+    text = '[robustness]\nradius = 5.0\nnorm = "l1"\nclip = [0, 1]\n'
+    with pytest.raises(InputError, match="lies outside the clip"):
+        load_config(folder_with(tmp_path, text, sizes=(2, 3, 3)))
+
+
 WRONG = {
     "no radius": ("", "needs a radius"),
     "both": ("radius = 1\nradii = [1]", "exclude each other"),

@@ -293,6 +293,8 @@ def _questions(setting: Setting, table: Table, title: str, norm: str) -> Sequenc
             if own["label"] == own["target"]:
                 continue
         made.append(Asked(f"{title}, sample {number}", region, own))
+    if not made:
+        raise table.error("target", "'target' is the label of every sample: nothing is asked")
     return made
 
 

@@ -140,7 +140,7 @@ class _Asked:
         Args:
             clean: the sample itself is classified as it should be, for certain.
         """
-        if not clean:
+        if not clean and self.answer.change.holds(self.point):
             answer = self._ask(ZERO)["answer"]
             if answer == "sat":
                 self.sweep.violated(0)
@@ -228,6 +228,8 @@ def _read(setting: Setting, table: Table) -> Robustness:
         try:
             exact = [Fraction(x) for x in point.tolist()]
             change.box(exact, every[0] if every else None)
+            if change.spread and not change.holds(exact):
+                raise QuestionError(f"it lies outside the clip, and the norm is {change.norm}")
         except QuestionError as error:
             raise table.error("clip", f"sample {data.numbers[index]}: {error}") from None
     return found
