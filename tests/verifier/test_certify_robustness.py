@@ -221,6 +221,18 @@ def test_a_question_left_open_is_not_asked_again(tmp_path, monkeypatch):
     assert "4 questions: 4 left open" in part(found).lines
 
 
+@pytest.mark.parametrize("left", ['{"1/8": ', "[1]", "7"])
+def test_damaged_notes_of_an_interrupted_run_are_forgotten(left, tmp_path, monkeypatch):
+    monkeypatch.setattr(questions, "verify", lambda *_: Verdict("timeout", "out of time"))
+    path = folder_with(tmp_path, SWEEP + 'label = "predicted"\n', count=1)
+    run(path)
+    (notes,) = tmp_path.glob("out/scratch/*/open.json")
+    notes.write_text(left)
+    for result in tmp_path.glob("out/results/*"):
+        result.unlink()
+    assert "4 questions: 4 left open" in part(run(path)).lines
+
+
 def test_features_that_may_not_change_do_not(tmp_path):
     text = (
         '[robustness]\nlabel = "predicted"\nlower_change = 100\n'

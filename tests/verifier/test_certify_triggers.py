@@ -181,6 +181,15 @@ def test_honest_samples_that_changed_are_asked_about_again(tmp_path):
 WRONG = {
     "no matches stated": (MARK + "[watermark.persistence]\n", "at_least or level"),
     "more than match": (MARK + '[watermark.persistence]\nlevel = "2^-9"\n', "too few bits"),
+    "half a weight": (
+        MARK + "[watermark.persistence]\nat_least = 1\nsmallest = [2.7]\n",
+        "integers",
+    ),
+    "half a bit": (
+        MARK + "[watermark.persistence]\nat_least = 1\nflips = 1\nbits = [2.7]\n",
+        "integers",
+    ),
+    "half a trigger": (TRIGGERS + "[watermark.removal]\nremoved = [1.5]\n", "integers"),
     "an unknown norm": (MARK + '[watermark.persistence]\nat_least = 1\nnorms = ["l3"]\n', "norms"),
     "bits without flips": (MARK + "[watermark.persistence]\nat_least = 1\nbits = [0]\n", "flips"),
     "half a second key": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -126,8 +127,8 @@ class _Asked:
         self.sweep = Sweep(answer.radii or (ZERO,))
         self._file = place.scratch / "open.json"
         self._open: dict[str, Any] = {}
-        if self._file.is_file():
-            self._open = json.loads(self._file.read_text())
+        with suppress(OSError, ValueError, TypeError):  # there is none, or it is damaged
+            self._open = dict(json.loads(self._file.read_text()))
 
     @property
     def verdicts(self) -> list[str]:
