@@ -12,8 +12,9 @@ from specs.errors import InputError
 from specs.faults.memory import Quantised
 from specs.faults.models import ActivationFaults, BitFlips
 from tests.faulty_models import dense_model, graph_bytes, node
-from tests.verifier.certify_files import HEAD, folder_with
+from tests.verifier.certify_files import HEAD, folder_with, run
 from verifier.certify.config import load_config
+from verifier.certify.report import as_html
 
 MAP = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n[faults.map]\n'
 
@@ -243,3 +244,9 @@ def test_an_answer_states_another_fault_model(tmp_path):
     text = MAP + '[faults.certificate]\nmodel = "activation_faults"\nrange = [0, 0.5]\n'
     _, answer = load_config(folder_with(tmp_path, text)).answers["faults"]
     assert isinstance(answer.faults.fault, ActivationFaults)
+
+
+def test_a_file_whose_name_is_no_text(tmp_path):
+    path = folder_with(tmp_path, "[range]\noutput = 0\ndomain = [0, 1]\nmaximum = 1000\n")
+    strange = path.rename(tmp_path / "c\udcff.toml")
+    assert as_html(run(strange)).encode()

@@ -43,6 +43,13 @@ def test_numbers_of_folders_are_labels(tmp_path):
     assert data_of(tmp_path, 'folder = "d"').labels.tolist() == [3, 7]
 
 
+def test_a_class_without_samples_shifts_no_label(tmp_path):
+    pictures(tmp_path, ["bird/a.png", "cat/a.png", "dog/a.png"])
+    (tmp_path / "d/bird/a.png").unlink()
+    with pytest.raises(InputError, match="bird holds no sample"):
+        data_of(tmp_path, 'folder = "d"')
+
+
 def test_the_preparation_that_is_stated(tmp_path):
     made = pictures(tmp_path, ["a.png", "b.png"])
     text = 'folder = "d"\nlayout = "HWC"\nscale = 255\nmean = [0.5, 0, 0.25]\nstd = 2\nstart = 1'

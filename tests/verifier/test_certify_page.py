@@ -231,3 +231,17 @@ def test_of_a_counterexample_that_is_no_image_changes_are_listed():
     cells = re.findall(r'<td class="number">(.*?)</td>', text)
     assert cells == ["17", "0", "-0.5", "-0.5", "3", "0", "0.25", "0.25"]
     assert "that change less" not in text
+
+
+def test_dollar_signs_of_names_are_no_formulas():
+    def draw(figure):
+        panel = figure.add_subplot()
+        panel.plot([1, 1000], [0, 1], label="$\\frac{x$")
+        panel.set_xscale("log")
+        panel.set_yticks([0, 1], ["$w_{$", "b"])
+        panel.legend()
+
+    drawn = plots.svg(draw, "caption", "d0")
+    assert "$\\frac{x$" in drawn
+    assert "$w_{$" in drawn
+    assert "mathdefault" not in drawn

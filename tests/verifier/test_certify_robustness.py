@@ -221,6 +221,18 @@ def test_a_question_left_open_is_not_asked_again(tmp_path, monkeypatch):
     assert "4 questions: 4 left open" in part(found).lines
 
 
+@pytest.mark.parametrize("left", ['{"1/8": ', "[1]", "7"])
+def test_damaged_notes_of_an_interrupted_run_are_forgotten(left, tmp_path, monkeypatch):
+    monkeypatch.setattr(questions, "verify", lambda *_: Verdict("timeout", "out of time"))
+    path = folder_with(tmp_path, SWEEP + 'label = "predicted"\n', count=1)
+    run(path)
+    (notes,) = tmp_path.glob("out/scratch/*/open.json")
+    notes.write_text(left)
+    for result in tmp_path.glob("out/results/*"):
+        result.unlink()
+    assert "4 questions: 4 left open" in part(run(path)).lines
+
+
 def test_features_that_may_not_change_do_not(tmp_path):
     text = (
         '[robustness]\nlabel = "predicted"\nlower_change = 100\n'
@@ -232,6 +244,23 @@ def test_features_that_may_not_change_do_not(tmp_path):
     path.write_text(path.read_text() + "immutable = [0, 1, 2, 3]\n")
     kept = asked(path)["questions"]
     assert {each["answer"] for each in kept} == {"unsat"}
+
+
+def test_a_sample_outside_the_clip_is_no_violation_of_itself(tmp_path):
+    text = "[robustness]\nradius = 5.0\nclip = [0, 1]\n"
+    path = folder_with(tmp_path, text, sizes=(2, 3, 3))
+    points = np.load(tmp_path / "data.npz")["x"]
+    assert np.any(points < 0)
+    found = run(path)
+    rows = part(found).facts["questions"]
+    outside = [k for k, point in enumerate(points) if np.any((point < 0) | (point > 1))]
+    assert {each["radius"] for each in rows if each["sample"] in outside} == {"5"}
+
+
+def test_a_sample_outside_the_clip_of_a_norm_is_refused(tmp_path):
+    text = '[robustness]\nradius = 5.0\nnorm = "l1"\nclip = [0, 1]\n'
+    with pytest.raises(InputError, match="lies outside the clip"):
+        load_config(folder_with(tmp_path, text, sizes=(2, 3, 3)))
 
 
 WRONG = {

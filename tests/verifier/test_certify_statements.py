@@ -6,6 +6,7 @@ import shutil
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from tests.verifier.certify_files import HEAD, folder_with, part, run
 from verifier.certify.config import load_config
 from verifier.certify.images import AMOUNTS, DEGREE, Amounts, changed
 from verifier.certify.monotonicity import falls, raised
+from verifier.certify.prefix import differences
 from verifier.faults.judge import exact_outputs
 
 
@@ -121,6 +123,28 @@ def test_changed_images_have_proofs(tmp_path):
     for number in (0, 1):
         assert part(outcome, number).facts["proved"] >= 1
     assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def test_rows_of_channels_are_no_planes(tmp_path):
+    path = folder_with(tmp_path, "[semantic]\nshift_x = [0, 1]\n", sizes=(8, 3, 3))
+    np.save(tmp_path / "x.npy", np.zeros((2, 2, 2, 2)))
+    data = '[data]\npoints = "x.npy"\nlayout = "HWC"\n[semantic]'
+    text = path.read_text().partition("[data]")[0] + data
+    path.write_text(text + "\nshift_x = [0, 1]\n")
+    with pytest.raises(InputError, match="channels, height, width"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("name", ["prefix/parameters", "prefix/t0"])
+def test_names_of_inputs_do_not_meet_those_in_front(name):
+    model = onnx.ModelProto.FromString(image_model(4).content)
+    old, model.graph.input[0].name = model.graph.input[0].name, name
+    for own in model.graph.node:
+        for place, each in enumerate(own.input):
+            own.input[place] = name if each == old else each
+    file = ModelFile(None, model.SerializeToString(), "0" * 64)
+    with pytest.raises(ModelError, match="names begin with"):
+        differences(file)
 
 
 # --------------------------------------------------------------------------------- statements

@@ -168,9 +168,28 @@ def test_sanity_of_triggers(tmp_path):
     assert all_valid(tmp_path) == 4
 
 
+def test_honest_samples_that_changed_are_asked_about_again(tmp_path):
+    samples_in(tmp_path)
+    np.savez(tmp_path / "far.npz", points=np.full((2, 5), 9.0), labels=np.array([0, 1]))
+    text = '[watermark.sanity]\nsamples = "s.npz"\nreference = "net"\nradius = 0.0001\n'
+    path = folder_with(tmp_path, "[watermark]\n" + text + 'others = "far.npz"\n')
+    assert "none of the honest samples lies there: proved" in part(run(path)).lines
+    shutil.copy(tmp_path / "s.npz", tmp_path / "far.npz")
+    assert "none of the honest samples lies there: refuted" in part(run(path)).lines
+
+
 WRONG = {
     "no matches stated": (MARK + "[watermark.persistence]\n", "at_least or level"),
     "more than match": (MARK + '[watermark.persistence]\nlevel = "2^-9"\n', "too few bits"),
+    "half a weight": (
+        MARK + "[watermark.persistence]\nat_least = 1\nsmallest = [2.7]\n",
+        "integers",
+    ),
+    "half a bit": (
+        MARK + "[watermark.persistence]\nat_least = 1\nflips = 1\nbits = [2.7]\n",
+        "integers",
+    ),
+    "half a trigger": (TRIGGERS + "[watermark.removal]\nremoved = [1.5]\n", "integers"),
     "an unknown norm": (MARK + '[watermark.persistence]\nat_least = 1\nnorms = ["l3"]\n', "norms"),
     "bits without flips": (MARK + "[watermark.persistence]\nat_least = 1\nbits = [0]\n", "flips"),
     "half a second key": (

@@ -183,6 +183,22 @@ def script(name, *arguments):
     return subprocess.run(command, env=environment, capture_output=True).returncode
 
 
+def test_a_clock_with_a_comma(tmp_path):
+    source = (ROOT / "vnncomp/run_instance.sh").read_text()
+    changed = tmp_path / "run_instance.sh"
+    # As bash has it where the locale's decimal sign is a comma.
+    changed.write_text(
+        source.replace(
+            "set -euo pipefail", "unset EPOCHREALTIME; EPOCHREALTIME=1700000000,25"
+        ).replace("exec ", "echo ")
+        + 'echo "$FARKAS_STARTED"\n'
+    )
+    said = subprocess.run(
+        ["bash", changed, "v1", "digits", "m", "p", "r", "1"], capture_output=True, text=True
+    )
+    assert said.stdout.splitlines()[-1] == "1700000000.25"
+
+
 def test_the_scripts(files, tmp_path):
     given = ("digits", files["net"], files["violated 2"])
     results = tmp_path / "r.txt"

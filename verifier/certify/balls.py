@@ -43,6 +43,10 @@ class Change:
         """The question is asked of the network of differences."""
         return self.norm != "linf"
 
+    def holds(self, point: Sequence[Fraction]) -> bool:
+        """Whether a sample that is left as it is lies inside the clip."""
+        return self.clip is None or all(self.clip[0] <= x <= self.clip[1] for x in point)
+
     def box(self, point: Sequence[Fraction], radius: Fraction | None) -> Box:
         """The box of what each feature may become; without a radius, by ``down`` and ``up``.
 

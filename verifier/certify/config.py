@@ -64,7 +64,8 @@ def load_config(path: Path) -> Config:
     """
     document = read_document(path)
     top = Table(document, "", document.tables)
-    title = top.text("title", path.name) or path.name
+    name = path.name.encode(errors="replace").decode()  # files may have names that are no text
+    title = top.text("title", name) or name
     for key in ("models", "data", "limits"):
         top.has(key)
         document.table(key)

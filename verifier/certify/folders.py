@@ -99,6 +99,10 @@ def labels_by_folder(folder: Path, files: Sequence[Path]) -> IndexArray | None:
 
     Args:
         folder: that holds the files, all of them.
+
+    Raises:
+        InputError: a name's place is the label, and a sub-folder holds no sample: it would
+            be counted here, or not, and labels would be others.
     """
     names = [path.parent.name if path.parent != folder else "" for path in files]
     if "" in names:
@@ -106,6 +110,13 @@ def labels_by_folder(folder: Path, files: Sequence[Path]) -> IndexArray | None:
     known = sorted(set(names))
     if all(name.isascii() and name.isdigit() for name in known):
         return np.array([int(name) for name in names], np.int64)
+    every = {path.name for path in folder.iterdir() if path.is_dir()}
+    empty = sorted(name for name in every - set(known) if not name.startswith("."))
+    if empty:
+        raise InputError(
+            f"{folder / empty[0]} holds no sample, so that the places of the other names are no "
+            "labels: remove it, or name the sub-folders by numbers"
+        )
     return np.array([known.index(name) for name in names], np.int64)
 
 

@@ -121,11 +121,11 @@ class Lipschitz:
         return Task(asked.title, depends, lambda place: self._run(place, model, asked))
 
     def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:
-        path = _write(place, model, asked, Fraction(0))
+        path = _write(place, model, asked, Fraction(0), f"-{os.getpid()}")  # nobody else's
         try:
             question = load_lipschitz_question(path)
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
         found = bound(
             question,
             self.seconds,
@@ -193,14 +193,16 @@ def _name(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"
 
 
-def _write(place: Place, model: ModelFile, asked: Asked, at_most: Fraction) -> Path:
+def _write(
+    place: Place, model: ModelFile, asked: Asked, at_most: Fraction, ending: str = ""
+) -> Path:
     file = model_file(place, model)
     if asked.beside is not None:
         with replacing(place.evidence / _name(asked.beside)) as stream:
             stream.write(asked.beside)
     text = asked.text(os.path.relpath(file, place.evidence), at_most)
     name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
+    path = place.evidence / f"{name}{ending}.toml"
     with replacing(path) as stream:
         stream.write(text.encode())
     return path
@@ -213,9 +215,11 @@ def _keep(place: Place, model: ModelFile, asked: Asked, found: Bounded) -> list[
     made = replace(found.evidence, question=question.digest)
     checked = check_partition(question, made).checked
     if checked.verdict != "valid unsat":
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise EvidenceError(f"a partition is not accepted: {checked.reason}")
     write_arrays(path.with_suffix(".farkas"), made)
+    if not path.is_file():  # another process has tidied up, for want of this evidence
+        _write(place, model, asked, found.constant)
     files = [path.name, path.with_suffix(".farkas").name]
     files.append(os.path.relpath(model_file(place, model), place.evidence))
     return files if asked.beside is None else [*files, _name(asked.beside)]
@@ -293,6 +297,8 @@ def _questions(setting: Setting, table: Table, title: str, norm: str) -> Sequenc
             if own["label"] == own["target"]:
                 continue
         made.append(Asked(f"{title}, sample {number}", region, own))
+    if not made:
+        raise table.error("target", "'target' is the label of every sample: nothing is asked")
     return made
 
 

@@ -62,9 +62,23 @@ def svg(draw: Callable[[Any], None], caption: str, name: str) -> str:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=_SIZE, layout="constrained")
         draw(figure)
+        _plain(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
     return _inline(buffer.getvalue().decode(), caption, name)
+
+
+def _plain(figure: Any) -> None:
+    """A dollar sign in the name of a model or a tensor begins no formula."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_ticklabels()  # so that they are there
+    for words in figure.findobj(Text):
+        text = words.get_text()
+        if "$" in text and not text.startswith(r"$\mathdefault{"):
+            words.set_parse_math(False)
 
 
 def _inline(text: str, caption: str, name: str) -> str:

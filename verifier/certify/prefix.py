@@ -60,6 +60,7 @@ def prefixed(
     if any(t.data_location == TensorProto.EXTERNAL for t in graph.initializer):
         raise ModelError("a model with external data has no operators put in front")
     names = {name for node in graph.node for name in (*node.output, node.name)} | stored
+    names |= {entry.name for entry in inputs}
     if any(name.startswith(OWN) for name in names):
         raise ModelError(f"the model has tensors whose names begin with '{OWN}'")
     tensor = inputs[0].type.tensor_type

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -126,8 +127,8 @@ class _Asked:
         self.sweep = Sweep(answer.radii or (ZERO,))
         self._file = place.scratch / "open.json"
         self._open: dict[str, Any] = {}
-        if self._file.is_file():
-            self._open = json.loads(self._file.read_text())
+        with suppress(OSError, ValueError, TypeError):  # there is none, or it is damaged
+            self._open = dict(json.loads(self._file.read_text()))
 
     @property
     def verdicts(self) -> list[str]:
@@ -140,7 +141,7 @@ class _Asked:
         Args:
             clean: the sample itself is classified as it should be, for certain.
         """
-        if not clean:
+        if not clean and self.answer.change.holds(self.point):
             answer = self._ask(ZERO)["answer"]
             if answer == "sat":
                 self.sweep.violated(0)
@@ -228,6 +229,8 @@ def _read(setting: Setting, table: Table) -> Robustness:
         try:
             exact = [Fraction(x) for x in point.tolist()]
             change.box(exact, every[0] if every else None)
+            if change.spread and not change.holds(exact):
+                raise QuestionError(f"it lies outside the clip, and the norm is {change.norm}")
         except QuestionError as error:
             raise table.error("clip", f"sample {data.numbers[index]}: {error}") from None
     return found

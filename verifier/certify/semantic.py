@@ -124,6 +124,11 @@ def _amounts(table: Table) -> Amounts:
 
 
 def _shape(table: Table, data: Data) -> Image:
+    layout = table.document.table("data").get("layout")
+    if layout == "HWC" and len(data.shape) == 3:
+        raise table.error(
+            "", "images are (channels, height, width) here, and [data] makes them HWC"
+        )
     given = table.numbers("shape") if table.has("shape") else tuple(map(Fraction, data.shape))
     extents = [int(x) for x in given if x.denominator == 1 and x > 0]
     size = data.points.shape[1]

@@ -164,6 +164,10 @@ class Table:
         """A list of numbers, empty where it is left out."""
         return tuple(Fraction(entry) for entry in self._list(key, _NUMBER, "numbers"))
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A list of integers, empty where it is left out."""
+        return tuple(self._list(key, (int,), "integers"))
+
     def spread(self, key: str, count: int) -> tuple[Fraction, ...] | None:
         """A list of ``count`` numbers; one number stands for all; ``None``: it is left out."""
         if not self.has(key):

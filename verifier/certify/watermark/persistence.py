@@ -272,13 +272,13 @@ def read(marked: Marked, table: Table) -> Persistence:
     if any(norm not in NORMS for norm in norms):
         raise table.error("norms", f"'norms' must hold some of {', '.join(NORMS)}")
     said = [kind for kind in (*NORMS, "pruned", "flips") if kind in asked or kind in norms]
-    stated_keys: list[dict[str, Any]] = [{"smallest": int(n)} for n in table.numbers("smallest")]
+    stated_keys: list[dict[str, Any]] = [{"smallest": n} for n in table.integers("smallest")]
     stated_keys += [{"format": name} for name in table.strings("formats")]
     stated_keys += [{"rounding": step} for step in table.numbers("rounding")]
     tuning = table.number("fine_tuning", None, 0)
     stated_keys += [] if tuning is None else [{"relative_l2": tuning}]
     more: dict[str, Any] = {}
-    bits = [int(bit) for bit in table.numbers("bits")]
+    bits = list(table.integers("bits"))
     if bits:
         if "flips" not in said:
             raise table.error("bits", "'bits' goes with 'flips'")

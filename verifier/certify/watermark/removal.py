@@ -173,7 +173,7 @@ def read(marked: Marked, table: Table) -> Removal:
     """
     triggers = triggers_of(marked, table)
     total = len(triggers.points)
-    counts = tuple(int(n) for n in table.numbers("removed")) or (total,)
+    counts = table.integers("removed") or (total,)
     if any(not 1 <= count <= total for count in counts):
         raise table.error("removed", f"'removed' must hold numbers from 1 to {total}")
     norm = table.text("norm", "linf", LP_NORMS) or "linf"

@@ -7,10 +7,12 @@ input is such a neighbour where none of them lies within the radius.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 from specs.watermarks.samples import Labelled
 from verifier.certify.faults import common
@@ -70,7 +72,8 @@ class Sanity:
             for number, point in enumerate(self.triggers.points)
         ]
         if self.others is not None:
-            depends = ("watermark.apart 1", self.triggers.text, self.others, limits)
+            honest = hashlib.sha256(Path(self.others).read_bytes()).hexdigest()
+            depends = ("watermark.apart 2", self.triggers.text, honest, limits)
             found.append(Task("distances to honest samples", depends, self._apart))
         return found
 
