@@ -34,6 +34,8 @@ from specs.question import check_question, only_model, stated_property
 TABLE = "probability"
 UNIFORM, NORMAL = "uniform", "normal"
 MOST_SAMPLES = 10**6
+SIDES = 32
+"""Of a box, that are printed."""
 
 _KEYS: Mapping[str, tuple[type, ...]] = {
     "distribution": (str,),
@@ -135,11 +137,13 @@ class ProbabilityQuestion:
         if self.at_most is not None:
             ends.append(f"at most {numeral(self.at_most)}")
         what = f"the probability that an input of the box is unsafe is {' and '.join(ends)}"
+        box = f"the box: {_sides(self.case)}"
         if self.sampling is None:
-            return [f"claimed, to be proved: {what}"]
+            return [f"claimed, to be proved: {what}", box]
         return [
             f"claimed, with confidence {numeral(self.sampling.confidence)}, resting on "
-            f"{self.sampling.samples} samples where nothing is proved: {what}"
+            f"{self.sampling.samples} samples where nothing is proved: {what}",
+            box,
         ]
 
     def assumed(self) -> list[str]:
@@ -147,6 +151,8 @@ class ProbabilityQuestion:
         lines = [
             f"inputs are independent; {self.distribution.in_words()}",
             "the network is the real-valued function with exactly the stored weights",
+            "bounds of inputs that every alternative of a property file states belong to the box: "
+            "the probability is that on the box which is printed, and on no larger one",
         ]
         if self.sampling is not None:
             lines.append(
@@ -290,6 +296,14 @@ def _share(document: Document, table: Mapping[str, Any], key: str) -> Fraction |
     if not 0 <= found <= 1:
         raise document.error(TABLE, key, f"'{key}' must be a probability, from 0 to 1")
     return found
+
+
+def _sides(case: Case) -> str:
+    """The sides of a box, in words."""
+    ends = list(zip(case.lower, case.upper, strict=True))
+    shown = [f"X_{i} from {numeral(a)} to {numeral(b)}" for i, (a, b) in enumerate(ends[:SIDES])]
+    more = [f"and {len(ends) - SIDES} more inputs"] if len(ends) > SIDES else []
+    return ", ".join(shown + more)
 
 
 def _listed(name: str, values: Sequence[Fraction]) -> str:

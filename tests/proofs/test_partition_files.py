@@ -175,3 +175,15 @@ def test_everything_that_is_asked_is_hashed(folder):
     )
     assert asked.digest not in digests
     assert asked.case.lower[1] == Fraction(1, 10)
+
+
+def test_a_box_that_a_property_file_states_beside_outputs_is_printed(folder):
+    text = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "Y_0"))
+    text += "".join(f"(assert (>= {x} -1))\n(assert (<= {x} 1))\n" for x in ("X_0", "X_1"))
+    text += "(assert (or (and (>= X_0 0.5) (>= Y_0 0.75))))\n"
+    (folder / "p.vnnlib").write_text(text)
+    # On all four quarters of [-1, 1] x [-1, 1] that would be 1/8.
+    question = write(folder, "at_least = 0.5", 'file = "p.vnnlib"', "")
+    asked = load_probability_question(question)
+    assert asked.theorem()[1] == "the box: X_0 from 0.5 to 1, X_1 from -1 to 1"
+    assert any("no larger one" in line for line in asked.assumed())
