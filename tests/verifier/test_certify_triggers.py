@@ -12,12 +12,14 @@ import pytest
 
 import farkas
 from proofs.evaluate import evaluate
+from proofs.watermarks.check import check_mark
 from specs.errors import InputError
 from specs.onnx_reader import read_model_bytes
 from tests.layered_models import chain_of, layered
 from tests.verifier.certify_files import part, run
 from tests.verifier.test_certify_watermark import HEAD, PAIR, all_valid, folder_with
 from verifier.certify.config import load_config
+from verifier.certify.watermark import common
 from verifier.watermarks.rewriting import parts_of, rewritten
 
 MARK = """[watermark]
@@ -166,6 +168,17 @@ def test_sanity_of_triggers(tmp_path):
     assert part(outcome).facts["proved"] == len(labels)
     assert "none of the honest samples lies there: proved" in part(outcome).lines
     assert all_valid(tmp_path) == 4
+
+
+def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
+    def check(*given):
+        for other in tmp_path.glob("out/evidence/*.toml"):
+            other.unlink()
+        return check_mark(*given)
+
+    monkeypatch.setattr(common, "check_mark", check)
+    run(folder_with(tmp_path, MARK + "[watermark.extraction]\n"))
+    assert all_valid(tmp_path) == 1
 
 
 def test_honest_samples_that_changed_are_asked_about_again(tmp_path):

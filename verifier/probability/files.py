@@ -79,7 +79,7 @@ def ask(place: Place, model: ModelFile, stated: Stated) -> ProbabilityQuestion:
     try:
         return load_probability_question(path)
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def keep(
@@ -112,9 +112,11 @@ def keep(
         if replayed.checked.verdict == "valid unsat":
             file = path.with_suffix(".farkas")
             write_arrays(file, made)
+            if not path.is_file():  # another process has tidied up, for want of this evidence
+                _write(place, model, stated, {**claim, **(sampling or {})})
             models = os.path.relpath(model_file(place, model), place.evidence)
             return Kept((path.name, file.name, models, *beside), replayed)
-        path.unlink()
+        path.unlink(missing_ok=True)
         if replayed.found is None:
             break
         found = replayed.found.measured if sampling else replayed.found.interval

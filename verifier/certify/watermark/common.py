@@ -177,6 +177,8 @@ def ask_claim(
             reason = checked.reason
             if checked.valid:
                 write_mark(proof, made)
+                if not path.is_file():  # another process has tidied up, for want of it
+                    _written(place, models, mark, claim)
                 answer, facts = made.claims, dict(computed)
                 break
     finally:
