@@ -232,10 +232,7 @@ def read(setting: Setting) -> Sequence[Lipschitz]:
         InputError: it is malformed; the message says where.
     """
     table = Table.of(setting.document, "lipschitz")
-    name = table.text("net") or next(iter(setting.models))
-    if name not in setting.models:
-        known = ", ".join(setting.models)
-        raise table.error("net", f"[models] has no '{name}'; it has {known}")
+    name = setting.named(table, "net")
     norm = table.text("norm", NORMS[0], NORMS) or NORMS[0]
     close = table.number("close", Fraction(1, 100), 0)
     leaves = table.integer("leaves", 100_000, 1)

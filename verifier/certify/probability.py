@@ -242,10 +242,7 @@ def read(setting: Setting) -> Sequence[Probability]:
         InputError: it is malformed; the message says where.
     """
     table = Table.of(setting.document, "probability")
-    name = table.text("net") or next(iter(setting.models))
-    if name not in setting.models:
-        known = ", ".join(setting.models)
-        raise table.error("net", f"[models] has no '{name}'; it has {known}")
+    name = setting.named(table, "net")
     shared = _distribution(table)
     sampling = _sampling(table)
     width = table.number("width", Fraction(0), 0, 1)

@@ -31,10 +31,8 @@ def black_box(setting: Setting, table: Table, key: str, name: str, device: str) 
     Raises:
         QuestionError: there is none of that name, or it is no black box of one input.
     """
-    if name not in setting.models:
-        known = ", ".join(setting.models)
-        raise table.error(key, f"[models] has no '{name}'; it has {known}")
-    found: BlackBox = table.placed(key, lambda: read_black_box(setting.models[name], device))
+    path = setting.models[setting.known(table, key, name)]
+    found: BlackBox = table.placed(key, lambda: read_black_box(path, device))
     return found
 
 

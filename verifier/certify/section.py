@@ -25,6 +25,7 @@ from specs.numerals import numeral
 from specs.version import VERSION
 from verifier.certify.data import Data
 from verifier.certify.delivery import Asked, Pair, Sweep
+from verifier.certify.table import Table
 from verifier.progress import Progress
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
@@ -182,6 +183,24 @@ class Setting:
     data: Data | None
     timeout: float
     device: str = "cpu"
+
+    def named(self, table: Table, key: str = "net") -> str:
+        """The name of the model that a table names, the first where it names none.
+
+        Raises:
+            QuestionError: there is no such model.
+        """
+        return self.known(table, key, table.text(key) or next(iter(self.models)))
+
+    def known(self, table: Table, key: str, name: str) -> str:
+        """A name that stands at a key, if a model has it.
+
+        Raises:
+            QuestionError: none has.
+        """
+        if name not in self.models:
+            raise table.error(key, f"[models] has no '{name}'; it has {', '.join(self.models)}")
+        return name
 
 
 class Section(Protocol):

@@ -41,10 +41,7 @@ class Subject:
         Raises:
             QuestionError: there is no such model.
         """
-        name = table.text(key) or next(iter(setting.models))
-        if name not in setting.models:
-            known = ", ".join(setting.models)
-            raise table.error(key, f"[models] has no '{name}'; it has {known}")
+        name = setting.named(table, key)
         return cls(setting, name, setting.models[name])
 
     @cached_property

@@ -38,10 +38,7 @@ def read(setting: Setting) -> Sequence[Answer]:
         InputError: it is malformed; the message says where.
     """
     table = Table.of(setting.document, "watermark")
-    name = table.text("net") or next(iter(setting.models))
-    if name not in setting.models:
-        known = ", ".join(setting.models)
-        raise table.error("net", f"[models] has no '{name}'; it has {known}")
+    name = setting.named(table, "net")
     asked = {key: table.tables(key) for key in ANSWERS}
     document = table.without("net", *ANSWERS)
     stated = document.table("watermark")
