@@ -251,6 +251,21 @@ def file_hash(path: Path) -> str | None:
         return None
 
 
+def evidence_of_claim(path: Path, evidence: Any, kind: str) -> dict[str, Any]:
+    """The end of a certificate of a claim: its evidence, if it is some, versions and time."""
+    return {
+        "evidence": {
+            "file": path.name,
+            "sha256": file_hash(path),
+            "kind": None if evidence is None else kind,
+            "question": None if evidence is None else evidence.question,
+            "content_sha256": None if evidence is None else content_hash(evidence),
+        },
+        "versions": versions(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 def versions() -> dict[str, str]:
     """Of all that a verdict may depend on."""
     return {

@@ -23,7 +23,7 @@ from proofs.folder import Report, check_pieces, pieces
 from proofs.format import Evidence, read_evidence, replacing
 from proofs.proof import NodeKind, Proof
 from proofs.signature import KEY, content_hash, signatures
-from proofs.statement import established, fault_in_words, near, statement
+from proofs.statement import established, fault_in_words, made_for, near, statement
 from proofs.targets import check_targets
 from proofs.theorem import theorem
 from proofs.witness import Witness
@@ -243,8 +243,7 @@ def _show(argv: Sequence[str]) -> int:
         return 0
     lines = [] if query is None else theorem(query, full=args.full)
     if query is not None and read is not None:
-        made = "this" if read.question == query.digest else "ANOTHER"
-        lines += ["", f"The evidence was made for {made} question; farkas check judges it."]
+        lines += ["", made_for(query.digest, read)]
     if read is not None and not args.statement:
         lines += [*([""] if lines else []), *shown(read)]
     print("\n".join(map(printable, lines)))

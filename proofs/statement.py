@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from proofs.check import Checked
 from specs.faults.exact import WordFault
@@ -99,6 +100,12 @@ def established(query: Query, checked: Checked) -> str:
     if checked.verdict == "valid sat":
         return f"refuted: {over}, {checked.reason}"
     return f"nothing is established: {checked.reason}"
+
+
+def made_for(digest: str, evidence: Any) -> str:
+    """Whether evidence names a question, as a sentence."""
+    made = "this" if evidence.question == digest else "ANOTHER"
+    return f"The evidence was made for {made} question; farkas check judges it."
 
 
 def near(value: Fraction) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from proofs.arrays import array_lines
-from proofs.certificate import FORMAT, SCHEMA, file_hash, versions
+from proofs.certificate import FORMAT, SCHEMA, evidence_of_claim
 from proofs.check import Checked
 from proofs.format import Evidence, read_evidence
 from proofs.partitions.check import PartitionQuestion, Replayed, check_partition
 from proofs.partitions.evidence import PartitionEvidence
-from proofs.signature import content_hash
-from proofs.statement import statement
+from proofs.statement import made_for, statement
 from specs import lipschitz
 from specs.document import read_document
 from specs.errors import EvidenceError
@@ -131,8 +129,7 @@ def claim_shown(question: str | Path, evidence: Evidence | None) -> list[str]:
     lines = _stated(stated)
     if evidence is None:
         return lines
-    made = "this" if evidence.question == stated.digest else "ANOTHER"
-    lines += ["", f"The evidence was made for {made} question; farkas check judges it."]
+    lines += ["", made_for(stated.digest, evidence)]
     return lines + (array_lines(evidence) if isinstance(evidence, PartitionEvidence) else [])
 
 
@@ -164,13 +161,5 @@ def claim_certificate(found: PartitionAudit) -> dict[str, Any]:
             "leaves": checked.leaves,
             "cpu_seconds": checked.cpu_seconds,
         },
-        "evidence": {
-            "file": found.path.name,
-            "sha256": file_hash(found.path),
-            "kind": None if evidence is None else "partition",
-            "question": None if evidence is None else evidence.question,
-            "content_sha256": None if evidence is None else content_hash(evidence),
-        },
-        "versions": versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **evidence_of_claim(found.path, evidence, "partition"),
     }

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from proofs.arrays import array_lines
-from proofs.certificate import FORMAT, SCHEMA, file_hash, versions
+from proofs.certificate import FORMAT, SCHEMA, evidence_of_claim
 from proofs.check import Checked
 from proofs.format import Evidence, read_evidence
-from proofs.signature import content_hash
+from proofs.statement import made_for
 from proofs.watermarks.check import check_mark
 from proofs.watermarks.evidence import MarkEvidence
 from specs.errors import EvidenceError
@@ -109,8 +108,7 @@ def claim_shown(question: str | Path, evidence: Evidence | None) -> list[str]:
     lines = _stated(stated)
     if evidence is None:
         return lines
-    made = "this" if evidence.question == stated.digest else "ANOTHER"
-    lines += ["", f"The evidence was made for {made} question; farkas check judges it."]
+    lines += ["", made_for(stated.digest, evidence)]
     return lines + (array_lines(evidence) if isinstance(evidence, MarkEvidence) else [])
 
 
@@ -148,13 +146,5 @@ def claim_certificate(found: ClaimAudit) -> dict[str, Any]:
         },
         "facts": dict(found.facts),
         "check": {"arithmetic": "exact", "cpu_seconds": checked.cpu_seconds},
-        "evidence": {
-            "file": found.path.name,
-            "sha256": file_hash(found.path),
-            "kind": None if evidence is None else "watermark",
-            "question": None if evidence is None else evidence.question,
-            "content_sha256": None if evidence is None else content_hash(evidence),
-        },
-        "versions": versions(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **evidence_of_claim(found.path, evidence, "watermark"),
     }
