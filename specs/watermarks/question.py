@@ -11,7 +11,7 @@ title        a string                        optional
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,17 +73,6 @@ class MarkQuestion:
             parts += [self.mark.text, self.mark.commitment.hash]
         parts += [self.claim.kind, self.claim.text]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def states_claim(paths: Sequence[str | Path]) -> bool:
-    """Whether files are one question file with a table ``[claim]``.
-
-    Raises:
-        InputError: such a file cannot be read.
-    """
-    if len(paths) != 1 or Path(paths[0]).suffix != ".toml":
-        return False
-    return CLAIM in read_document(Path(paths[0])).tables
 
 
 def load_mark_question(path: str | Path) -> MarkQuestion:
