@@ -11,14 +11,14 @@ import pytest
 
 import farkas
 from proofs.check import check_file
+from proofs.claims import report_of
 from proofs.watermarks.check import check_mark
 from proofs.watermarks.evidence import MarkEvidence
-from proofs.watermarks.report import audit_claim
 from proofs.watermarks.tails import binomial_tail
 from specs.errors import InputError
 from specs.onnx_reader import read_model_bytes
 from specs.question import load_question
-from specs.watermarks.question import load_mark_question, states_claim
+from specs.watermarks.question import load_mark_question
 from tests.layered_models import chain_of, drawn, folded, layered, moved
 from tests.verifier.certify_files import part, run
 from verifier.attack_forward import NumpyEvaluator
@@ -58,8 +58,9 @@ def all_valid(tmp_path: Path) -> int:
     """How many pieces of evidence there are; all of them check again."""
     questions = sorted((tmp_path / "out/evidence").glob("*.toml"))
     for path in questions:
-        if states_claim([path]):
-            checked = audit_claim(path, path.with_suffix(".farkas")).checked
+        report = report_of([path])
+        if report is not None:
+            checked = report.audit_claim(path, path.with_suffix(".farkas")).checked
         else:
             found = [path.with_suffix(end) for end in (".farkas", ".witness.json")]
             (evidence,) = (file for file in found if file.exists())
