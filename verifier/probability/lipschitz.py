@@ -31,6 +31,8 @@ DIGITS = 7
 """Significant digits of a constant that is claimed; rounded up."""
 BATCH = 64
 """Boxes that are split at a time, at most."""
+NEAR = 8
+"""Inputs in a box at which gradients are looked at."""
 GROWN = 1e-6
 """Relative: by how much a constant is rounded up, so that the kernel closes every leaf."""
 
@@ -75,6 +77,7 @@ def bound(
     close: float = 0.01,
     leaves: int = 100_000,
     progress: Callable[[float, int], None] = lambda _, __: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Bounded:
     """The smallest constant that is found for a question, whatever it claims itself.
 
@@ -82,33 +85,39 @@ def bound(
         close: ends where the constant is at most so much above the largest gradient, relatively.
         leaves: of the partition, at most.
         progress: called with the bound and the number of leaves.
+        clock: tells seconds.
     """
-    begun = time.monotonic()
-    run = _Search(replace(question, at_most=Fraction(0)), begun + seconds)
+    begun = clock()
+
+    def tick() -> None:
+        if clock() > begun + seconds:
+            raise DeadlineError("the time limit is over")
+
+    run = _Search(replace(question, at_most=Fraction(0)), tick)
     with np.errstate(all="ignore"):
         run.start()
-        first, whole = run.highest, run.tree.evidence("", "unsat")
+        first = lowest = run.highest
+        nodes = 1
         while (
-            run.highest > (1 + close) * run.found
+            lowest > (1 + close) * run.found
             and run.leaves < leaves
-            and time.monotonic() < begun + seconds
+            and clock() < begun + seconds
             and run.round()
         ):
-            progress(min(run.highest, first), run.leaves)
-    # The bound of a part may be above that of the whole: lines of the parts are others.
-    split = run.highest < first
-    constant = _rounded_up(min(run.highest, first) * (1 + GROWN))
+            # The bound of a part may be above that of the whole: lines of the parts are others.
+            if run.highest < lowest:
+                lowest, nodes = run.highest, len(run.tree.kind)
+            progress(lowest, (nodes + 1) // 2)
+    constant = _rounded_up(lowest * (1 + GROWN))
     stated = replace(question, at_most=constant)
-    evidence = run.tree.evidence(stated.digest, "unsat") if split else whole
-    evidence = replace(evidence, question=stated.digest)
-    spent = time.monotonic() - begun
-    leaves = run.leaves if split else 1
-    return Bounded(constant, evidence, stated, run.found, run.point, leaves, first, spent)
+    evidence = run.tree.first(nodes).evidence(stated.digest, "unsat")
+    spent = clock() - begun
+    return Bounded(constant, evidence, stated, run.found, run.point, (nodes + 1) // 2, first, spent)
 
 
 class _Search:
-    def __init__(self, question: LipschitzQuestion, deadline: float) -> None:
-        self._deadline = deadline
+    def __init__(self, question: LipschitzQuestion, late: Callable[[], None]) -> None:
+        self._late = late
         self._gradients = Gradients(question, Outward(), self._tick)
         self._network = NumpyEvaluator(question.network)
         self._neurons = question.network.preactivations
@@ -123,8 +132,8 @@ class _Search:
         self.found, self.point = largest_gradient(question)
 
     def _tick(self) -> None:
-        if self._hurry and time.monotonic() > self._deadline:
-            raise DeadlineError("the time limit is over")
+        if self._hurry:
+            self._late()
 
     @property
     def highest(self) -> float:
@@ -193,7 +202,8 @@ class _Search:
             ends[:, place, 0, entry] -= half[:, entry]
             ends[:, place, 1, entry] += half[:, entry]
         values = self._network.values(ends.reshape(-1, ends.shape[-1]))
-        self._note(middle)
+        near = self._rng.uniform(-1.0, 1.0, (NEAR, *middle.shape)) * half + middle
+        self._note(near.reshape(-1, middle.shape[1]))
         scores = half[:, self._free] * 1e-9 / half.max()
         for tensor in self._neurons:
             low, high = batch.bounds[tensor]
@@ -247,22 +257,23 @@ def largest_gradient(
 ) -> tuple[float, FloatArray]:
     """The largest dual norm of a gradient that a search finds, and where.
 
-    Random inputs, then random steps around the best, shorter and shorter.  It is a number in
-    floats: nothing is proved by it.
+    Random inputs and corners, then random steps around the best, shorter and shorter, or across
+    the box.  It is a number in floats: nothing is proved by it.
     """
     rng, norms = np.random.default_rng(seed), Norms(question)
     low, high = (
         np.array(end, dtype=np.float64) for end in (question.case.lower, question.case.upper)
     )
     x = low + (high - low) * rng.random((tries, low.size))
-    values = norms(x)
+    x[::2] = np.where(rng.random(x[::2].shape) < 0.5, low, high)
+    values, flipped = norms(x), min(0.5, 3.0 / len(question.free))
     for number in range(rounds):
         kept = np.argsort(values)[-32:]
         around = np.repeat(x[kept], 16, axis=0)
         reach = 0.5 ** (1 + number / 4)
-        around = np.clip(
-            around + reach * (high - low) * rng.uniform(-1, 1, around.shape), low, high
-        )
+        near = np.clip(around + reach * (high - low) * rng.uniform(-1, 1, around.shape), low, high)
+        across = np.where(rng.random(around.shape) < flipped, low + high - around, around)
+        around = np.where(rng.random((len(around), 1)) < 0.5, near, np.clip(across, low, high))
         x = np.concatenate([x[kept], around])
         values = np.concatenate([values[kept], norms(around)])
     best = int(values.argmax())
