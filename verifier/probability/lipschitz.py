@@ -93,13 +93,13 @@ def bound(
         if clock() > begun + seconds:
             raise DeadlineError("the time limit is over")
 
-    run = _Search(replace(question, at_most=Fraction(0)), tick)
+    run = _Search(replace(question, at_most=Fraction(0)), close, tick)
     with np.errstate(all="ignore"):
         run.start()
         first = lowest = run.highest
         nodes = 1
         while (
-            lowest > (1 + close) * run.found
+            lowest > run.enough
             and run.leaves < leaves
             and clock() < begun + seconds
             and run.round()
@@ -116,8 +116,8 @@ def bound(
 
 
 class _Search:
-    def __init__(self, question: LipschitzQuestion, late: Callable[[], None]) -> None:
-        self._late = late
+    def __init__(self, question: LipschitzQuestion, close: float, late: Callable[[], None]) -> None:
+        self._close, self._late = close, late
         self._gradients = Gradients(question, Outward(), self._tick)
         self._network = NumpyEvaluator(question.network)
         self._neurons = question.network.preactivations
@@ -126,6 +126,7 @@ class _Search:
         self._squared = question.norm == "l2"
         self._rng = np.random.default_rng(1)
         self._heap: list[_Leaf] = []
+        self._done = 0.0  # the largest bound of a leaf that is never split
         self._hurry = False
         self.tree = Growing()
         self.leaves = 1
@@ -136,9 +137,14 @@ class _Search:
             self._late()
 
     @property
+    def enough(self) -> float:
+        """A bound with which the search ends."""
+        return (1 + self._close) * self.found
+
+    @property
     def highest(self) -> float:
         """The largest bound of the norm on a leaf."""
-        return -self._heap[0].key
+        return max(self._done, *(-leaf.key for leaf in self._heap[:1]), 0.0)
 
     def start(self) -> None:
         """Bound the whole box; this is not interrupted."""
@@ -176,16 +182,23 @@ class _Search:
 
     def _keep(self, nodes: list[int], batch: Batch, values: FloatArray) -> None:
         # Not the least of a box's bound and its parent's: a check has the box's alone.
-        axes = np.array(self._free)[self._scores(batch).argmax(axis=1)]
-        for place, node in enumerate(nodes):
+        for node in nodes:
             self.tree.close(node, Kind.SAFE)
-            heapq.heappush(
-                self._heap, _Leaf(-float(values[place]), node, int(axes[place]), batch, place)
-            )
+        self._note(batch)
+        large = np.flatnonzero(~(values <= self.enough))
+        self._done = max(self._done, *np.delete(values, large).tolist(), 0.0)
+        if not large.size:
+            return
+        batch = batch.pick(large)
+        axes = np.array(self._free)[self._scores(batch).argmax(axis=1)]
+        for place, number in enumerate(large.tolist()):
+            leaf = _Leaf(-float(values[number]), nodes[number], int(axes[place]), batch, place)
+            heapq.heappush(self._heap, leaf)
 
     def _values(self, batch: Batch) -> FloatArray:
         """Bounds of the norm, ``(B,)``."""
-        values = np.maximum(self._gradients.above(batch), 0.0)
+        above = self._gradients.above(batch)
+        values = np.where(np.isnan(above), np.inf, np.maximum(above, 0.0))
         return np.sqrt(values) if self._squared else values
 
     def _scores(self, batch: Batch) -> FloatArray:
@@ -202,8 +215,6 @@ class _Search:
             ends[:, place, 0, entry] -= half[:, entry]
             ends[:, place, 1, entry] += half[:, entry]
         values = self._network.values(ends.reshape(-1, ends.shape[-1]))
-        near = self._rng.uniform(-1.0, 1.0, (NEAR, *middle.shape)) * half + middle
-        self._note(near.reshape(-1, middle.shape[1]))
         scores = half[:, self._free] * 1e-9 / half.max()
         for tensor in self._neurons:
             low, high = batch.bounds[tensor]
@@ -213,8 +224,11 @@ class _Search:
             scores += np.minimum(crossed * share[:, None], 1.0).sum(axis=2)
         return scores
 
-    def _note(self, points: FloatArray) -> None:
-        """Look for a larger gradient at some points."""
+    def _note(self, batch: Batch) -> None:
+        """Look for a larger gradient in boxes."""
+        shape = NEAR, *batch.lower.shape
+        share = self._rng.random(shape)
+        points = (batch.lower * (1.0 - share) + batch.upper * share).reshape(-1, shape[-1])
         values = self._norms(points)
         best = int(values.argmax())
         if values[best] > self.found:
