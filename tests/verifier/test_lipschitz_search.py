@@ -19,7 +19,7 @@ from specs.property import Case
 from specs.query import ModelFile
 from tests.proofs.helpers import Net
 from verifier.probability.growing import Growing
-from verifier.probability.lipschitz import Norms, bound, largest_gradient
+from verifier.probability.lipschitz import Norms, _Search, bound, largest_gradient
 
 
 def ask(network: Network, low, high, norm="linf") -> LipschitzQuestion:
@@ -124,3 +124,18 @@ def test_a_tree_as_it_was():
         assert all(np.array_equal(before[name], expected[name]) for name in expected)
     whole = tree.first(len(tree.kind)).evidence("q", "unsat").arrays
     assert np.array_equal(whole["kind"], tree.evidence("q", "unsat").arrays["kind"])
+
+
+def test_leaves_that_are_never_split_are_let_go():
+    asked = ask(layered(2, 2, 5, 4, 1), [-1] * 2, [1] * 2)
+    run = _Search(asked, 0.1, lambda: None)
+    run.start()
+    least = run.enough
+    while run.highest > run.enough:
+        assert run.round()
+        assert all(-leaf.key > least for leaf in run._heap)
+    assert run.leaves > len(run._heap) + 1
+    assert run.enough >= least
+    claimed = replace(asked, at_most=Fraction(run.highest) * Fraction(1000001, 1000000))
+    evidence = run.tree.evidence(claimed.digest, "unsat")
+    assert check_partition(claimed, evidence).checked.verdict == "valid unsat"
