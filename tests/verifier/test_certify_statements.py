@@ -186,7 +186,7 @@ def monotone(tmp_path, sign, direction, text="domain = [-1, 1]"):
     path = folder_with(
         tmp_path,
         f'{HEAD}[monotonicity]\n{text}\noutput = 1\nfeatures = [0, 1]\ndirection = "{direction}"\n'
-        "holds = 1\nslack = 0.01\n[limits]\ntimeout = 20\n",
+        "holds = 1\nslack = 0.01\n[limits]\ntimeout = 300\n",
         sizes=(4, 3, 3),
     )
     weights = np.array([[1, 1, 0], [0, sign, 2]], np.float32).T
