@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.packing import LONGEST
 from proofs.proof import ARRAYS, NodeKind, Proof
+from proofs.stream import MAGIC, opened, sealed
 from tests.proofs.helpers import mutated
 
 Array = npt.NDArray[Any]
@@ -46,6 +48,9 @@ HEADERS = (
     "1" * 5000,
     "(" * 2000,
 )
+STREAM = 1 << 26
+"""Bytes of a stream, at most."""
+
 METHODS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)
 SHARES = (0.65, 0.15, 0.15, 0.05)
 
@@ -92,11 +97,19 @@ def lying_archive(rng: Rng, data: bytes, other: bytes) -> bytes:
 
 
 def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
-    """An archive packed anew with members changed, lost, added, repeated or exchanged."""
+    """An archive packed anew with members changed, lost, added, repeated or exchanged.
+
+    Of a stream, the content is changed.
+    """
+    if data.startswith(MAGIC):
+        question, inside = opened(data, STREAM)
+        return sealed(question, _changed_content(rng, inside))
     try:
         content, more = _members(data), _members(other)
     except (zipfile.BadZipFile, OSError):
         return changed_bytes(rng, data, other)
+    if rng.random() < 0.5:
+        content = _with_lists(content)
     entries = list(content.items())
     for _ in range(int(rng.integers(1, 4))):
         at = int(rng.integers(0, len(entries)))
@@ -125,6 +138,33 @@ def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
         at = found.find(b"\x04\x05\x00")
         found = found[:at] + changed_bytes(rng, found[at : at + 12], found[:12]) + found[at + 12 :]
     return found
+
+
+def _with_lists(content: dict[str, bytes]) -> dict[str, bytes]:
+    """Members of an archive as earlier versions packed them: in the manifest."""
+    manifest, lists = json.loads(content["manifest.json"]), {}
+    for name, body in content.items():
+        if name.endswith(".npy"):
+            array = np.load(io.BytesIO(body))
+            if array.size <= LONGEST:
+                lists[name.removesuffix(".npy")] = array.tolist()
+    rest = {name: body for name, body in content.items() if name[:-4] not in lists}
+    return {**rest, "manifest.json": json.dumps({**manifest, "arrays": lists}).encode()}
+
+
+def _changed_content(rng: Rng, inside: bytes) -> bytes:
+    """Another manifest, other numbers, types or lengths of arrays, or other bytes anywhere."""
+    length, count = struct.unpack_from("<IB", inside)
+    head, text, rest = inside[:5], inside[5 : 5 + length], inside[5 + length :]
+    kind = int(rng.integers(0, 3))
+    if kind == 0:
+        text = _json(rng, text)
+        return struct.pack("<IB", len(text), count) + text + rest
+    if kind == 1 and count:
+        table = bytearray(rest[: 6 * count])
+        table[int(rng.integers(0, len(table)))] = int(rng.choice([0, 1, 2, 6, 9, 60, 255]))
+        return head + text + bytes(table) + rest[6 * count :]
+    return changed_bytes(rng, inside, rest)
 
 
 def changed_witness(rng: Rng, data: bytes, other: bytes) -> bytes:

@@ -32,6 +32,7 @@ from proofs.arrays import TYPES as ARRAY_TYPES
 from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
 from proofs.partitions.evidence import PartitionEvidence
 from proofs.proof import Proof
+from proofs.stream import MAGIC, can_be_streamed, streamed, unpacked_stream
 from proofs.watermarks.evidence import MarkEvidence
 from proofs.witness import Witness
 from specs.errors import EvidenceError
@@ -58,8 +59,8 @@ KINDS: dict[str, type[ArrayEvidence]] = {
 def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     """Write a proof beside its target and rename it; returns its size in bytes.
 
-    The file depends on the proof alone: equal proofs give equal bytes.  With ``pack`` short
-    arrays stand in the manifest, and all in as few bits as hold them.
+    The file depends on the proof alone: equal proofs give equal bytes.  With ``pack`` it is
+    one compressed stream, otherwise an archive of arrays that other programs read.
     """
     data = file_content(proof, pack=pack)
     with replacing(path) as stream:
@@ -67,31 +68,26 @@ def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     return len(data)
 
 
-def file_content(proof: Proof, *, pack: bool = False, smallest: bool = True) -> bytes:
-    """What :func:`write_proof` writes; packed but not ``smallest``, without LZMA."""
-    manifest = {
-        **proof.manifest,
-        "format": PROOF,
-        "version": VERSION,
-        "question": proof.question,
-        "tensors": list(proof.tensors),
-    }
-    manifest.pop("arrays", None)
+def file_content(proof: Proof, *, pack: bool = False) -> bytes:
+    """What :func:`write_proof` writes."""
+    manifest = {**proof.manifest, "tensors": list(proof.tensors)}
+    for key in ("format", "version", "question", "arrays"):
+        manifest.pop(key, None)
     members = {name: array for name, array in proof.arrays.items() if array.size}
     if pack:
-        members, lists = packed(proof.arrays)
-        manifest["arrays"] = lists
+        members = packed(proof.arrays)
+        if can_be_streamed(proof.question, members):
+            data, unpacked_size = streamed(proof.question, manifest, members)
+            if unpacked_size <= _allowance(len(data)):
+                return data
+    stated = {"format": PROOF, "version": VERSION, "question": proof.question}
     content = {name: _npy(array) for name, array in members.items()}
-    layout: dict[str, Any] = {"separators": (",", ":")} if pack else {"indent": 1}
-    content["manifest.json"] = json.dumps(manifest, sort_keys=True, **layout).encode()
-    return _archived(content, smallest=pack and smallest)
+    content["manifest.json"] = _json({**manifest, **stated})
+    return _archived(content)
 
 
-def _archived(content: dict[str, bytes], smallest: bool = False) -> bytes:
-    """An archive that depends on its members alone, and that a reader's limits allow.
-
-    With ``smallest``, a member is compressed by LZMA where it is shorter then.
-    """
+def _archived(content: dict[str, bytes]) -> bytes:
+    """An archive that depends on its members alone, and that a reader's limits allow."""
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
@@ -99,12 +95,14 @@ def _archived(content: dict[str, bytes], smallest: bool = False) -> bytes:
                 entry = name if name == "manifest.json" else f"{name}.npy"
                 info = zipfile.ZipInfo(entry, date_time=(1980, 1, 1, 0, 0, 0))
                 info.compress_type = method
-                if smallest and method == zipfile.ZIP_DEFLATED and _lzma_is_shorter(content[name]):
-                    info.compress_type = zipfile.ZIP_LZMA
                 archive.writestr(info, content[name], compresslevel=9)
         if sum(map(len, content.values())) <= _allowance(buffer.tell()):
             break
     return buffer.getvalue()
+
+
+def _json(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest, sort_keys=True, indent=1).encode()
 
 
 def write_witness(path: str | Path, witness: Witness) -> int:
@@ -156,7 +154,7 @@ def write_arrays(path: str | Path, evidence: ArrayEvidence) -> int:
         "claims": evidence.claims,
     }
     content = {name: _npy(array) for name, array in evidence.arrays.items() if array.size}
-    content["manifest.json"] = json.dumps(manifest, sort_keys=True, indent=1).encode()
+    content["manifest.json"] = _json(manifest)
     data = _archived(content)
     with replacing(path) as stream:
         stream.write(data)
@@ -181,6 +179,8 @@ def read_evidence(path: str | Path) -> Evidence:
             size = os.fstat(stream.fileno()).st_size
             if head[:2] == b"PK":
                 return _read_archive(stream, size)
+            if head == MAGIC:
+                return _read_stream(stream.read(), size)
             if head[:1] != b"{":
                 raise EvidenceError("it is neither a proof nor a witness")
             if size > MANIFEST_LIMIT:
@@ -203,6 +203,14 @@ def read_evidence(path: str | Path) -> Evidence:
         zipfile.BadZipFile,
     ) as error:
         raise EvidenceError(f"{path}: the file is damaged ({error})") from error
+
+
+def _read_stream(data: bytes, size: int) -> Proof:
+    allowed = _allowance(size)
+    question, manifest, stored = unpacked_stream(data, allowed, min(allowed, MANIFEST_LIMIT))
+    manifest.pop("arrays", None)
+    stated = {"format": PROOF, "version": VERSION, "question": question}
+    return Proof(question, _tensors(manifest), unpacked(stored), {**manifest, **stated})
 
 
 def _read_archive(stream: BinaryIO, size: int) -> Proof | ArrayEvidence:
@@ -244,9 +252,6 @@ def _arrays(manifest: dict[str, Any], content: dict[str, bytes]) -> ArrayEvidenc
 
 
 def _proof(manifest: dict[str, Any], content: dict[str, bytes]) -> Proof:
-    tensors = manifest.get("tensors")
-    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
-        raise EvidenceError("the manifest's tensors are not a list of names")
     lists = manifest.pop("arrays", {})
     if not isinstance(lists, dict):
         raise EvidenceError("the manifest's arrays are not lists by name")
@@ -256,7 +261,14 @@ def _proof(manifest: dict[str, Any], content: dict[str, bytes]) -> Proof:
         if name in stored:
             raise EvidenceError(f"'{name}' is both a member and in the manifest")
         stored[name] = fitted(name, _unpacked(member, data, types_of(name)))
-    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
+    return Proof(_digest(manifest), _tensors(manifest), unpacked(stored), manifest)
+
+
+def _tensors(manifest: dict[str, Any]) -> tuple[str, ...]:
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
+        raise EvidenceError("the manifest's tensors are not a list of names")
+    return tuple(tensors)
 
 
 def _read_witness(data: bytes) -> Witness:
@@ -341,11 +353,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byte
     if len(data) > limit:
         raise EvidenceError(f"'{info.filename}' unpacks to more than {limit} bytes")
     return data
-
-
-def _lzma_is_shorter(content: bytes) -> bool:
-    packed = lzma.compress(content, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
-    return _LZMA_HEAD + len(packed) < len(zlib.compress(content, 9, wbits=-15))
 
 
 def _unpacked_lzma(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
