@@ -164,6 +164,18 @@ WRONG = {
         HEAD + "[robustness]\nradius = inf\n",
         "c.toml:8:1: 'radius' must be a number, not inf$",
     ),
+    "a number that no float holds": (
+        HEAD + "[robustness]\nradius = 1e400\n",
+        "c.toml:8:1: 'radius' holds a number above 1.79769e",
+    ),
+    "a list with such a number": (
+        HEAD + "[robustness]\nradius = 1\nclip = [0, 1e309]\n",
+        "c.toml:9:1: 'clip' holds a number above",
+    ),
+    "a mark without a seed": (
+        HEAD + '[watermark]\nscheme = "uchida"\n[watermark.extraction]\n',
+        r"^[^:]*c.toml:7:1: \[watermark\] needs 'seed'",
+    ),
     "an unknown key in braces": (
         HEAD + "[robustness]\nradius = 1\ncertified_accuracy = { radius = 1, at_last = 0 }\n",
         r"c.toml:9:1: unknown key 'at_last' in 'certified_accuracy' of \[robustness\]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -12,6 +13,8 @@ from specs.document import Document, written
 from specs.errors import InputError, QuestionError
 
 _NUMBER = (int, Fraction)
+LARGEST = Fraction(sys.float_info.max)
+"""Numbers that are greater, or less than its negative, are refused."""
 
 
 @dataclass(eq=False)
@@ -57,7 +60,12 @@ class Table:
         return (cls.of(document, name),)
 
     def error(self, key: str, message: str) -> QuestionError:
-        """An error at a key, or at the table; of one in braces, where these stand."""
+        """An error at a key, or at the table; of one in braces, where these stand.
+
+        A message that says where in the file keeps its place.
+        """
+        if re.match(rf"{re.escape(self.document.source.name)}:\d+:\d+: ", message):
+            return QuestionError(message)
         key = self.inside or key
         if not self.index:
             return self.document.error(self.name, key, message)
@@ -226,6 +234,7 @@ class Table:
         found = self.values[key]
         if not _is(found, kinds):
             raise self.error(key, f"'{key}' must be {words}, not {written(found)}")
+        self._sane(key, found)
         return found
 
     def _list(self, key: str, kinds: tuple[type, ...], words: str) -> list[Any]:
@@ -235,7 +244,12 @@ class Table:
                 raise self.error(
                     key, f"'{key}' must be a list of {words}; it holds {written(entry)}"
                 )
+            self._sane(key, entry)
         return found
+
+    def _sane(self, key: str, value: Any) -> None:
+        if isinstance(value, _NUMBER) and abs(value) > LARGEST:
+            raise self.error(key, f"'{key}' holds a number above {sys.float_info.max:g}")
 
 
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:
