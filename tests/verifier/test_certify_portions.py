@@ -34,7 +34,7 @@ from verifier.certify.workbench import Agenda, Workbench
 from verifier.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-SOON = 0.2
+SOON = 0.01
 """Seconds after which questions are divided here."""
 
 

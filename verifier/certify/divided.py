@@ -311,7 +311,7 @@ class Divided:
             "",
             margin,
             max(1, most),
-            min(self._dividing.after * 2 ** (number + 1), left / max(1, most)),
+            min(max(LEAST, self._dividing.after * 2 ** (number + 1)), left / max(1, most)),
             self._options.device,
             spent,
             rejections,
