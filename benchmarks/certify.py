@@ -217,7 +217,7 @@ def subtrees(folder: Path, queries: Path, net: str, number: str) -> list[dict[st
             {
                 "way": way,
                 "seconds": round(seen.seconds, 2),
-                "cpu_seconds": round(seen.cpu, 2),
+                "cpu_seconds": None if "--ray" in given else round(seen.cpu, 2),
                 "proved": asked["facts"]["proved"],
                 "refuted": asked["facts"]["refuted"],
                 "leaves": sum(proof.leaves for proof in proofs),
