@@ -38,7 +38,7 @@ SOON = 0.01
 """Seconds after which questions are divided here."""
 
 
-def hard(tmp_path: Path, limit: str = "1.952", timeout: float = 60) -> Path:
+def hard(tmp_path: Path, limit: str = "1.952", timeout: float = 300) -> Path:
     """One question that takes some hundred leaves; below 1.8 or so it is violated."""
     _, model = random_mlp((5, 24, 24, 1), 2)
     onnx.save(onnx.load_from_string(model.content), tmp_path / "net.onnx")
@@ -221,6 +221,36 @@ def test_what_portions_cannot_do_a_search_goes_on_with(tmp_path):
         (bench.folder(portion) / f"{portion.rpartition('/')[2]}.json").write_text(json.dumps(about))
     assert bench.begin() == ()
     assert bench.finish()["answer"] == "unsat"
+
+
+def test_a_witness_that_is_none_does_not_end_the_question_for_good(tmp_path):
+    bench = Bench(hard(tmp_path))
+    first, *_ = bench.begin()
+    (bench.folder(first) / "0.witness.json").write_text("{}")
+    assert bench.finish()["answer"] == "unsat"
+    assert checked(bench.out) == 0
+
+
+def test_what_is_damaged_of_a_portion_is_done_again(tmp_path):
+    bench = Bench(hard(tmp_path))
+    first, second, *_ = portions = bench.begin()
+    for own, text in enumerate(("{", '{"status": "closed"}')):
+        (bench.folder(first) / f"{own}.json").write_text(text)
+    for portion in portions[2:]:
+        bench.do(portion)
+    assert bench.begin() == (first, second)
+    assert bench.finish()["answer"] == "unsat"
+
+
+def test_of_two_rounds_the_later_one_counts(tmp_path):
+    """As after an interruption between them."""
+    bench = Bench(hard(tmp_path))
+    first, *_ = portions = bench.begin()
+    folder = bench.folder(first)
+    shutil.copytree(folder, folder.with_name("10"))
+    found = json.loads((folder / "round.json").read_text()) | {"number": 10}
+    (folder.with_name("10") / "round.json").write_text(json.dumps(found))
+    assert bench.begin() == tuple(p.replace("/0/", "/10/") for p in portions)
 
 
 def test_leaves_that_the_kernel_rejects_are_searched_again(tmp_path, monkeypatch):

@@ -101,7 +101,7 @@ class Round:
 
     number: int
     proof: str
-    margin: float | None
+    margin: float
     count: int
     seconds: float
     device: str
@@ -131,6 +131,13 @@ def _read(file: Path) -> Any:
         return json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _result(file: Path) -> Any:
+    """What is known of a portion; ``None``: it is not done."""
+    found = _read(file)
+    complete = isinstance(found, dict) and {"status", "seconds", "of"} <= found.keys()
+    return found if complete else None
 
 
 def _write(file: Path, values: Mapping[str, Any]) -> None:
@@ -175,7 +182,7 @@ def do_portion(portion: str, evidence: Path, scratch: Path) -> None:
     def unwanted() -> bool:
         return any(folder.glob("*.witness.json")) or not folder.is_dir()
 
-    if begun is None or (folder / f"{own}.json").is_file() or unwanted():
+    if begun is None or _result(folder / f"{own}.json") is not None or unwanted():
         return
     start = time.monotonic()
     found = search_portion(
@@ -240,7 +247,8 @@ class Divided:
 
     def _latest(self) -> tuple[Round, Proof] | None:
         """The round that has begun; one that is damaged is removed."""
-        for folder in self._folder.glob("[0-9]*"):
+        folders = self._folder.glob("[0-9]*")
+        for folder in sorted(folders, key=lambda each: int(each.name), reverse=True):
             begun = _round(folder)
             if begun is None:
                 continue
@@ -253,18 +261,20 @@ class Divided:
     def _joined(self, begun: Round, given: Proof, search: Callable[[Options], Verdict]) -> Verdict:
         """What follows from a round."""
         folder, owns = self._folder / str(begun.number), range(begun.count)
-        for file in folder.glob("*.witness.json"):
+        results = {own: _result(folder / f"{own}.json") for own in owns}
+        done = {own: found for own, found in results.items() if found is not None}
+        spent = begun.spent + sum(found["seconds"] for found in done.values())
+        witnesses = list(folder.glob("*.witness.json"))
+        for file in witnesses:
             checked, evidence = read_and_check(self._query, file)
             if checked.valid and isinstance(evidence, Witness):
                 reason = "a witness, found in a portion of the search"
-                return _with(Verdict("sat", reason, evidence, checked), begun.spent)
-        done = {own: _read(folder / f"{own}.json") for own in owns}
-        missing = [own for own in owns if done[own] is None]
-        if missing:
+                return _with(Verdict("sat", reason, evidence, checked), spent)
+        missing = [own for own in owns if own not in done]
+        if missing and not witnesses:
             raise NotYetError(self._named(begun.number, missing))
-        spent = begun.spent + sum(each["seconds"] for each in done.values())
-        if {each["status"] for each in done.values()} & {"exhausted", "memory", "violated"}:
-            # no more splits, or another kind of evidence: a search has other means
+        if witnesses or {found["status"] for found in done.values()} & {"exhausted", "memory"}:
+            # a witness that is none for the kernel alone, or no more splits: others may do it
             left = max(self._limit - spent, LEAST)
             verdict = search(replace(self._options, timeout=left))
             self._note(verdict, self._limit)
@@ -285,7 +295,7 @@ class Divided:
         Raises:
             NotYetError: another round has begun.
         """
-        number, margin, rejections = 0, None, 0
+        number, margin, rejections = 0, MARGIN, 0
         if before is not None:
             number, margin, rejections = before.number + 1, before.margin, before.rejections
         proof, nodes = written(draft)
@@ -301,7 +311,7 @@ class Divided:
                 return self._left_open(f"the kernel's verdict: {checked.reason}", spent)
             reopened(draft, nodes, checked)
             proof, _ = written(draft)
-            rejections, margin = rejections + 1, WIDER * (margin or MARGIN)
+            rejections, margin = rejections + 1, WIDER * margin
         left, count = self._limit - spent, len(holes(draft))
         if left < LEAST:
             return self._left_open(f"the time limit; {count} leaves are open", spent)
