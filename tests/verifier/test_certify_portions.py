@@ -38,7 +38,7 @@ SOON = 0.01
 """Seconds after which questions are divided here."""
 
 
-def hard(tmp_path: Path, limit: str = "1.952", timeout: float = 300) -> Path:
+def hard(tmp_path: Path, limit: str = "1.952", timeout: float = 3000) -> Path:
     """One question that takes some hundred leaves; below 1.8 or so it is violated."""
     _, model = random_mlp((5, 24, 24, 1), 2)
     onnx.save(onnx.load_from_string(model.content), tmp_path / "net.onnx")
