@@ -234,7 +234,10 @@ WRONG = {
         P + "prob_acc_at = { at_least = 0, rho = 0.3 }\n",
         "is about no model, noise, radius and rho",
     ),
-    "a rho of a mean": (P + "pr_at = { at_least = 0, rho = 0.01 }\n", "unknown key 'rho'"),
+    "a rho of a mean": (
+        P + "pr_at = { at_least = 0, rho = 0.01 }\n",
+        "c.toml:11:1: unknown key 'rho' in 'pr_at' of",
+    ),
     "a population that is none": (
         P + "population_at = { at_least = 0 }\n",
         "c.toml:11:1: 'population_at' needs population = true",
@@ -282,6 +285,24 @@ def test_errors_say_where_and_nothing_is_written(tmp_path, capsys, case):
     assert farkas.main(["certify", str(path), "--out", str(out)]) == 3
     assert not out.exists()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("text", [ROBUST, SMOOTH], ids=["probabilistic", "smoothing"])
+def test_what_judges_counts_is_missed_before_any_is_drawn(tmp_path, monkeypatch, text):
+    path = configured(tmp_path, text)
+    monkeypatch.setattr("verifier.needs._missing", lambda names: [n for n in names if n == "scipy"])
+    with pytest.raises(InputError, match=r"c.toml:7:1: .*needs scipy, which is not installed"):
+        load_config(path)
+
+
+def test_radii_may_be_quotients(tmp_path):
+    text = ROBUST.replace("0.125", '"2/255"') + 'pr_at = { at_least = 0, radius = "2/255" }\n'
+    text += '[smoothing]\nsigma = [0.25]\nsamples = 20\nradii = ["8/255"]\n'
+    text += 'certified_at = { radius = "8/255", at_least = 0 }\n'
+    answers = load_config(configured(tmp_path, text)).answers
+    (robust,), (smooth,) = answers["probabilistic"], answers["smoothing"]
+    assert [around.radius for around in robust.arounds] == [Fraction(2, 255)]
+    assert smooth.radii == (smooth.wanted[0].radius,) == (Fraction(8, 255),)
 
 
 # ------------------------------------------------------------------------------------------ docs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_measurement_goes_on_where_it_stopped(box, tmp_path, plan):
     assert [n > 0 for n in kept["trials"]] == [True] * 3 + [False] * 3
     again = measurement(box, plan, file)
     sampled, sample = [], again._sample
-    again._sample = lambda n, *rest: sampled.append(rest[2][n] == 0) or sample(n, *rest)
+    again._sample = lambda n, *rest: sampled.append(rest[1][1, n] == 0) or sample(n, *rest)
     found = again.run()
     assert sampled == [False] * 3 + [True] * 3
     assert found.hits.tolist() == whole.hits.tolist()
@@ -141,6 +142,37 @@ def test_a_measurement_that_stopped_within_an_input_is_the_same(box, tmp_path):
     trials[0] = 333
     one._keep(hits, trials)
     assert one.run().hits.tolist() == whole.hits.tolist()
+
+
+def test_an_interruption_at_any_line_changes_nothing(box, tmp_path):
+    plan, file, traced = Plan(200, SHARES), tmp_path / "counts.json", Measurement._sample.__code__
+    whole = measurement(box, plan, count=1).run().hits.tolist()
+    left = 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if frame.f_code is not traced:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    lines, before = 0, sys.gettrace()
+    while True:
+        left = lines
+        file.unlink(missing_ok=True)
+        sys.settrace(trace)
+        try:
+            measurement(box, plan, file, count=1).run()
+            break
+        except KeyboardInterrupt:
+            lines += 1
+        finally:
+            sys.settrace(before)
+        assert measurement(box, plan, file, count=1).run().hits.tolist() == whole
+    assert lines > 5
 
 
 def test_a_file_of_another_measurement_is_refused(box, tmp_path):

@@ -11,7 +11,7 @@ from specs.errors import ModelError
 from verifier.certify.balls import about_box
 from verifier.certify.data import Data
 from verifier.certify.faults import common
-from verifier.certify.images import AMOUNTS, Amounts, Image, changed
+from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed
 from verifier.certify.inquiry import Inquiry, Item, Posed
 from verifier.certify.questions import in_memory
 from verifier.certify.section import Answer, Place, Setting, shown
@@ -22,6 +22,10 @@ NO_CLASS = "no output exceeds every other at the sample"
 BETWEEN = (
     "a turned or moved image is the original with bilinear interpolation between its pixels and 0 "
     "outside; one degree is pi / 180 rounded to float32; nothing is rounded to whole pixel values"
+)
+PIXELS = (
+    "amounts and ends of pixels speak of pixels before mean and std, which are part of the changed "
+    "model: mean / std, 1 / std and the ends divided by std are rounded to float32 there"
 )
 UNITS = {
     "shift_y": "moved down by {} pixels",
@@ -77,8 +81,8 @@ def read(setting: Setting) -> Sequence[Answer]:
 def _semantic(setting: Setting, table: Table) -> Inquiry:
     subject = Subject.of(setting, table)
     data = subject.samples(table)
-    amounts = _amounts(table)
     shape = _shape(table, data)
+    amounts = _amounts(table, _normal(table, shape))
     truth = "true" if data.labels is not None else "predicted"
     label = table.text("label", truth, ("true", "predicted"))
     if label == "true" and data.labels is None:
@@ -105,11 +109,24 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
         setting,
         certified,
         "certified share of images",
-        (common.SAMPLES, BETWEEN),
+        (common.SAMPLES, BETWEEN, *((PIXELS,) if amounts.normal is not None else ())),
     )
 
 
-def _amounts(table: Table) -> Amounts:
+def _normal(table: Table, shape: Image) -> Normal | None:
+    """What ``[data]`` does to pixels, beyond ``scale``."""
+    data = table.document.table("data")
+    found = {}
+    for key in ("mean", "std"):
+        if key in data:
+            listed = data[key] if isinstance(data[key], list) else [data[key]]
+            if len(listed) not in (1, shape[0]):
+                raise table.error("shape", f"'{key}' of [data] is of {len(listed)} channels")
+            found[key] = tuple(map(Fraction, listed))
+    return Normal(**found) if found else None
+
+
+def _amounts(table: Table, normal: Normal | None) -> Amounts:
     ranges: dict[str, tuple[Fraction, Fraction]] = {}
     for name in AMOUNTS:
         found = table.interval(name)
@@ -118,9 +135,9 @@ def _amounts(table: Table) -> Amounts:
     if not ranges:
         raise table.error("", f"[{table.name}] needs one of {', '.join(AMOUNTS)}")
     clip = table.interval("clip")
-    if clip is not None and any(Fraction(float(end)) != end for end in clip):
+    if clip is not None and normal is None and any(Fraction(float(end)) != end for end in clip):
         raise table.error("clip", "'clip' holds a number that is no float: it cannot be stored")
-    return Amounts(ranges, clip)
+    return Amounts(ranges, clip, normal)
 
 
 def _shape(table: Table, data: Data) -> Image:

@@ -302,7 +302,7 @@ def read(setting: Configured) -> Sequence[Answer]:
         )
     data = samples(setting, table, box, denoiser)
     settings = tuple(_settings(table))
-    radii = table.numbers("radii") or tuple(Fraction(k, 4) * settings[0].sigma for k in range(9))
+    radii = table.ratios("radii") or tuple(Fraction(k, 4) * settings[0].sigma for k in range(9))
     if min(radii) < 0:
         raise table.error("radii", "'radii' must hold numbers of at least 0")
     wanted = tuple(_wanted(table, settings))
@@ -328,7 +328,7 @@ def _settings(table: Table) -> Iterator[Setting]:
 
 def _wanted(table: Table, settings: Sequence[Setting]) -> Iterator[Wanted]:
     for each in table.tables("certified_at"):
-        radius, share = each.number("radius", None, 0), each.share("at_least")
+        radius, share = each.ratio("radius", 0), each.share("at_least")
         sigma = each.number("sigma")
         each.done()
         if radius is None or share is None:

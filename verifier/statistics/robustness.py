@@ -191,32 +191,34 @@ class Measurement:
             KeptError: the file is damaged or of another measurement.
         """
         correct = np.flatnonzero(correctly(self.box, self.points, self.labels))
-        hits, trials = self._resumed(len(correct))
+        seen = np.stack(self._resumed(len(correct)))
         try:
             for place, number in enumerate(correct):
                 self.progress.count("inputs sampled", place, len(correct))
-                self._sample(int(number), place, hits, trials)
+                self._sample(int(number), place, seen)
         finally:
-            self._keep(hits, trials)
-        return Counts(
-            self.numbers[correct], hits, trials, len(self.points), self.plan.stop is not None
-        )
+            self._keep(*seen)
+        return Counts(self.numbers[correct], *seen, len(self.points), self.plan.stop is not None)
 
-    def _sample(self, number: int, place: int, hits: IndexArray, trials: IndexArray) -> None:
-        """All samples around one input, as they are wanted."""
+    def _sample(self, number: int, place: int, seen: IndexArray) -> None:
+        """All samples around one input, as they are wanted.
+
+        Args:
+            seen: ``(2, m)`` hits and trials so far, changed in one step: an interruption comes
+                before or after.
+        """
         label = int(self.labels[number])
-        while (start := int(trials[place])) < self.plan.samples:
-            if start and self._decided(int(hits[place]), start):
+        while (start := int(seen[1, place])) < self.plan.samples:
+            hits = int(seen[0, place])
+            if start and self._decided(hits, start):
                 return
             step = CHUNK if self.plan.stop is None else LOOK - start % LOOK
             stop = min(self.plan.samples, start + step)
-            found = 0
             for batch in batched(self._drawn(number, start, stop)):
-                found += int(prefers(self.box.run(batch), label).sum())
-            hits[place] += found
-            trials[place] = stop
+                hits += int(prefers(self.box.run(batch), label).sum())
+            seen[:, place] = hits, stop
             if time.monotonic() - self._saved > EVERY:
-                self._keep(hits, trials)
+                self._keep(*seen)
 
     def _drawn(self, number: int, start: int, stop: int) -> Iterator[Floats]:
         name = f"robustness {self.numbers[number]} {self.around.text}"
