@@ -8,11 +8,13 @@ import numpy as np
 
 from proofs import layers
 from proofs.arithmetic import Interval, Numbers
+from proofs.domains import Mask
 from proofs.faulty import reads, spread
 from proofs.fields import parts
 from proofs.frame import (
     Batch,
     Frame,
+    Hints,
     IndexArray,
     Relaxations,
     Rows,
@@ -84,17 +86,31 @@ def propagate(
 
 
 def sweep(
-    frame: Frame, batch: Batch, *, record: bool = False, tick: Callable[[], None] = lambda: None
+    frame: Frame,
+    batch: Batch,
+    *,
+    record: bool = False,
+    tick: Callable[[], None] = lambda: None,
+    hints: Hints | None = None,
+    wanted: Callable[[int], Mask] | None = None,
 ) -> None:
-    """Bound every unstable neuron anew, layer by layer, with default slopes."""
-    relaxations = Relaxations(frame, batch)
+    """Bound every unstable neuron anew, layer by layer.
+
+    Args:
+        frame, batch: of the domains; the batch is changed in place.
+        record: as in :func:`propagate`.
+        tick: called between pieces of work; may raise to stop at a deadline.
+        hints: slopes; default ones where left out.
+        wanted: which entries of a tensor are bounded anew, ``(B, n)``; the unstable ones where
+            left out.
+    """
+    relaxations = Relaxations(frame, batch, {} if hints is None else hints)
 
     def refine(tensor: int) -> None:
         if tensor in frame.first_layers:
             return
-        owner, entry = np.nonzero(
-            unstable(frame, tensor, batch.bounds[tensor]) & ~batch.empty[:, None]
-        )
+        mask = wanted(tensor) if wanted else unstable(frame, tensor, batch.bounds[tensor])
+        owner, entry = np.nonzero(mask & ~batch.empty[:, None])
         for part in parts(frame, tensor, entry):
             own, lines = owner[part.place], part.relaxations(relaxations)
             found = bound_rows(part.frame, lines, tensor, own, part.inside, tick=tick)

@@ -410,10 +410,15 @@ def image(arithmetic: Arithmetic, node: Nonlinear, sources: Sequence[Interval]) 
     return function(node.function, node.parameters).image(arithmetic, *sources[0])
 
 
-def unstable(frame: Frame, tensor: int, bounds: Interval) -> npt.NDArray[np.bool_]:
-    """Entries of a pre-activation that some reader is not linear on, ``(B, n)``."""
+def unstable(
+    frame: Frame, tensor: int, bounds: Interval, readers: Iterable[int] | None = None
+) -> npt.NDArray[np.bool_]:
+    """Entries of a pre-activation that some reader is not linear on, ``(B, n)``.
+
+    ``readers``: those that count; all where left out.
+    """
     mask = np.zeros(bounds[0].shape, dtype=bool)
-    for reader in frame.network.readers[tensor]:
+    for reader in frame.network.readers[tensor] if readers is None else readers:
         node = frame.network.nodes[reader]
         if isinstance(node, Univariate):
             rule = function(node.function, node.parameters)

@@ -154,7 +154,8 @@ class Backward:
                 rows = self._stopped(stop, rows)
                 if not stop.kept.size:
                     continue
-            self._visit(tensor, rows)
+            if rows.any():  # what became 0 is paid for
+                self._visit(tensor, rows)
         if self._bill is not None:
             self._charge(self._bill.total())
         return self._constant

@@ -102,6 +102,10 @@ class Derivative:
     Args:
         network: in real semantics.
 
+    Attributes:
+        nodes: the network's, and those of its derivative.
+        gates: products with the derivative of a Relu, with the sign that it is made of.
+
     Raises:
         UnsupportedOperatorError: a function whose derivative is not known here.
     """
@@ -109,7 +113,9 @@ class Derivative:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.nodes: list[Node] = list(network.nodes)
+        self.gates: dict[int, int] = {}
         self._slopes: dict[int, int] = {}
+        self._signs: dict[int, int] = {}
         for node in network.nodes:
             if isinstance(node, Perturbed) or (isinstance(node, Univariate) and not _known(node)):
                 what = node.function if isinstance(node, Univariate) else "a perturbed node"
@@ -190,6 +196,8 @@ class Derivative:
         if isinstance(node, Univariate):
             slope = self._slope(tensor, node)
             made = self.multiply(f"{label}/{tensor}/slope", own, slope)
+            if tensor in self._signs:
+                self.gates[made] = self._signs[tensor]
             return [(node.source, Term(made, whole))]
         raise UnsupportedOperatorError(f"tensor '{node.name}' has no derivative")
 
@@ -207,7 +215,7 @@ class Derivative:
 
         match node.function:
             case "relu":
-                sign = self.apply(f"{name}/sign", at, "sign")
+                sign = self._signs[tensor] = self.apply(f"{name}/sign", at, "sign")
                 return self.add(name, size, scaled(sign, 0.5), offset=np.full(size, 0.5))
             case "sigmoid":  # y - y^2
                 square = self.apply(f"{name}/square", tensor, "power", 2.0)

@@ -28,15 +28,15 @@ import numpy as np
 
 from specs.derivative import Derivative
 from specs.document import Document, read_document
-from specs.enclosure import Enclosure, FloatArray
+from specs.enclosure import FloatArray
 from specs.errors import InputError
-from specs.linear import Gather, MatMul, Scale
+from specs.linear import Gather
 from specs.network import Network, Term
 from specs.numerals import numeral
 from specs.onnx_reader import read_model
 from specs.perturbation import REAL
 from specs.probability import one_box
-from specs.property import Case, Property, constraint
+from specs.property import Case, Property
 from specs.query import ModelFile, Query
 from specs.question import check_question, only_model, stated_region
 
@@ -76,31 +76,19 @@ class LipschitzQuestion:
 
     @cached_property
     def query(self) -> Query:
-        """A question about the derivative: nowhere in the box is its norm above ``at_most``.
+        """The network and the box, of which nothing is unsafe."""
+        network = self.network
+        stated = Property(network.input_size, network.output_size, (self.case,))
+        return Query(network, stated, (self.model,), stated.digest, title=self.title)
 
-        Its network has the given one's nodes and those of its derivative; see :func:`norms_of`.
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The functions' gradients, as a network.
 
         Raises:
             UnsupportedOperatorError: a derivative is not known.
         """
-        network = self._norms.network
-        bound = self.at_most**2 if self.norm == "l2" else self.at_most
-        unsafe = tuple(
-            (constraint({}, {k: Fraction(-1)}, bound, strict=True),)
-            for k in range(network.output_size)
-        )
-        case = Case(self.case.lower, self.case.upper, unsafe)
-        stated = Property(network.input_size, network.output_size, (case,))
-        return Query(network, stated, (self.model,), stated.digest, title=self.title)
-
-    @cached_property
-    def _norms(self) -> Norms:
-        return norms_of(self.network, self.rows, self.norm, self.free)
-
-    @property
-    def stops(self) -> tuple[int, ...]:
-        """For each output of the query's network the tensor of the gradient that it is about."""
-        return self._norms.gradients
+        return gradients_of(self.network, self.rows, self.free)
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -130,57 +118,31 @@ class LipschitzQuestion:
 
 
 @dataclass(frozen=True, eq=False)
-class Norms:
-    """A network whose outputs say how large gradients are.
+class Gradients:
+    """A network that has another's nodes, and whose outputs are gradients.
 
     Attributes:
-        gradients: for each output the tensor of the gradient, a pre-activation.
+        network: an output tensor for each function, with an entry for each input that varies.
+        gates: its products with derivatives of Relus, with the signs that these are made of.
     """
 
     network: Network
-    gradients: tuple[int, ...]
+    gates: Mapping[int, int]
 
 
-def norms_of(network: Network, rows: FloatArray, norm: str, free: Sequence[int]) -> Norms:
-    """Dual norms of gradients, one for each row; ``norm`` is that of inputs.
-
-    For "l2" they are squares of norms; for "l1" the positive and the negative parts of all
-    entries, of which the largest is the norm.
-
-    Args:
-        free: inputs that vary; others do not count.
+def gradients_of(network: Network, rows: FloatArray, free: Sequence[int]) -> Gradients:
+    """Gradients of the functions ``row . outputs`` with respect to the inputs ``free``.
 
     Raises:
         UnsupportedOperatorError: a derivative is not known.
     """
     made = Derivative(network)
-    outputs: list[int] = []
-    gradients: list[int] = []
-    count = len(free)
+    chosen = Gather(np.array(free, dtype=np.int64), network.input_size)
+    outputs = []
     for number, row in enumerate(rows):
-        name = f"row{number}"
-        whole = made.gradient(row, name)
-        chosen = Gather(np.array(free, dtype=np.int64), network.input_size)
-        entries = made.add(f"{name}/free", count, Term(whole, chosen))
-        total = MatMul(Enclosure(np.ones((count, 1))))
-        if norm == "l2":
-            squares = made.apply(f"{name}/squares", entries, "power", 2.0)
-            outputs.append(made.add(f"{name}/norm", 1, Term(squares, total)))
-            gradients.append(entries)
-            continue
-        minus = Scale(Enclosure(np.full(count, -1.0)))
-        negated = made.add(f"{name}/minus", count, Term(entries, minus))
-        parts = [
-            made.apply(f"{name}/{side}", source, "relu")
-            for side, source in (("above", entries), ("below", negated))
-        ]
-        if norm == "l1":
-            outputs += parts
-            gradients += [entries] * (2 * count)
-            continue
-        outputs.append(made.add(f"{name}/norm", 1, *(Term(part, total) for part in parts)))
-        gradients.append(entries)
-    return Norms(Network(tuple(made.nodes), tuple(outputs)), tuple(gradients))
+        whole = made.gradient(row, f"row{number}")
+        outputs.append(made.add(f"row{number}/free", len(free), Term(whole, chosen)))
+    return Gradients(Network(tuple(made.nodes), tuple(outputs)), made.gates)
 
 
 def load_lipschitz_question(path: str | Path) -> LipschitzQuestion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.lipschitz import product_of_norms
+from benchmarks.lipschitz import _reached, product_of_norms
 from benchmarks.violation import _down, _row, _shown, _up
 from tests.partition_models import question, unsafe_above
 from tests.proofs.helpers import Net
@@ -23,6 +23,11 @@ def test_products_of_norms():
     )
     with pytest.raises(ValueError, match="no chain"):
         product_of_norms(net.done(net.add(0, 1)), row, "l2")
+
+
+def test_what_a_search_had_reached():
+    curve = [(0.5, 9.0, 2), (4.0, 5.0, 4), (6.0, 3.0, 8)]
+    assert [_reached(curve, 10.0, mark) for mark in (0.1, 5.0, 6.0, 60.0)] == [10.0, 5.0, 3.0, 3.0]
 
 
 def test_a_row_of_violations(tmp_path, monkeypatch):

@@ -16,8 +16,9 @@ from proofs.arithmetic import Arithmetic
 from proofs.arrays import HOLDS, ArrayEvidence
 from proofs.domain import Domains
 from proofs.partitions.evidence import Kind, read_tree
-from proofs.partitions.probability import Decided, judged
-from proofs.partitions.prover import BoolArray, Prover
+from proofs.partitions.gradient import Gradients
+from proofs.partitions.probability import Decided
+from proofs.partitions.prover import BoolArray
 from proofs.partitions.walk import walk
 from specs.lipschitz import LipschitzQuestion
 from specs.numerals import numeral
@@ -35,16 +36,19 @@ def decide(
     Raises:
         EvidenceError: the arrays are no partition of the question's box.
     """
-    query = question.query
-    tree = read_tree(evidence, query.network.input_size, len(query.property.cases[0].unsafe))
-    prover = Prover(query, arithmetic, tick, question.stops)
+    tree = read_tree(evidence, question.network.input_size, 1)
+    gradients = Gradients(question, arithmetic, tick)
 
     def look(domains: Domains) -> BoolArray:
-        kind = tree.kind[domains.nodes].astype(np.int64)
-        return judged(prover, kind, tree.disjunct[domains.nodes], domains)
+        proved = np.zeros(len(domains), dtype=bool)
+        for kind, claim in ((Kind.SAFE, gradients.at_most), (Kind.UNSAFE, gradients.over)):
+            some = np.flatnonzero(tree.kind[domains.nodes] == kind)
+            if some.size:
+                proved[some] = claim(domains.batch.pick(some))
+        return proved
 
     leaves = below = above = unproved = 0
-    for found in walk(prover, tree, look, report):
+    for found in walk(gradients, tree, look, report):
         kinds = tree.kind[found.nodes]
         leaves += len(kinds)
         below += int(np.count_nonzero(found.proved & (kinds == Kind.SAFE)))

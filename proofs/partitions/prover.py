@@ -17,9 +17,9 @@ from proofs.arithmetic import Arithmetic
 from proofs.bounds import propagate, sweep
 from proofs.domain import Domains, Path
 from proofs.facts import Facts
-from proofs.frame import Batch, Frame, IndexArray, Stop
-from proofs.tables import Substitution
+from proofs.frame import Batch, Frame, IndexArray
 from proofs.unsafe import Closer, Unsafe
+from specs.network import Network
 from specs.probability import negated
 from specs.property import Case
 from specs.query import Query
@@ -60,49 +60,57 @@ class BothSides:
         return cls(replace(query, property=stated), numbers, tuple(negations))
 
 
-class Prover:
+class Boxes:
+    """Boxes within a box, and what is known of a network there.
+
+    Args:
+        network: with one input box.
+        case: the box.
+        arithmetic: to bound in.
+        tick: called between pieces of work; may raise to stop at a deadline.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        case: Case,
+        arithmetic: Arithmetic,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.frame = Frame(network, arithmetic)
+        self.case, self.tick = case, tick
+        places = max(1, sum(network.sizes))
+        self.width = max(1, min(WIDTH, arithmetic.entry_budget // places))
+
+    def root(self) -> Domains:
+        """The whole box; magnitudes are taken from it."""
+        domains = Domains.root(0, *self.case.box(), len(self.case.unsafe))
+        propagate(self.frame, domains.batch, record=True)
+        self.tighten(domains.batch, record=True)
+        return replace(domains, nodes=np.zeros(1, dtype=np.int64))
+
+    def tighten(self, batch: Batch, *, record: bool = False) -> None:
+        """Bound every unstable neuron anew, with default slopes."""
+        sweep(self.frame, batch, record=record, tick=self.tick)
+
+
+class Prover(Boxes):
     """Looks at boxes of a question.
 
     Args:
         query: with one case, whose region is a box.
         arithmetic: to prove in.
         tick: called between pieces of work; may raise to stop at a deadline.
-        stops: for each disjunct a pre-activation at whose stored bounds substituting ends, in a
-            second try; where empty there is one try only.
     """
 
     def __init__(
-        self,
-        query: Query,
-        arithmetic: Arithmetic,
-        tick: Callable[[], None] = lambda: None,
-        stops: Sequence[int] = (),
+        self, query: Query, arithmetic: Arithmetic, tick: Callable[[], None] = lambda: None
     ) -> None:
+        super().__init__(query.network, query.property.cases[0], arithmetic, tick)
         self.sides = BothSides.of(query)
-        self.frame = Frame(query.network, arithmetic)
-        self.tick = tick
         facts = Facts(self.sides.query, self.frame, None, tick)
         self.unsafe_rows = Unsafe(self.frame, facts)
         self._closer = Closer(self.frame, self.unsafe_rows, tick)
-        self._stops = {
-            number: _stopped(stop)
-            for disjunct, stop in enumerate(stops)
-            for number in (disjunct, *self.sides.negations[disjunct])
-        }
-        places = max(1, sum(query.network.sizes))
-        self.width = max(1, min(WIDTH, arithmetic.entry_budget // places))
-
-    def root(self) -> Domains:
-        """The whole box; magnitudes are taken from it."""
-        (case,) = self.sides.query.property.cases
-        domains = Domains.root(0, *case.box(), len(self.sides.unsafe))
-        propagate(self.frame, domains.batch, record=True)
-        sweep(self.frame, domains.batch, record=True, tick=self.tick)
-        return replace(domains, nodes=np.zeros(1, dtype=np.int64))
-
-    def tighten(self, batch: Batch) -> None:
-        """Bound every unstable neuron anew, with default slopes."""
-        sweep(self.frame, batch, tick=self.tick)
 
     def intervals(self, batch: Batch) -> None:
         """Propagate intervals alone, which is enough for tiny boxes."""
@@ -123,32 +131,9 @@ class Prover:
         paths = [Path(0, numbers) for numbers in wanted]
         tried = np.array([bool(numbers) for numbers in wanted], dtype=bool)
         places = np.flatnonzero(tried & closed)
-        if self._stops:
-            for number in sorted({number for numbers in wanted for number in numbers}):
-                own = [place for place in places.tolist() if number in wanted[place]]
-                closed[own] &= self._refuted(number, batch.pick(np.array(own, dtype=np.int64)))
-        elif places.size:
+        if places.size:
             some = batch if places.size == len(tried) else batch.pick(places)
             listed = [paths[place] for place in places.tolist()]
             for place, _, why in self._closer.close(listed, [None] * len(listed), some):
                 closed[places[place]] = why is None
         return closed
-
-    def _refuted(self, number: int, batch: Batch) -> BoolArray:
-        """Which boxes have a disjunct refuted, in the first try or in the second."""
-        refuted = np.zeros(len(batch.empty), dtype=bool)
-        for hint in (self._stops[number], None):
-            left = np.flatnonzero(~refuted)
-            if left.size:
-                paths, hints = [Path(0, (number,))] * left.size, [hint] * left.size
-                for place, _, why in self._closer.close(paths, hints, batch.pick(left)):
-                    refuted[left[place]] = why is None
-        return refuted
-
-    def second_try(self, disjunct: int) -> Substitution | None:
-        """The hint with which a disjunct is tried again; ``None``: it is not."""
-        return self._stops.get(disjunct)
-
-
-def _stopped(tensor: int) -> Substitution:
-    return Substitution((), (), (), Stop(tensor, np.zeros(0, dtype=np.int64)))

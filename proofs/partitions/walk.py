@@ -10,7 +10,7 @@ import numpy as np
 from proofs.domain import Domains
 from proofs.frame import IndexArray
 from proofs.partitions.evidence import Kind, Tree
-from proofs.partitions.prover import BoolArray, Prover
+from proofs.partitions.prover import BoolArray, Boxes
 from specs.enclosure import FloatArray
 from specs.errors import EvidenceError
 
@@ -35,9 +35,9 @@ class Leaves:
 
 
 def walk(
-    prover: Prover, tree: Tree, look: Look, report: Callable[[int], None] = lambda _: None
+    boxes: Boxes, tree: Tree, look: Look, report: Callable[[int], None] = lambda _: None
 ) -> Iterator[Leaves]:
-    """All leaves of a partition of the box of the prover's question, each once.
+    """All leaves of a partition of a box, each once.
 
     Args:
         look: called with some leaves that the tree calls SAFE or UNSAFE, bounded anew.
@@ -46,17 +46,17 @@ def walk(
     Raises:
         EvidenceError: a split is not inside the box, or its input is a point there.
     """
-    waiting = [prover.root()]
+    waiting = [boxes.root()]
     done = 0
     while waiting:
-        prover.tick()
-        domains = _taken(waiting, prover.width)
+        boxes.tick()
+        domains = _taken(waiting, boxes.width)
         nodes = domains.nodes
         tried = tree.wanted[nodes]
         if tried.any():
             some = domains if tried.all() else domains.pick(np.flatnonzero(tried))
             batch = replace(some.batch, bounds=dict(some.batch.bounds))
-            prover.tighten(batch)
+            boxes.tighten(batch)
             some = replace(some, batch=batch)
         ends = tree.kind[nodes] != Kind.SPLIT
         if ends.any():

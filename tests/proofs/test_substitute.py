@@ -66,3 +66,28 @@ def test_rounding_is_paid_for_where_a_magnitude_is_nearly_zero(arithmetic, top):
     unsafe = (constraint({}, {0: F(-1)}, threshold),)
     stated = query(net.done(), [box_case([-F(top)], [F(top)], unsafe)])
     assert check_proof(stated, None, arithmetic=arithmetic).verdict == "invalid"
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+@pytest.mark.parametrize("unsafe_below", [True, False], ids=["reached", "never"])
+def test_coefficients_that_become_zero_are_paid_for(arithmetic, unsafe_below):
+    """2**-1200 x is nothing in floats, and below 0 for all that."""
+    net = Net(1)
+    small = net.dense(0, [[2.0**-600]])
+    net.dense(small, [[2.0**-600]])
+    unsafe = at_most(0, 0, strict=True) if unsafe_below else at_most(0, F(-1), strict=True)
+    stated = query(net.done(), [box_case([-2], [-1], unsafe)])
+    verdict = "invalid" if unsafe_below else "valid unsat"
+    assert check_proof(stated, None, arithmetic=arithmetic).verdict == verdict
+
+
+@pytest.mark.parametrize("arithmetic", BOTH)
+def test_what_a_zero_coefficient_hides_does_not_count(arithmetic):
+    """``0 relu(x) + z`` is at least what ``z`` is, however large the relu is."""
+    net = Net(2)
+    large = net.relu(net.dense(0, [[2.0**40, 0.0]]))
+    nothing = net.linear((large, Scale(Enclosure(np.zeros(1)))))
+    net.add(nothing, net.dense(0, [[0.0, 1.0]]))
+    for threshold, verdict in ((F(1), "invalid"), (F(999, 1000), "valid unsat")):
+        stated = query(net.done(), [box_case([-1, 1], [1, 2], at_most(0, threshold))])
+        assert check_proof(stated, None, arithmetic=arithmetic).verdict == verdict

@@ -118,7 +118,7 @@ class Lipschitz:
         text = asked.text("net", Fraction(0))
         limits = f"{self.close} {self.leaves} {self.seconds}"
         beside = "" if asked.beside is None else asked.beside.hex()
-        depends = ("lipschitz-1", model.digest, text, beside, limits)
+        depends = ("lipschitz-2", model.digest, text, beside, limits)
         return Task(asked.title, depends, lambda place: self._run(place, model, asked))
 
     def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:

@@ -41,6 +41,15 @@ class Growing:
         """Say something of an open leaf."""
         self.kind[node], self.disjunct[node] = int(kind), disjunct
 
+    def first(self, nodes: int) -> Growing:
+        """The tree as it was when it had so many nodes, with SAFE leaves."""
+        kinds = [
+            int(Kind.SAFE) if self.lower_child[node] >= nodes or kind != Kind.SPLIT else kind
+            for node, kind in enumerate(self.kind[:nodes])
+        ]
+        parts = (self.axis, self.point, self.disjunct, self.lower_child)
+        return Growing(kinds, *(part[:nodes] for part in parts))
+
     def evidence(self, question: str, claims: str) -> PartitionEvidence:
         """The partition as evidence, with leaves joined whose siblings are open as well."""
         kinds, order = self._thinned(), []

@@ -16,12 +16,10 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from proofs.domain import Path
-from proofs.frame import Batch
+from proofs.frame import Batch, unstable
 from proofs.outward import Outward
 from proofs.partitions.evidence import Kind, PartitionEvidence
-from proofs.partitions.prover import Prover
-from proofs.substitution import linearize
+from proofs.partitions.gradient import Gradients
 from proofs.tree import DeadlineError
 from specs.lipschitz import LipschitzQuestion
 from verifier.attack_forward import NumpyEvaluator
@@ -33,6 +31,8 @@ DIGITS = 7
 """Significant digits of a constant that is claimed; rounded up."""
 BATCH = 64
 """Boxes that are split at a time, at most."""
+NEAR = 8
+"""Inputs in a box at which gradients are looked at."""
 GROWN = 1e-6
 """Relative: by how much a constant is rounded up, so that the kernel closes every leaf."""
 
@@ -77,6 +77,7 @@ def bound(
     close: float = 0.01,
     leaves: int = 100_000,
     progress: Callable[[float, int], None] = lambda _, __: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Bounded:
     """The smallest constant that is found for a question, whatever it claims itself.
 
@@ -84,64 +85,76 @@ def bound(
         close: ends where the constant is at most so much above the largest gradient, relatively.
         leaves: of the partition, at most.
         progress: called with the bound and the number of leaves.
+        clock: tells seconds.
     """
-    begun = time.monotonic()
-    found, point = largest_gradient(question)
-    run = _Search(replace(question, at_most=Fraction(0)), begun + seconds)
+    begun = clock()
+
+    def tick() -> None:
+        if clock() > begun + seconds:
+            raise DeadlineError("the time limit is over")
+
+    run = _Search(replace(question, at_most=Fraction(0)), close, tick)
     with np.errstate(all="ignore"):
         run.start()
-        first, whole = run.highest, run.tree.evidence("", "unsat")
+        first = lowest = run.highest
+        nodes = 1
         while (
-            run.highest > (1 + close) * found
+            lowest > run.enough
             and run.leaves < leaves
-            and time.monotonic() < begun + seconds
+            and clock() < begun + seconds
             and run.round()
         ):
-            progress(run.highest, run.leaves)
-    # The bound of a part may be above that of the whole: lines of the parts are others.
-    split = run.highest < first
-    constant = _rounded_up(min(run.highest, first) * (1 + GROWN))
+            # The bound of a part may be above that of the whole: lines of the parts are others.
+            if run.highest < lowest:
+                lowest, nodes = run.highest, len(run.tree.kind)
+            progress(lowest, (nodes + 1) // 2)
+    constant = _rounded_up(lowest * (1 + GROWN))
     stated = replace(question, at_most=constant)
-    evidence = run.tree.evidence(stated.digest, "unsat") if split else whole
-    evidence = replace(evidence, question=stated.digest)
-    spent = time.monotonic() - begun
-    leaves = run.leaves if split else 1
-    return Bounded(constant, evidence, stated, found, point, leaves, first, spent)
+    evidence = run.tree.first(nodes).evidence(stated.digest, "unsat")
+    spent = clock() - begun
+    return Bounded(constant, evidence, stated, run.found, run.point, (nodes + 1) // 2, first, spent)
 
 
 class _Search:
-    def __init__(self, question: LipschitzQuestion, deadline: float) -> None:
-        self._question, self._deadline = question, deadline
-        self._prover = Prover(question.query, Outward(), self._tick, question.stops)
-        self._tries: dict[int, list[int]] = {}
-        for disjunct, stop in enumerate(question.stops):
-            self._tries.setdefault(stop, []).append(disjunct)
-        self._disjuncts = self._prover.sides.unsafe
+    def __init__(self, question: LipschitzQuestion, close: float, late: Callable[[], None]) -> None:
+        self._close, self._late = close, late
+        self._gradients = Gradients(question, Outward(), self._tick)
+        self._network = NumpyEvaluator(question.network)
+        self._neurons = question.network.preactivations
+        self._norms = Norms(question)
         self._free = list(question.free)
         self._squared = question.norm == "l2"
+        self._rng = np.random.default_rng(1)
         self._heap: list[_Leaf] = []
+        self._done = 0.0  # the largest bound of a leaf that is never split
         self._hurry = False
         self.tree = Growing()
         self.leaves = 1
+        self.found, self.point = largest_gradient(question)
 
     def _tick(self) -> None:
-        if self._hurry and time.monotonic() > self._deadline:
-            raise DeadlineError("the time limit is over")
+        if self._hurry:
+            self._late()
+
+    @property
+    def enough(self) -> float:
+        """A bound with which the search ends."""
+        return (1 + self._close) * self.found
 
     @property
     def highest(self) -> float:
         """The largest bound of the norm on a leaf."""
-        return -self._heap[0].key
+        return max(self._done, *(-leaf.key for leaf in self._heap[:1]), 0.0)
 
     def start(self) -> None:
         """Bound the whole box; this is not interrupted."""
-        batch = self._prover.root().batch
-        self._keep([0], replace(batch, bounds=dict(batch.bounds)))
+        batch = self._gradients.root().batch
+        self._keep([0], batch, self._values(batch))
         self._hurry = True
 
     def round(self) -> bool:
         """Split the leaves with the largest bounds; false where nothing is left to do."""
-        count = min(BATCH, max(1, self._prover.width // 2), len(self._heap))
+        count = min(BATCH, max(1, self._gradients.width // 2), len(self._heap))
         taken = [heapq.heappop(self._heap) for _ in range(count)]
         try:
             batch = _joined(taken)
@@ -153,7 +166,7 @@ class _Search:
             both = batch.pick(np.concatenate([place, place]))
             both.upper[place, axis] = point
             both.lower[place + count, axis] = point
-            self._prover.tighten(both)
+            self._gradients.tighten(both)
             values = self._values(both)
         except DeadlineError:
             for each in taken:
@@ -167,47 +180,59 @@ class _Search:
         self.leaves += count
         return True
 
-    def _keep(
-        self,
-        nodes: list[int],
-        batch: Batch,
-        values: tuple[FloatArray, FloatArray] | None = None,
-    ) -> None:
+    def _keep(self, nodes: list[int], batch: Batch, values: FloatArray) -> None:
         # Not the least of a box's bound and its parent's: a check has the box's alone.
-        bounds, weight = self._values(batch) if values is None else values
-        scores = weight[:, self._free]
-        axes = np.array(self._free)[scores.argmax(axis=1)]
-        for place, node in enumerate(nodes):
+        for node in nodes:
             self.tree.close(node, Kind.SAFE)
-            heapq.heappush(
-                self._heap, _Leaf(-float(bounds[place]), node, int(axes[place]), batch, place)
-            )
+        self._note(batch)
+        large = np.flatnonzero(~(values <= self.enough))
+        self._done = max(self._done, *np.delete(values, large).tolist(), 0.0)
+        if not large.size:
+            return
+        batch = batch.pick(large)
+        axes = np.array(self._free)[self._scores(batch).argmax(axis=1)]
+        for place, number in enumerate(large.tolist()):
+            leaf = _Leaf(-float(values[number]), nodes[number], int(axes[place]), batch, place)
+            heapq.heappush(self._heap, leaf)
 
-    def _values(self, batch: Batch) -> tuple[FloatArray, FloatArray]:
-        """Bounds of the norm, ``(B,)``, and by input how much they depend on it."""
-        frame, count = self._prover.frame, len(batch.empty)
-        best = np.full((count, len(self._disjuncts)), -np.inf)
-        width = batch.upper - batch.lower
-        weight = np.zeros(width.shape)
-        for disjuncts in self._tries.values():
-            paths = [Path(0, tuple(disjuncts))] * count
-            for hint in (self._prover.second_try(disjuncts[0]), None):
-                for group in self._prover.unsafe_rows.groups(paths, [hint] * count, batch):
-                    affine = linearize(
-                        frame, group.batch, group.relaxations, group.rows, group.stop, self._tick
-                    )
-                    owner = group.places[group.rows.owner]
-                    low, high = batch.lower[owner], batch.upper[owner]
-                    least = frame.arithmetic.box_down(affine.matrix, low, high) + affine.constant
-                    np.fmax.at(best, (owner, group.disjunct), least)
-                    np.add.at(weight, owner, np.abs(affine.matrix) * (high - low))
-        highest = np.maximum(-best, 0.0).max(axis=1)
-        highest = np.sqrt(highest) if self._squared else highest
-        whole = self._prover.sides.query.property.cases[0].box()
-        spread = np.maximum(whole[1] - whole[0], 1e-300)
-        return highest, weight / np.maximum(weight.max(axis=1, keepdims=True), 1e-300) + (
-            width / spread
-        )
+    def _values(self, batch: Batch) -> FloatArray:
+        """Bounds of the norm, ``(B,)``."""
+        above = self._gradients.above(batch)
+        values = np.where(np.isnan(above), np.inf, np.maximum(above, 0.0))
+        return np.sqrt(values) if self._squared else values
+
+    def _scores(self, batch: Batch) -> FloatArray:
+        """How much splitting an input narrows what is undecided, ``(B, free)``.
+
+        The share of a neuron's interval that the neuron crosses along the side through the box's
+        middle, summed over neurons that no line describes exactly.
+        """
+        frame, count = self._gradients.frame, len(batch.empty)
+        middle, half = 0.5 * (batch.lower + batch.upper), 0.5 * (batch.upper - batch.lower)
+        ends = np.repeat(middle[:, None, None], 2 * len(self._free), axis=1)
+        ends = ends.reshape(count, len(self._free), 2, -1)
+        for place, entry in enumerate(self._free):
+            ends[:, place, 0, entry] -= half[:, entry]
+            ends[:, place, 1, entry] += half[:, entry]
+        values = self._network.values(ends.reshape(-1, ends.shape[-1]))
+        scores = half[:, self._free] * 1e-9 / half.max()
+        for tensor in self._neurons:
+            low, high = batch.bounds[tensor]
+            sides = values[tensor].reshape(count, len(self._free), 2, -1)
+            crossed = np.abs(sides[:, :, 1] - sides[:, :, 0])
+            share = unstable(frame, tensor, (low, high)) / np.maximum(high - low, 1e-300)
+            scores += np.minimum(crossed * share[:, None], 1.0).sum(axis=2)
+        return scores
+
+    def _note(self, batch: Batch) -> None:
+        """Look for a larger gradient in boxes."""
+        shape = NEAR, *batch.lower.shape
+        share = self._rng.random(shape)
+        points = (batch.lower * (1.0 - share) + batch.upper * share).reshape(-1, shape[-1])
+        values = self._norms(points)
+        best = int(values.argmax())
+        if values[best] > self.found:
+            self.found, self.point = float(values[best]), points[best]
 
 
 def _joined(taken: list[_Leaf]) -> Batch:
@@ -223,43 +248,46 @@ def _joined(taken: list[_Leaf]) -> Batch:
     return Batch(lower, upper, bounds, np.zeros(len(taken), dtype=bool))
 
 
+class Norms:
+    """Dual norms of gradients at points, the largest over a question's functions; in floats."""
+
+    def __init__(self, question: LipschitzQuestion) -> None:
+        self._network = NumpyEvaluator(question.network)
+        self._rows, self._free, self._norm = question.rows, list(question.free), question.norm
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        """``(B,)`` at points ``(B, inputs)``."""
+        _, pull_back = self._network.evaluate(points)
+        best = np.zeros(len(points))
+        for row in self._rows:
+            part = pull_back(np.tile(row, (len(points), 1)))[:, self._free]
+            order = {"linf": 1, "l2": 2, "l1": np.inf}[self._norm]
+            best = np.maximum(best, np.linalg.norm(part, ord=order, axis=1))
+        return best
+
+
 def largest_gradient(
     question: LipschitzQuestion, tries: int = 4096, rounds: int = 40, seed: int = 0
 ) -> tuple[float, FloatArray]:
     """The largest dual norm of a gradient that a search finds, and where.
 
-    Random inputs, then random steps around the best, shorter and shorter.  It is a number in
-    floats: nothing is proved by it.
+    Random inputs and corners, then random steps around the best, shorter and shorter, or across
+    the box.  It is a number in floats: nothing is proved by it.
     """
-    rng = np.random.default_rng(seed)
-    network = NumpyEvaluator(question.network)
+    rng, norms = np.random.default_rng(seed), Norms(question)
     low, high = (
         np.array(end, dtype=np.float64) for end in (question.case.lower, question.case.upper)
     )
-    free = list(question.free)
-
-    def norms(x: FloatArray) -> FloatArray:
-        _, pull_back = network.evaluate(x)
-        best = np.zeros(len(x))
-        for row in question.rows:
-            part = pull_back(np.tile(row, (len(x), 1)))[:, free]
-            size = {
-                "linf": lambda g: np.abs(g).sum(axis=1),
-                "l2": lambda g: np.sqrt((g * g).sum(axis=1)),
-                "l1": lambda g: np.abs(g).max(axis=1),
-            }[question.norm](part)
-            best = np.maximum(best, size)
-        return best
-
     x = low + (high - low) * rng.random((tries, low.size))
-    values = norms(x)
+    x[::2] = np.where(rng.random(x[::2].shape) < 0.5, low, high)
+    values, flipped = norms(x), min(0.5, 3.0 / len(question.free))
     for number in range(rounds):
         kept = np.argsort(values)[-32:]
         around = np.repeat(x[kept], 16, axis=0)
         reach = 0.5 ** (1 + number / 4)
-        around = np.clip(
-            around + reach * (high - low) * rng.uniform(-1, 1, around.shape), low, high
-        )
+        near = np.clip(around + reach * (high - low) * rng.uniform(-1, 1, around.shape), low, high)
+        across = np.where(rng.random(around.shape) < flipped, low + high - around, around)
+        around = np.where(rng.random((len(around), 1)) < 0.5, near, np.clip(across, low, high))
         x = np.concatenate([x[kept], around])
         values = np.concatenate([values[kept], norms(around)])
     best = int(values.argmax())
