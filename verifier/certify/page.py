@@ -242,7 +242,8 @@ class _Page:
             yield f"<p>{QUESTIONS} of {len(self.asked)} are listed, undecided and refuted ones "
             yield "first; results.json has all.</p>\n"
         yield self._filters()
-        yield '<div class="wide tall" tabindex="0"><table id="questions-table"><thead><tr>'
+        one = ' class="one"' if len({name for name, _ in self.asked}) == 1 else ""
+        yield f'<div class="wide tall" tabindex="0"><table id="questions-table"{one}><thead><tr>'
         yield '<th>question</th><th>verdict</th><th class="number">seconds</th>'
         yield '<th class="number">evidence bytes</th><th class="number">check seconds</th>'
         yield "<th>evidence</th><th>origin</th><th>why</th><th>part</th></tr></thead><tbody>\n"
