@@ -186,6 +186,8 @@ def _check_folder(folder: Path, args: argparse.Namespace) -> int:
     unexpected = sum(report.code == 1 for report in reports)
     words = [f"{count} {verdict}" for verdict, count in sorted(tally.items())]
     words += [f"{unexpected} of the kind that was not expected"] if unexpected else []
+    measured = sum(report.statistical for report in reports)
+    words += [f"{measured} of these statistical, not proved"] if measured else []
     print(f"{len(reports)} checked: {', '.join(words)}")
     return max(report.code for report in reports)
 

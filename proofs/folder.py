@@ -99,9 +99,16 @@ class Report:
             return 1
         return CODES.get(self.verdict, 4)
 
+    @property
+    def statistical(self) -> bool:
+        """Whether it holds with a confidence, resting on samples, and is not proved."""
+        measured = (self.certificate or {}).get("nature") == "measured"
+        return measured and self.verdict.startswith("valid ")
+
     def line(self) -> str:
         """The report for a log."""
         mark = f" (expected {self.expect})" if self.code == 1 else ""
+        mark += " (statistical)" if self.statistical else ""
         asked = f" for {self.question}" if self.question else ""
         return f"{self.verdict}{mark}: {self.piece}{asked}: {self.reason}"
 

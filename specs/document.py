@@ -12,6 +12,7 @@ from typing import Any
 
 from specs.decimals import parse_decimal
 from specs.errors import QuestionError
+from specs.numerals import numeral
 from specs.source import Source, read_source
 
 NUMBERS = (int, Fraction, list)
@@ -89,11 +90,11 @@ class Document:
         right = isinstance(value, wanted) and not isinstance(value, _Refused)
         if not right or (isinstance(value, bool) and bool not in wanted):
             kinds = " or ".join(_NAMES[kind] for kind in wanted)
-            raise self.error(table, key, f"'{key}' must be {kinds}, not {value!r:.60}")
+            raise self.error(table, key, f"'{key}' must be {kinds}, not {written(value)}")
         if isinstance(value, list) and key not in UNCHECKED:
             for entry in value:
                 if isinstance(entry, bool) or not isinstance(entry, int | Fraction):
-                    raise self.error(table, key, f"'{key}' holds {entry!r:.60}, not a number")
+                    raise self.error(table, key, f"'{key}' holds {written(entry)}, not a number")
 
     def _offset(self, table: str, key: str) -> int:
         current, fallback, offset = "", 0, 0
@@ -102,7 +103,7 @@ class Document:
             header = re.match(r"\s*\[+\s*([^\[\]#]*?)\s*\]", line)
             if header is not None and "=" not in line[: header.end()]:
                 current = header[1].strip("\"'")
-                if current == table or (not table and current == key):
+                if current in (table, f"{table}.{key}") or (not table and current == key):
                     fallback = offset
             elif current == table and re.match(rf"\s*{quoted}\s*[=.]", line):
                 return offset + len(line) - len(line.lstrip())
@@ -110,6 +111,28 @@ class Document:
                 fallback = offset
             offset += len(line)
         return fallback
+
+
+def written(value: Any) -> str:
+    """A value as a file may have it, for messages; long ones are cut short.
+
+    >>> written([Fraction(1, 100), True, "a"])
+    "[0.01, true, 'a']"
+    """
+    match value:
+        case bool():
+            text = str(value).lower()
+        case Fraction():
+            text = numeral(value)
+        case list():
+            text = f"[{', '.join(map(written, value[:60]))}]"
+        case dict():
+            text = f"{{ {', '.join(f'{key} = {written(own)}' for key, own in value.items())} }}"
+        case _Refused():
+            text = str(value)
+        case _:
+            text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _parse(source: Source) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _float(number: Fraction) -> float:
     try:
         return number.numerator / number.denominator
     except OverflowError:
-        return math.copysign(_FLOAT32_MAX, number)
+        return math.copysign(_FLOAT32_MAX, 1 if number > 0 else -1)
 
 
 class InnerBox:

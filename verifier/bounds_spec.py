@@ -19,6 +19,8 @@ from torch import Tensor
 from specs.property import Case, Constraint
 from verifier.bounds import Rows, TorchNetwork
 
+LARGEST = Fraction(torch.finfo(torch.float64).max)
+"""What stands for limits that no float holds; the kernel has them exactly."""
 MOST_APART = 4096
 """Disjuncts that are made cases of their own."""
 
@@ -163,7 +165,7 @@ def build_table(
         if inputs is not None:
             for index, weight in row.inputs:
                 inputs[position, index] = weight * factor
-        constant[position] = row.constant * factor
+        constant[position] = min(max(row.constant * factor, -LARGEST), LARGEST)
     lengths = [len(disjunct) for case in cases for disjunct in case.unsafe]
     row_counts = [sum(map(len, case.unsafe)) for case in cases]
     disjunct_counts = [len(case.unsafe) for case in cases]

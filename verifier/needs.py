@@ -49,9 +49,24 @@ def need_torch(device: str) -> None:
             "the kernel alone and sampling did not decide this question, and the search "
             'needs torch, which is not installed: pip install ".[verifier]"'
         )
+    need_device(device, "--device cpu")
+
+
+def need_device(device: str, other: str) -> None:
+    """Torch has the device, and is settled for what follows.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        other: what to say instead, in the words of whoever asked.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+        InputError: there is no such device.
+    """
+    need(("torch",), f"device {device}")
     threads.settle()
     if device == "cuda":
         import torch
 
         if not torch.cuda.is_available():
-            raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
+            raise InputError(f"device cuda: torch finds no CUDA device here; use {other}")

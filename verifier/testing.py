@@ -220,6 +220,8 @@ def _inputs(point: Sequence[Fraction], centre: Sequence[Fraction] | None) -> Ite
 def _preferred(network: Any, centre: Sequence[Fraction], model: Model) -> int:
     from proofs.evaluate import evaluate
 
+    if len(centre) != network.input_size:
+        raise InputError(f"{model}: {len(centre)} numbers for {network.input_size} inputs")
     outputs = evaluate(network, centre)
     best = max(range(len(outputs)), key=lambda k: outputs[k][0])
     value, radius = outputs[best]
@@ -234,7 +236,10 @@ def _flat(x: Any) -> list[Fraction]:
     """Numbers in any shape, flat and exact."""
     import numpy as np
 
-    values = np.asarray(x.detach().cpu().numpy() if hasattr(x, "detach") else x)
+    try:
+        values = np.asarray(x.detach().cpu().numpy() if hasattr(x, "detach") else x)
+    except ValueError as error:
+        raise InputError(f"no array of numbers: {error}") from None
     return [_number(value) for value in values.ravel().tolist()]
 
 

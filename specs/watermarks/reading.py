@@ -89,8 +89,9 @@ class Keys:
         Raises:
             QuestionError: it is missing or malformed.
         """
+        seed = self.need("seed")
         try:
-            return Key.of(self.need("seed"))
+            return Key.of(seed)
         except InputError as error:
             raise self.error("seed", str(error)) from None
 

@@ -92,6 +92,10 @@ def test_statistical_claims_are_called_so(folder, capsys):
     assert "STATISTICAL, not proved" in out.splitlines()[1]
     assert "measured, both with confidence 0.99" in out
     assert json.loads((folder / "c.json").read_text())["nature"] == "measured"
+    assert farkas.main(["check", str(folder)]) == 0
+    line, total = capsys.readouterr().out.splitlines()
+    assert line.startswith("valid unsat (statistical): ")
+    assert total == "1 checked: 1 valid unsat, 1 of these statistical, not proved"
 
 
 def test_a_partition_is_read_as_it_was_written(folder):

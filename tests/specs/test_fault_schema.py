@@ -121,7 +121,7 @@ def test_region_and_statement_are_read_as_well(folder):
         ('model = "bit_flips"\nreads = 0', 5, "unknown key 'reads'"),
         ('model = "weight_box"\nk = 1', 5, "unknown key 'k'; known here: absolute, relative"),
         ('model = "bit_flips"\nk = "one"', 5, "'k' must be an integer, not 'one'"),
-        ('model = "bit_flips"\nk = true', 5, "'k' must be an integer, not True"),
+        ('model = "bit_flips"\nk = true', 5, "'k' must be an integer, not true"),
         ('model = "bit_flips"\nk = 1.5', 5, "'k' must be an integer"),
         ('model = "bit_flips"\nk = 0', 5, "k = 0: at least one fault"),
         ('model = "bit_flips"\nexcept = 3', 5, "'except' must be a list"),

@@ -103,6 +103,16 @@ def attack(query: Query, **chosen: float) -> Attack[tuple[int, int, np.ndarray]]
     )
 
 
+def test_limits_that_no_float_holds_do_not_stop_the_search() -> None:
+    huge = F(10**400)
+    query = box_query(identity(), [-huge], [huge], [[constraint({}, Y0, -huge)]])
+    (case,) = query.property.cases
+    largest = float(np.finfo(np.float32).max)
+    box = InnerBox(case)
+    assert (box.lower.tolist(), box.upper.tolist()) == ([-largest], [largest])
+    attack(query, seconds=1.0).sample()
+
+
 def test_sampling_finds_a_corner() -> None:
     query = box_query(identity(), [0], [1], [[constraint({}, Y0, F(1))]])
     found = attack(query).sample()

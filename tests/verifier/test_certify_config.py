@@ -13,7 +13,7 @@ from specs.faults.memory import Quantised
 from specs.faults.models import ActivationFaults, BitFlips
 from tests.faulty_models import dense_model, graph_bytes, node
 from tests.verifier.certify_files import HEAD, folder_with, run
-from verifier.certify.config import load_config
+from verifier.certify.config import device_here, load_config
 from verifier.certify.report import as_html
 
 MAP = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n[faults.map]\n'
@@ -151,6 +151,49 @@ WRONG = {
         HEAD.replace("net.onnx", "one.onnx") + MAP,
         "a prediction needs two outputs",
     ),
+    "a number that is no integer": (HEAD + "first = 1.5\n" + MAP, "c.toml:7:1: .*, not 1.5$"),
+    "a list of other things": (
+        HEAD + "[robustness]\nradii = [0.1, true]\n",
+        "c.toml:8:1: 'radii' must be a list of numbers; it holds true$",
+    ),
+    "a number for a list": (
+        HEAD + "[robustness]\nradii = 0.1\n",
+        "c.toml:8:1: 'radii' must be a list of numbers, not 0.1$",
+    ),
+    "an infinite radius": (
+        HEAD + "[robustness]\nradius = inf\n",
+        "c.toml:8:1: 'radius' must be a number, not inf$",
+    ),
+    "a number that no float holds": (
+        HEAD + "[robustness]\nradius = 1e400\n",
+        "c.toml:8:1: 'radius' holds a number above 1.79769e",
+    ),
+    "a list with such a number": (
+        HEAD + "[robustness]\nradius = 1\nclip = [0, 1e309]\n",
+        "c.toml:9:1: 'clip' holds a number above",
+    ),
+    "a mark without a seed": (
+        HEAD + '[watermark]\nscheme = "uchida"\n[watermark.extraction]\n',
+        r"^[^:]*c.toml:7:1: \[watermark\] needs 'seed'",
+    ),
+    "an unknown key in braces": (
+        HEAD + "[robustness]\nradius = 1\ncertified_accuracy = { radius = 1, at_last = 0 }\n",
+        r"c.toml:9:1: unknown key 'at_last' in 'certified_accuracy' of \[robustness\]",
+    ),
+    "a wrong value in braces of a second table": (
+        HEAD
+        + "[[robustness]]\nradius = 1\n[[robustness]]\nradius = 1\n"
+        + "certified_accuracy = [\n  { radius = 1, at_least = 2 },\n]\n",
+        "c.toml:11:1: 'at_least' must be at most 1, not 2",
+    ),
+    "a fault model of another type": (
+        HEAD + '[faults]\nmodel = "bit_flips"\nk = 0.5\n[faults.map]\n',
+        "c.toml:9:1: 'k' must be an integer, not 0.5$",
+    ),
+    "an unknown table of faults": (
+        HEAD + MAP + "[faults.mop]\n",
+        "c.toml:11:1: unknown key 'mop'",
+    ),
     "a table that is none": (HEAD + "[faults]\nmap = 3\n", "c.toml:8:1: 'map' must be a table"),
 }
 
@@ -178,6 +221,16 @@ def test_nothing_is_written_for_a_faulty_configuration(tmp_path, capsys):
     assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 3
     assert "c.toml:11:1: unknown key 'foo'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_there_is_said_before_any_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = folder_with(tmp_path, '[limits]\ndevice = "cuda"\n[robustness]\nradius = 0.001\n')
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 3
+    assert re.search(r"c.toml:8:1: .*no CUDA device", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    device_here(load_config(path))
 
 
 @pytest.mark.parametrize("argument", ["absent.toml", "."])

@@ -71,7 +71,7 @@ def test_labels_by_a_list_and_folders_of_arrays(tmp_path):
     (tmp_path / "d").mkdir()
     for k, name in enumerate("ab"):
         np.save(tmp_path / f"d/{name}.npy", np.full((2, 2), k, np.float32))
-    (tmp_path / "y.csv").write_text("file,label\nb.npy,1\na.npy,4\n")
+    (tmp_path / "y.csv").write_text("\ufefffile,label\nb.npy,1\na.npy,4\n")  # as Excel does
     data = data_of(tmp_path, 'folder = "d"\nlabels = "y.csv"')
     assert data.points.tolist() == [[0] * 4, [1] * 4]
     assert data.labels.tolist() == [4, 1]
@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_with_its_line(name, tmp_path):
     assert "c.toml:" in str(error.value)
 
 
-@pytest.mark.parametrize("kind", ["shapes", "mixed", "damaged", "transparent"])
+@pytest.mark.parametrize("kind", ["shapes", "mixed", "damaged", "transparent", "palette"])
 def test_files_that_do_not_fit(kind, tmp_path):
     pictures(tmp_path, ["a.png"])
     if kind == "shapes":
@@ -121,6 +121,9 @@ def test_files_that_do_not_fit(kind, tmp_path):
         np.save(tmp_path / "d/b.npy", np.zeros(3))
     elif kind == "damaged":
         (tmp_path / "d/b.png").write_bytes((tmp_path / "d/a.png").read_bytes()[:30])
+    elif kind == "palette":
+        palette = Image.fromarray(np.zeros((3, 2, 3), np.uint8)).convert("P")
+        palette.save(tmp_path / "d/b.png", transparency=0)
     else:
         Image.fromarray(np.zeros((3, 2, 4), np.uint8)).save(tmp_path / "d/b.png")
     with pytest.raises(InputError, match=r"c\.toml:2"):

@@ -79,6 +79,13 @@ def test_margins_around_samples_and_regions_of_property_files(tmp_path):
         ("[[lipschitz.question]]\nradius = 1\nat_most = -1", "at least 0"),
         ("[[lipschitz.question]]\nradius = 1\nodd = 1", "unknown key 'odd'"),
         ('[[lipschitz.question]]\nproperty = "none.vnnlib"', "none.vnnlib"),
+        ("[[lipschitz.question]]\nradius = 1\noutput = 3", "c.toml:8:1: 'output' is 3"),
+        ("[[lipschitz.question]]\nradius = 1\nlabel = 1\ntarget = 1", "c.toml:8:1: say 'output'"),
+        ("[[lipschitz.question]]\nlower = 1\nupper = 0", "c.toml:8:1: input 0: the lower bound"),
+        (
+            "[[lipschitz.question]]\nradius = 1\n[[lipschitz.question]]\nlower = [0, 1]\nupper = 2",
+            "c.toml:10:1: ",
+        ),
     ],
     ids=lambda value: re.sub(r"\W+", "-", value)[-30:],
 )

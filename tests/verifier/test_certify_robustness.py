@@ -6,20 +6,26 @@ import json
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 import farkas
+from specs.document import read_document
 from specs.errors import InputError
 from specs.onnx_reader import read_model
-from tests.verifier.certify_files import folder_with, part, run
+from tests.faulty_models import node
+from tests.verifier.certify_files import HEAD, folder_with, part, run
 from verifier.certify import questions
 from verifier.certify.balls import Change, root_above
 from verifier.certify.config import load_config
+from verifier.certify.data import Pixels, read_data
 from verifier.certify.prefix import differences
 from verifier.certify.questions import Stated
 from verifier.certify.sweep import CERTIFIED, OPEN, VIOLATED, Sweep
+from verifier.certify.table import Table
 from verifier.faults.judge import exact_outputs
 from verifier.verdict import Verdict
 
@@ -296,3 +302,92 @@ def test_several_tables_are_several_answers(tmp_path):
         load_config(path)
     path.write_text(path.read_text().replace("radii = []", "radius = 1"))
     assert len(load_config(path).answers["robustness"]) == 2
+
+
+# ------------------------------------------------------------------------------------- pixels
+
+MEAN, STD = Fraction(1, 2), Fraction(1, 4)
+
+
+@given(
+    st.sampled_from(["linf", "l1", "l2"]),
+    st.lists(SMALL, min_size=2, max_size=2),
+    st.lists(SMALL, min_size=2, max_size=2),
+    st.fractions(Fraction(1, 8), 3, max_denominator=8),
+)
+@settings(max_examples=20, deadline=None)
+def test_changes_of_pixels_are_changes_of_samples(norm, point, other, radius):
+    """With ``x = (p - mean) / std``, here without rounding."""
+    plain = Change(norm, (Fraction(-3), Fraction(3)))
+    assume(plain.holds(point))
+    stds = (STD, 2 * STD)
+    change = Change(norm, plain.clip, pixels=Pixels((MEAN,), stds, (2, 1, 1), 0))
+
+    def seen(pixels):
+        return [(p - MEAN) / s for p, s in zip(pixels, stds, strict=True)]
+
+    assert change.holds(seen(point)) == plain.holds(point)
+    if norm != "l2":
+        assert change.distance(seen(point), seen(other)) == plain.distance(point, other)
+    assert change.box(seen(point), radius) == tuple(
+        tuple(seen(side)) for side in plain.box(point, radius)
+    )
+    if norm != "linf":
+        both = (plain, point, other), (change, seen(point), seen(other))
+        inside = []
+        for own, x, y in both:
+            case = read(own.question(x, radius, 0, 2)).cases[0]
+            spread = [max(a, b) for a, b in zip(x, y, strict=True)]
+            spread += [max(a - b, Fraction(0)) for a, b in zip(x, y, strict=True)]
+            limits = zip(case.lower, spread, case.upper, strict=True)
+            held = all(c.holds(spread, []) for c in case.constraints)
+            inside.append(held and all(a <= z <= b for a, z, b in limits))
+        assert inside[0] == inside[1]
+
+
+def test_channels_have_their_own_sizes():
+    mean, std = (Fraction(0), Fraction(1)), (Fraction(1), Fraction(3))
+    assert Pixels(mean, std, (2, 1, 2), 0).stds == (1, 1, 3, 3)
+    assert Pixels(mean, std, (1, 2, 2), 2).stds == (1, 3, 1, 3)
+    assert Pixels(mean, std, (1, 2, 2), 2).at(Fraction(4)) == (4, 1, 4, 1)
+
+
+def test_black_lies_inside_the_clip_however_it_was_rounded(tmp_path):
+    table = "folder = 'd'\nscale = 255\nmean = [0.485]\nstd = [0.229]\n"
+    (tmp_path / "d").mkdir()
+    np.save(tmp_path / "d/a.npy", np.array([[[0, 255, 17]]], np.uint8))
+    path = tmp_path / "c.toml"
+    path.write_text(f"[data]\n{table}")
+    data = read_data(Table.of(read_document(path), "data"))
+    change = Change("l1", (Fraction(0), Fraction(1)), pixels=data.pixels)
+    assert change.holds([Fraction(x) for x in data.points[0].tolist()])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1", "l2"])
+def test_a_model_that_normalises_by_itself_gets_the_same_answers(norm, tmp_path):
+    keys = f'norm = "{norm}"\nradii = [0.002, 3]\nclip = [-4, 4]\nfirst = 2\nlabel = "predicted"\n'
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+    first = folder_with(inside, f"[robustness]\n{keys}")
+    text = HEAD + f"mean = 0.5\nstd = 0.25\n[robustness]\npixels = true\n{keys}"
+    second = folder_with(outside, text)
+    model = onnx.load(inside / "net.onnx")
+    graph, name = model.graph, model.graph.input[0].name
+    graph.input[0].name = "raw"
+    for each, value in (("m", 0.5), ("s", 0.25)):
+        graph.initializer.append(numpy_helper.from_array(np.float32(value), each))
+    made = [node("Sub", "raw m", "less"), node("Div", "less s", name), *graph.node]
+    del graph.node[:]
+    graph.node.extend(made)
+    onnx.save(model, inside / "net.onnx")
+    found = [part(run(path)) for path in (first, second)]
+    assert found[0].facts["curve"] == found[1].facts["curve"]
+    assert "all of pixels before mean and std" in found[1].lines[0]
+    assert farkas.main(["check", str(outside / "out/evidence")]) in (0, 1)
+
+
+def test_pixels_need_a_preparation(tmp_path):
+    path = folder_with(tmp_path, "[robustness]\nradius = 0.1\npixels = true\n")
+    with pytest.raises(InputError, match=r"c.toml:9:1: 'pixels' is about mean and std"):
+        load_config(path)

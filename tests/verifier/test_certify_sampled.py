@@ -21,6 +21,8 @@ from verifier.certify.config import load_config
 from verifier.certify.run import EXIT_CODES, WORST_FIRST
 from verifier.certify.section import above, below, measured_at_least
 from verifier.certify.table import Table
+from verifier.progress import Progress
+from verifier.resumed import KeptError, or_anew
 from verifier.statistics.intervals import lower_end, sample_size
 from verifier.statistics.smoothing import Setting
 
@@ -232,7 +234,10 @@ WRONG = {
         P + "prob_acc_at = { at_least = 0, rho = 0.3 }\n",
         "is about no model, noise, radius and rho",
     ),
-    "a rho of a mean": (P + "pr_at = { at_least = 0, rho = 0.01 }\n", "unknown key 'rho'"),
+    "a rho of a mean": (
+        P + "pr_at = { at_least = 0, rho = 0.01 }\n",
+        "c.toml:11:1: unknown key 'rho' in 'pr_at' of",
+    ),
     "a population that is none": (
         P + "population_at = { at_least = 0 }\n",
         "c.toml:11:1: 'population_at' needs population = true",
@@ -282,6 +287,24 @@ def test_errors_say_where_and_nothing_is_written(tmp_path, capsys, case):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("text", [ROBUST, SMOOTH], ids=["probabilistic", "smoothing"])
+def test_what_judges_counts_is_missed_before_any_is_drawn(tmp_path, monkeypatch, text):
+    path = configured(tmp_path, text)
+    monkeypatch.setattr("verifier.needs._missing", lambda names: [n for n in names if n == "scipy"])
+    with pytest.raises(InputError, match=r"c.toml:7:1: .*needs scipy, which is not installed"):
+        load_config(path)
+
+
+def test_radii_may_be_quotients(tmp_path):
+    text = ROBUST.replace("0.125", '"2/255"') + 'pr_at = { at_least = 0, radius = "2/255" }\n'
+    text += '[smoothing]\nsigma = [0.25]\nsamples = 20\nradii = ["8/255"]\n'
+    text += 'certified_at = { radius = "8/255", at_least = 0 }\n'
+    answers = load_config(configured(tmp_path, text)).answers
+    (robust,), (smooth,) = answers["probabilistic"], answers["smoothing"]
+    assert [around.radius for around in robust.arounds] == [Fraction(2, 255)]
+    assert smooth.radii == (smooth.wanted[0].radius,) == (Fraction(8, 255),)
+
+
 # ------------------------------------------------------------------------------------------ docs
 
 
@@ -328,3 +351,37 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch, section):
     text = page.partition(f"## `[{section}]`\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == known[section]
+
+
+# ------------------------------------------------------------------------- damaged states of runs
+
+
+@pytest.mark.parametrize("text", [ROBUST, SMOOTH], ids=["probabilistic", "smoothing"])
+def test_a_damaged_state_is_put_aside_and_the_run_begun_anew(text, tmp_path, capsys):
+    path = configured(tmp_path, text)
+    before = plain(part(run(path)).facts)
+    shutil.rmtree(tmp_path / "out/results")
+    (state,) = (tmp_path / "out/scratch").rglob("counts.json")
+    state.write_bytes(state.read_bytes()[:-7])
+    capsys.readouterr()
+    assert plain(part(run(path)).facts) == before
+    told = capsys.readouterr().err
+    assert str(state) in told
+    assert "begun anew" in told
+    assert {file.name for file in state.parent.iterdir()} == {"counts.json", "counts.json.damaged"}
+
+
+def test_only_a_damaged_state_begins_a_run_anew(tmp_path):
+    """What else is at fault is said; without a file there is nothing to put aside."""
+    file, runs = tmp_path / "counts.json", []
+
+    def failing(error):
+        runs.append(error)
+        raise error
+
+    file.write_text("{}")
+    for error, times in ((InputError("the runtime fails"), 1), (KeptError("damaged"), 2)):
+        runs.clear()
+        with pytest.raises(InputError, match=str(error)):
+            or_anew(lambda error=error: failing(error), file, Progress(enabled=False))
+        assert len(runs) == times

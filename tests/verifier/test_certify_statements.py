@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import farkas
 from specs.errors import InputError, ModelError
-from specs.onnx_reader import read_model, read_model_bytes
+from specs.onnx_reader import read_model_bytes
 from specs.query import ModelFile
 from tests.faulty_models import graph_bytes, node
 from tests.verifier.certify_files import HEAD, folder_with, part, run
+from tests.verifier.test_reuse import SIZES, weights
 from verifier.certify.config import load_config
-from verifier.certify.images import AMOUNTS, DEGREE, Amounts, changed
+from verifier.certify.images import AMOUNTS, DEGREE, Amounts, Normal, changed
 from verifier.certify.monotonicity import falls, raised
 from verifier.certify.prefix import differences
 from verifier.faults.judge import exact_outputs
@@ -45,7 +46,7 @@ LIMITS = {
 }
 
 
-def reference(image, given):
+def reference(image, given, clipped=True):
     """Bilinear interpolation, pixel by pixel."""
     height, width = image.shape[1:]
     angle = given.get("rotation", 0.0) * DEGREE
@@ -61,7 +62,7 @@ def reference(image, given):
                     weight = max(0, 1 - abs(y - k)) * max(0, 1 - abs(x - m))
                     found[:, i, j] += weight * image[:, k, m]
     found = found * given.get("contrast", 1) + given.get("brightness", 0)
-    return np.clip(found, 0, 1)
+    return np.clip(found, 0, 1) if clipped else found
 
 
 @given(st.sets(st.sampled_from(AMOUNTS), min_size=1), st.integers(1, 2), st.data())
@@ -84,6 +85,47 @@ def test_the_operators_in_front_change_the_image_as_is_said(names, channels, dat
     (found,) = session.run(None, fed)
     assert np.allclose(found.reshape(shape), reference(image, used), atol=2e-5)
     read_model_bytes(content, None, "made")
+
+
+@given(st.sets(st.sampled_from(AMOUNTS), min_size=1), st.booleans(), st.data())
+@settings(max_examples=20, deadline=None)
+def test_pixels_of_normalised_images_are_changed(names, clipped, data):
+    """What is done to pixels ``p``, seen through ``(p - mean) / std``."""
+    shape, rng = (3, 3, 4), np.random.default_rng(data.draw(st.integers(0, 99)))
+    pixels = rng.random(shape)
+    normal = Normal((Fraction("0.485"), Fraction("0.456"), Fraction("0.4")), (Fraction("0.2"),))
+    mean = np.array([0.485, 0.456, 0.4]).reshape(3, 1, 1)
+    used = {name: data.draw(st.integers(8 * a, 8 * b)) / 8 for name, (a, b) in LIMITS.items()}
+    used = {name: used[name] for name in AMOUNTS if name in names}
+    clip = (Fraction(0), Fraction(1)) if clipped else None
+    amounts = Amounts({name: (Fraction(-9), Fraction(9)) for name in names}, clip, normal)
+    content = changed(image_model(36), ((pixels - mean) / 0.2).reshape(-1), shape, amounts)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content)
+    (found,) = session.run(None, {"prefix/parameters": np.array(list(used.values()), np.float32)})
+    wanted = reference(pixels, used, clipped)
+    assert np.allclose(found.reshape(shape) * 0.2 + mean, wanted, atol=2e-5)
+
+
+def test_a_normalised_image_that_is_not_changed_is_the_sample():
+    image = np.array([1 / 3, -0.1, 0.7, 2.0])
+    normal = Normal((Fraction(1, 10),), (Fraction(3, 10),))
+    amounts = Amounts({"contrast": (Fraction(0), Fraction(1))}, None, normal)
+    network = read_model_bytes(changed(image_model(4), image, (1, 2, 2), amounts), None, "made")
+    assert [v for v, _ in exact_outputs(network, np.array([1.0]))] == list(map(Fraction, image))
+
+
+def test_the_preparation_of_the_data_is_undone(tmp_path):
+    """Darkened so that all pixels are 0: the sample is ``-mean / std``, whatever it was."""
+    text = HEAD + "mean = 0.5\nstd = 0.25\n[semantic]\nshape = [2, 2]\nclip = [0, 1]\n"
+    path = folder_with(tmp_path, text + "brightness = [-9, -8]\nlabel = 'predicted'\n", count=1)
+    outcome = run(path)
+    (made,) = (tmp_path / "out/evidence/models").glob("*.onnx")
+    dark = outputs_of((tmp_path / "net.onnx").read_bytes(), np.full(4, -2.0))
+    assert outputs_of(made.read_bytes(), [-8.5]).tolist() == dark.tolist()
+    assert any("before mean and std" in line for line in part(outcome).assumptions)
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) in (0, 1)
 
 
 def test_pixels_are_stored_exactly():
@@ -186,7 +228,7 @@ def monotone(tmp_path, sign, direction, text="domain = [-1, 1]"):
     path = folder_with(
         tmp_path,
         f'{HEAD}[monotonicity]\n{text}\noutput = 1\nfeatures = [0, 1]\ndirection = "{direction}"\n'
-        "holds = 1\nslack = 0.01\n[limits]\ntimeout = 20\n",
+        "holds = 1\nslack = 0.01\n[limits]\ntimeout = 300\n",
         sizes=(4, 3, 3),
     )
     weights = np.array([[1, 1, 0], [0, sign, 2]], np.float32).T
@@ -256,19 +298,26 @@ def test_property_files(tmp_path):
 
 
 def test_the_proof_of_another_model_is_tried(tmp_path):
-    text = "[range]\noutput = 0\nmaximum = 5.2\nminimum = -9\ndomain = [-1, 1]\n"
-    path = folder_with(tmp_path, text)
-    first = run(path)
-    from tests.faulty_models import dense_model
+    text = "[range]\noutput = 0\nmaximum = 1\ndomain = [-1, 1]\n"
+    path = folder_with(tmp_path, text, sizes=SIZES)
+    asked = []
+    for noise in (0.0, 0.001):
+        (tmp_path / "net.onnx").write_bytes(weights(noise=noise)[1].content)
+        made = run(path)
+        assert (made.done, made.found) == (1, 0)
+        asked.append(part(made).asked[0])
+    assert [each.verdict for each in asked] == ["proved", "proved"]
+    assert asked[0].origin == "searched"
+    assert asked[1].origin in ("reused", "mended")
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
 
-    model = dense_model((4, 3, 3), scale=0.999)
-    (tmp_path / "net.onnx").write_bytes(model)
-    second = run(path)
-    assert (second.done, second.found) == (1, 0)
-    assert part(first).asked[0].verdict == part(second).asked[0].verdict == "proved"
-    assert part(second).asked[0].origin in ("reused", "mended")
-    network, _ = read_model(tmp_path / "net.onnx")
-    assert network.input_size == 4
+
+def test_proofs_without_hints_are_not_tried_on_other_models(tmp_path):
+    """The kernel tries the empty proof anyway; trying it twice only costs."""
+    path = folder_with(tmp_path, "[range]\noutput = 0\ndomain = [0, 1]\nmaximum = 1000\n")
+    first = part(run(path)).asked[0]
+    assert (first.verdict, first.origin) == ("proved", "searched")
+    assert not (tmp_path / "out/hints").exists()
 
 
 def test_evidence_without_its_result_costs_one_check(tmp_path, monkeypatch):

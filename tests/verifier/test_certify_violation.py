@@ -226,12 +226,41 @@ def test_an_interrupted_search_goes_on(tmp_path):
         ("samples = 9\n[[probability.question]]\nradius = 1", "goes with 'confidence'"),
         ('net = "none"\n[[probability.question]]\nradius = 1', "has no 'none'"),
         ('[[probability.question]]\nproperty = "none.vnnlib"', "none.vnnlib"),
+        (
+            '[[probability.question]]\nlower = 1\nupper = 0\nkind = "robust"\nlabel = 0',
+            "c.toml:8:1: input 0: the lower bound 1 exceeds",
+        ),
+        (
+            '[[probability.question]]\nlower = 0\nupper = 1\nkind = "robust"\nlabel = 7',
+            "c.toml:8:1: label 7",
+        ),
+        (
+            "[[probability.question]]\nradius = 1\n[[probability.question]]\nlower = 0\nupper = 1",
+            "c.toml:10:1: ",
+        ),
     ],
     ids=lambda value: re.sub(r"\W+", "-", value)[-30:],
 )
 def test_what_is_wrong_is_said(tmp_path, text, says):
     with pytest.raises(QuestionError, match=re.escape(says)):
         load_config(folder_with(tmp_path, f"[probability]\n{text}"))
+
+
+def test_a_property_file_that_is_wrong_is_named(tmp_path, capsys):
+    text = '[probability]\n[[probability.question]]\nproperty = "p.vnnlib"\n'
+    path = folder_with(tmp_path, text)
+    (tmp_path / "p.vnnlib").write_text("(declare-const X_0 Real)\n(assert (>= X_9 0))")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 3
+    assert re.search(rf"c.toml:9:1: {re.escape(str(tmp_path))}/p.vnnlib:2", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_the_model_has_not_are_said_first(tmp_path):
+    path = folder_with(tmp_path, "[probability]\n[[probability.question]]\nradius = 1\n")
+    with np.load(tmp_path / "data.npz") as data:
+        np.savez(tmp_path / "data.npz", x=data["x"], y=np.array([0, 1, 3]))
+    with pytest.raises(QuestionError, match=r"c.toml:8:1: label 3"):
+        load_config(path)
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from verifier.certify.config import SECTIONS, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "vnncomp/README.md"])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 
 
@@ -135,6 +136,30 @@ def test_options_of_certify_are_known(page):
     assert commands
     for arguments in commands:
         _parser().parse_args(shlex.split(arguments))
+
+
+def test_the_workflow_checks_evidence_where_there_is_any(tmp_path):
+    """A run that only samples leaves certificates that are no evidence."""
+    text = (ROOT / "examples/workflow.yml").read_text()
+    (line,) = re.findall(r"run: (if .*farkas check .*)", text)
+    evidence = tmp_path / "runs/certify/evidence"
+
+    def code() -> int:
+        stub = f'farkas() {{ {shlex.quote(sys.executable)} -m farkas "$@"; }}'
+        command = ["bash", "-e", "-c", f"{stub}\n{line}"]
+        return subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=False).returncode
+
+    assert code() == 0  # nothing was written, as of a faulty configuration
+    evidence.mkdir(parents=True)
+    (evidence / "smoothing-0.json").write_text("{}")
+    assert code() == 0
+    farkas.assert_holds(
+        ROOT / "examples/digits.onnx", ROOT / "examples/holds.vnnlib", evidence=evidence
+    )
+    assert code() == 0
+    (damaged,) = evidence.glob("*.farkas")
+    damaged.write_bytes(b"PK")
+    assert code() == 3
 
 
 def test_the_gate_of_the_page_is_read(tmp_path):

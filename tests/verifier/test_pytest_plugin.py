@@ -142,6 +142,8 @@ def test_a_property_file_and_a_query(model, evidence, tmp_path):
 BAD = {
     "no model": lambda net, into: testing.assert_robust("none.onnx", X, 1, evidence=into),
     "size": lambda net, into: testing.assert_robust(net, X[:3], 1, 0, evidence=into),
+    "size without a label": lambda net, into: testing.assert_robust(net, X[:3], 1, evidence=into),
+    "ragged": lambda net, into: testing.assert_robust(net, [[0.1, 0.2], [0.3]], 1, evidence=into),
     "eps": lambda net, into: testing.assert_robust(net, X, "much", evidence=into),
     "negative": lambda net, into: testing.assert_robust(net, X, -1, evidence=into),
     "nan": lambda net, into: testing.assert_robust(net, [float("nan"), 0, 0, 0], 1, evidence=into),

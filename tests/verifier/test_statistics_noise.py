@@ -243,7 +243,7 @@ def test_the_device_is_one_that_is_there(monkeypatch):
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert device_of("cpu") == "cpu"
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
-    assert device_of("auto") == "cuda"
+    assert device_of("cuda") == "cuda"
     asked = []
     monkeypatch.setattr(
         "verifier.statistics.blackbox.load",
@@ -252,6 +252,30 @@ def test_the_device_is_one_that_is_there(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         BlackBox(None, "cuda")
     assert asked == [["CUDAExecutionProvider"]]
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["works", "does not"])
+def test_a_device_that_does_not_work_is_not_chosen(monkeypatch, works):
+    """A runtime built for CUDA lists it on machines without, and then uses the CPU."""
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+
+    class Session:
+        def get_providers(self):
+            return there if works else there[1:]
+
+    monkeypatch.setattr("verifier.statistics.blackbox.load", lambda *given: Session())
+    assert device_of("auto") == ("cuda" if works else "cpu")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_runtime_without_the_device_does_not_choose_it(monkeypatch):
+    there = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" in there:
+        pytest.skip("onnxruntime has CUDA here")
+    listed = ["CUDAExecutionProvider", *there]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    assert device_of("auto") == "cpu"
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")

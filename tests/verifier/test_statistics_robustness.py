@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from specs.errors import InputError
 from tests.linear_models import linear_model, share_above
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.blackbox import read_black_box
 from verifier.statistics.intervals import mean_interval, sample_size
 from verifier.statistics.noise import Around, Stream
@@ -123,7 +125,7 @@ def test_a_measurement_goes_on_where_it_stopped(box, tmp_path, plan):
     assert [n > 0 for n in kept["trials"]] == [True] * 3 + [False] * 3
     again = measurement(box, plan, file)
     sampled, sample = [], again._sample
-    again._sample = lambda n, *rest: sampled.append(rest[2][n] == 0) or sample(n, *rest)
+    again._sample = lambda n, *rest: sampled.append(rest[1][1, n] == 0) or sample(n, *rest)
     found = again.run()
     assert sampled == [False] * 3 + [True] * 3
     assert found.hits.tolist() == whole.hits.tolist()
@@ -142,6 +144,37 @@ def test_a_measurement_that_stopped_within_an_input_is_the_same(box, tmp_path):
     assert one.run().hits.tolist() == whole.hits.tolist()
 
 
+def test_an_interruption_at_any_line_changes_nothing(box, tmp_path):
+    plan, file, traced = Plan(200, SHARES), tmp_path / "counts.json", Measurement._sample.__code__
+    whole = measurement(box, plan, count=1).run().hits.tolist()
+    left = 0
+
+    def trace(frame, event, _):
+        nonlocal left
+        if frame.f_code is not traced:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    lines, before = 0, sys.gettrace()
+    while True:
+        left = lines
+        file.unlink(missing_ok=True)
+        sys.settrace(trace)
+        try:
+            measurement(box, plan, file, count=1).run()
+            break
+        except KeyboardInterrupt:
+            lines += 1
+        finally:
+            sys.settrace(before)
+        assert measurement(box, plan, file, count=1).run().hits.tolist() == whole
+    assert lines > 5
+
+
 def test_a_file_of_another_measurement_is_refused(box, tmp_path):
     file = tmp_path / "counts.json"
     measurement(box, Plan(50, SHARES), file).run()
@@ -152,7 +185,7 @@ def test_a_file_of_another_measurement_is_refused(box, tmp_path):
         measurement(box, Plan(50, SHARES), file, Around("normal", RADIUS)),
         measurement(box, Plan(50, SHARES, LEVEL), file),
     ):
-        with pytest.raises(InputError, match="of another measurement"):
+        with pytest.raises(KeptError, match="of another measurement"):
             other.run()
     digest = measurement(box, Plan(50, SHARES)).digest
     for text, message in (
@@ -164,7 +197,7 @@ def test_a_file_of_another_measurement_is_refused(box, tmp_path):
         (json.dumps({"digest": digest, "hits": [0] * 6, "trials": [51] * 6}), "of another"),
     ):
         file.write_text(text)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(KeptError, match=message):
             measurement(box, Plan(50, SHARES), file).run()
 
 

@@ -176,6 +176,14 @@ def test_a_rejected_leaf_is_opened_again_and_closed(monkeypatch: pytest.MonkeyPa
     assert [s.name for s in verdict.stages].count("check") >= 2
 
 
+@pytest.mark.parametrize("method", ["attack", "bounds"])
+def test_limits_that_no_float_holds_are_no_error(method: str) -> None:
+    huge = Fraction(10**400)
+    unsafe = constraint({}, {0: Fraction(1)}, -huge)
+    query = box_query(identity(), [-huge], [huge], [[unsafe]])
+    assert verify(query, Options(0.5, method=method)).answer in ("unknown", "timeout", "sat")
+
+
 def test_the_time_limit_covers_everything() -> None:
     pytest.importorskip("torch")
     query = at_least(random_mlp([12, 40, 40, 40, 2], 0), 1.5, 12)

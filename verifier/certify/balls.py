@@ -17,6 +17,7 @@ from fractions import Fraction
 from specs.builders import misclassified
 from specs.errors import QuestionError
 from specs.property import Case, Conjunction, Property, constraint
+from verifier.certify.data import Pixels
 from verifier.certify.questions import Box, Question, Stated
 
 NORMS = ("linf", "l1", "l2")
@@ -31,12 +32,26 @@ class Change:
         clip: ends of every feature.
         down, up: how far each feature may fall and rise at most; ``None``: as far as the norm
             lets it.
+        pixels: what radii, ends and changes speak of; ``None``: the samples as they are.
     """
 
     norm: str = "linf"
     clip: tuple[Fraction, Fraction] | None = None
     down: tuple[Fraction, ...] | None = None
     up: tuple[Fraction, ...] | None = None
+    pixels: Pixels | None = None
+
+    def _sizes(self, size: int) -> Sequence[Fraction]:
+        """What a change of each feature by 1 counts."""
+        return [Fraction(1)] * size if self.pixels is None else self.pixels.stds
+
+    def _ends(self, size: int) -> tuple[Sequence[Fraction], Sequence[Fraction]] | None:
+        """What each feature is cut to."""
+        if self.clip is None:
+            return None
+        if self.pixels is None:
+            return [self.clip[0]] * size, [self.clip[1]] * size
+        return self.pixels.at(self.clip[0]), self.pixels.at(self.clip[1])
 
     @property
     def spread(self) -> bool:
@@ -45,7 +60,10 @@ class Change:
 
     def holds(self, point: Sequence[Fraction]) -> bool:
         """Whether a sample that is left as it is lies inside the clip."""
-        return self.clip is None or all(self.clip[0] <= x <= self.clip[1] for x in point)
+        ends = self._ends(len(point))
+        return ends is None or all(
+            a <= x <= b for a, x, b in zip(ends[0], point, ends[1], strict=True)
+        )
 
     def box(self, point: Sequence[Fraction], radius: Fraction | None) -> Box:
         """The box of what each feature may become; without a radius, by ``down`` and ``up``.
@@ -53,19 +71,20 @@ class Change:
         Raises:
             QuestionError: the clip leaves nothing of it.
         """
-        sides = []
+        sides, sizes = [], self._sizes(len(point))
         for sign, own in ((-1, self.down), (1, self.up)):
             reach: list[Fraction] = []
             for k, x in enumerate(point):
                 limits = [r for r in (radius, None if own is None else own[k]) if r is not None]
                 if not limits:
                     raise ValueError("neither a radius nor a box")
-                reach.append(x + sign * min(limits))
+                reach.append(x + sign * min(limits) / sizes[k])
             sides.append(reach)
         low, high = sides
-        if self.clip is not None:
-            low = [max(x, self.clip[0]) for x in low]
-            high = [min(x, self.clip[1]) for x in high]
+        ends = self._ends(len(point))
+        if ends is not None:
+            low = list(map(max, low, ends[0]))
+            high = list(map(min, high, ends[1]))
         for k, (a, b) in enumerate(zip(low, high, strict=True)):
             if a > b:
                 raise QuestionError(f"feature {k}: the clip leaves nothing from {a} to {b}")
@@ -96,10 +115,11 @@ class Change:
         if any(a > x or x > b for a, x, b in zip(box[0], point, box[1], strict=True)):
             raise QuestionError(f"the sample lies outside the clip, and the norm is {self.norm}")
         limit = radius if self.norm == "l1" else radius * root_above(Fraction(size))
-        zero, one = Fraction(0), Fraction(1)
+        zero, sizes = Fraction(0), self._sizes(size)
         lower = (*point, *([zero] * size))
         upper = (*box[1], *(x - a for x, a in zip(point, box[0], strict=True)))
-        within = constraint(dict.fromkeys(range(2 * size), one), {}, -(limit + sum(point, zero)))
+        start = sum((s * x for s, x in zip(sizes, point, strict=True)), zero)
+        within = constraint(dict(enumerate((*sizes, *sizes))), {}, -(limit + start))
         case = Case(lower, upper, unsafe, (within,))
         return Stated.of(Property(2 * size, outputs, (case,)))
 
@@ -111,7 +131,8 @@ class Change:
 
     def distance(self, point: Sequence[Fraction], other: Sequence[Fraction]) -> Fraction:
         """By the norm; of L2 rounded up, by at most one part in 10^12."""
-        steps = [abs(a - b) for a, b in zip(point, other, strict=True)]
+        sizes = self._sizes(len(point))
+        steps = [s * abs(a - b) for s, a, b in zip(sizes, point, other, strict=True)]
         if self.norm == "linf":
             return max(steps, default=Fraction(0))
         if self.norm == "l1":

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     """
     args = _parser().parse_args(list(argv[1:]))
     check_targets(args.json, args.junit, args.sarif)
-    from verifier.certify.config import load_config
+    from verifier.certify.config import device_here, load_config
     from verifier.certify.exchange import as_junit, as_sarif
     from verifier.certify.report import as_html, as_json, as_text
     from verifier.certify.run import EXIT_CODES, certify
@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     progress.stage("reading the configuration")
     try:
         config = load_config(args.config)
+        if args.ray is None:  # a cluster's machines may have what this one has not
+            device_here(config)
     finally:
         progress.clear()
     out = args.out or Path("runs") / args.config.stem

@@ -19,6 +19,7 @@ from specs.document import Document, read_document
 from verifier.certify.data import read_data
 from verifier.certify.section import Answer, Setting
 from verifier.certify.table import Table
+from verifier.needs import need_device
 from verifier.options import DEVICES
 
 SECTIONS = {
@@ -94,6 +95,18 @@ def load_config(path: Path) -> Config:
         reader: Any = importlib.import_module(SECTIONS[name])
         answers[name] = reader.read(setting)
     return Config(title, setting, answers)
+
+
+def device_here(config: Config) -> None:
+    """The device that searches are to run on is there: asked before any work begins.
+
+    Raises:
+        QuestionError: it is not.
+    """
+    if config.setting.device == DEVICES[0]:
+        return
+    limits = Table.of(config.setting.document, "limits")
+    limits.placed("device", lambda: need_device(config.setting.device, 'device = "cpu"'))
 
 
 def _known(document: Document, top: Table) -> None:

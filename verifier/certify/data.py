@@ -33,6 +33,39 @@ MOST = 1 << 30
 """Bytes of the largest array that is read."""
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """What samples were before ``mean`` and ``std``: a sample is ``(pixel - mean) / std``.
+
+    Attributes:
+        mean, std: one for each channel, or one for all.
+        shape: of a sample.
+        axis: of its channels.
+    """
+
+    mean: tuple[Fraction, ...]
+    std: tuple[Fraction, ...]
+    shape: tuple[int, ...]
+    axis: int
+
+    @cached_property
+    def stds(self) -> tuple[Fraction, ...]:
+        """``(size,)`` how far a pixel moves where its sample moves by 1."""
+        return self._each(self.std)
+
+    def at(self, pixel: Fraction) -> tuple[Fraction, ...]:
+        """``(size,)`` the samples of such pixels, rounded as samples are: so order is kept."""
+        pairs = zip(self._each(self.mean), self.stds, strict=True)
+        return tuple(Fraction((float(pixel) - float(m)) / float(s)) for m, s in pairs)
+
+    def _each(self, listed: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+        if len(listed) == 1:
+            return listed * math.prod(self.shape)
+        extents = [-1 if k == self.axis else 1 for k in range(len(self.shape))]
+        places = np.broadcast_to(np.arange(len(listed)).reshape(extents), self.shape)
+        return tuple(listed[place] for place in places.reshape(-1).tolist())
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Samples.
@@ -42,12 +75,14 @@ class Data:
         labels: ``(n,)`` the true labels; ``None``: there are none.
         numbers: ``(n,)`` their places in the file.
         shape: of one sample, as stored.
+        pixels: what they were before ``mean`` and ``std``; ``None``: neither is stated.
     """
 
     points: FloatArray
     labels: IndexArray | None
     numbers: IndexArray
     shape: tuple[int, ...] = ()
+    pixels: Pixels | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -63,7 +98,8 @@ class Data:
     def part(self, start: int, stop: int) -> Data:
         """The samples from one place to another."""
         labels = None if self.labels is None else self.labels[start:stop]
-        return Data(self.points[start:stop], labels, self.numbers[start:stop], self.shape)
+        points, numbers = self.points[start:stop], self.numbers[start:stop]
+        return Data(points, labels, numbers, self.shape, self.pixels)
 
 
 def read_data(table: Table) -> Data | None:
@@ -125,7 +161,8 @@ def read_data(table: Table) -> Data | None:
     except InputError as error:
         raise table.error(key, f"'{source}': {error}") from None
     prepared = preparation.applied(table, flat.reshape(values.shape))
-    return Data(prepared.reshape(flat.shape), known, numbers, values.shape[1:])
+    pixels = preparation.pixels(values.shape[1:])
+    return Data(prepared.reshape(flat.shape), known, numbers, values.shape[1:], pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +207,13 @@ class _Preparation:
             key = next(key for key in ("scale", "std", "mean") if key in table.values)
             raise table.error(key, f"'{key}' makes numbers that are not finite")
         return values
+
+    def pixels(self, shape: tuple[int, ...]) -> Pixels | None:
+        """What samples of a shape were before ``mean`` and ``std``, if one is stated."""
+        if not self.mean and not self.std:
+            return None
+        axis = 0 if self.layout == "CHW" else len(shape) - 1
+        return Pixels(self.mean or (Fraction(0),), self.std or (Fraction(1),), shape, axis)
 
     def _along(
         self, table: Table, key: str, listed: tuple[Fraction, ...], shape: tuple[int, ...]

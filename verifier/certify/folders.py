@@ -85,10 +85,11 @@ def _image(path: Path, mode: str) -> Array:
     with Image.open(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: an image of several frames")
-        if image.mode not in ("1", "L", "P", "RGB"):
+        if image.mode not in ("1", "L", "P", "RGB") or "transparency" in image.info:
+            with_it = " with transparency" if "transparency" in image.info else ""
             raise InputError(
-                f"{path}: an image of mode {image.mode}; 8-bit grey, palette and RGB images "
-                "without transparency are read"
+                f"{path}: an image of mode {image.mode}{with_it}; 8-bit grey, palette and RGB "
+                "images without transparency are read"
             )
         pixels = np.asarray(image.convert(mode), dtype=np.uint8)
     return pixels.reshape(*pixels.shape[:2], -1)
@@ -127,7 +128,7 @@ def labels_by_list(file: Path, folder: Path, files: Sequence[Path]) -> IndexArra
         InputError: it is malformed, or lacks a sample.
     """
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: cannot be read ({error})") from None

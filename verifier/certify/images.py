@@ -44,16 +44,47 @@ Image = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class Normal:
+    """What was done to pixels ``p`` to make samples: ``(p - mean) / std``.
+
+    The operators in front compute with ``mean / std`` and ``1 / std``, rounded to float32.
+
+    Attributes:
+        mean, std: one for each channel, or one for all.
+    """
+
+    mean: tuple[Fraction, ...] = (Fraction(0),)
+    std: tuple[Fraction, ...] = (Fraction(1),)
+
+    @property
+    def offset(self) -> FloatArray:
+        """``mean / std``, ``(c, 1, 1)`` or ``(1, 1, 1)``."""
+        mean, std = (np.array([float(x) for x in own]) for own in (self.mean, self.std))
+        return _planes(mean / std)
+
+    @property
+    def factor(self) -> FloatArray:
+        """``1 / std``, likewise."""
+        return _planes(1 / np.array([float(x) for x in self.std]))
+
+
+def _planes(values: FloatArray) -> FloatArray:
+    return values.astype(np.float32).astype(np.float64).reshape(-1, 1, 1)
+
+
+@dataclass(frozen=True)
 class Amounts:
     """How much may happen.
 
     Attributes:
         ranges: by name; what is left out does not happen.
         clip: ends that pixels are cut at afterwards, if any.
+        normal: how samples were made of the pixels that are spoken of; ``None``: they are these.
     """
 
     ranges: Mapping[str, tuple[Fraction, Fraction]]
     clip: tuple[Fraction, Fraction] | None = None
+    normal: Normal | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +143,7 @@ def changed_image(image: FloatArray, shape: Image, amounts: Amounts, at: FloatAr
 
 
 class _Changes(Builder):
-    """The operators, one after the other."""
+    """The operators, one after the other, on pixels divided by ``std``: sample plus offset."""
 
     def __init__(self, kind: type, image: FloatArray, amounts: Amounts) -> None:
         super().__init__(kind)
@@ -123,6 +154,15 @@ class _Changes(Builder):
         if name not in self.amounts.names:
             return None
         return self.part(PARAMETERS, [self.amounts.names.index(name)])
+
+    def pixels(self, channel: int | None = None) -> list[str]:
+        """Constants whose sum are the pixels, of a channel or of all."""
+        chosen = slice(None) if channel is None else channel
+        found = self.parts(self.image[chosen])
+        if self.amounts.normal is not None:
+            offset = np.broadcast_to(self.amounts.normal.offset, self.image.shape)
+            found.append(self.constant(offset[chosen]))
+        return found
 
     def parts(self, values: FloatArray) -> list[str]:
         """Constants whose sum is given, exactly."""
@@ -150,7 +190,7 @@ class _Changes(Builder):
             return [self._turned(angle, moves)]
         if any(moves):
             return [self._moved(moves)]
-        return self.parts(self.image)
+        return self.pixels()
 
     def _moved(self, moves: list[str | None]) -> str:
         """``A X B`` with the weights of rows and of columns."""
@@ -160,7 +200,7 @@ class _Changes(Builder):
             steps = np.subtract.outer(np.arange(extent), np.arange(extent)).astype(float)
             sides.append(None if move is None else self._weights(self._less(steps, move)))
         names = []
-        for part in self.parts(self.image):
+        for part in self.pixels():
             if sides[0] is not None:
                 part = self.node("MatMul", sides[0], part)
             names.append(part)
@@ -198,7 +238,7 @@ class _Changes(Builder):
         by_row, by_column = weights
         planes = []
         for channel in range(channels):
-            names = [self.node("MatMul", by_row, part) for part in self.parts(self.image[channel])]
+            names = [self.node("MatMul", by_row, part) for part in self.pixels(channel)]
             mixed = self.node("Mul", self.summed(names), by_column)
             ones = self.constant(np.ones((width, 1)))
             planes.append(self.shaped(self.node("MatMul", mixed, ones), (1, height, width)))
@@ -213,12 +253,20 @@ class _Changes(Builder):
         factor, summand = self.amount("contrast"), self.amount("brightness")
         if factor is not None:
             parts = [self.node("Mul", part, factor) for part in parts]
-        return self.summed([*parts, *([] if summand is None else [summand])])
+        if summand is not None:
+            if self.amounts.normal is not None:
+                summand = self.node("Mul", summand, self.constant(self.amounts.normal.factor))
+            parts = [*parts, summand]
+        return self.summed(parts)
 
     def cut(self, name: str) -> str:
-        """Ends of the pixels: ``low + relu(x - low)``, then the same from above."""
-        if self.amounts.clip is None:
-            return name
-        low, high = (self.constant(float(end)) for end in self.amounts.clip)
-        above = self.node("Add", self.node("Relu", self.node("Sub", name, low)), low)
-        return self.node("Sub", high, self.node("Relu", self.node("Sub", high, above)))
+        """Ends of the pixels: ``low + relu(x - low)``, then the same from above; a sample again."""
+        normal = self.amounts.normal
+        if self.amounts.clip is not None:
+            ends = [np.array(float(end)) for end in self.amounts.clip]
+            if normal is not None:
+                ends = [_planes(end * normal.factor) for end in ends]
+            low, high = map(self.constant, ends)
+            above = self.node("Add", self.node("Relu", self.node("Sub", name, low)), low)
+            name = self.node("Sub", high, self.node("Relu", self.node("Sub", high, above)))
+        return name if normal is None else self.node("Sub", name, self.constant(normal.offset))

@@ -27,12 +27,13 @@ from typing import Any
 from proofs.format import replacing, write_arrays
 from proofs.partitions.check import check_partition
 from specs.errors import EvidenceError
-from specs.lipschitz import NORMS, load_lipschitz_question
+from specs.lipschitz import NORMS, LipschitzQuestion, load_lipschitz_question
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from specs.source import read_source
 from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.questions import box_around, model_file
+from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
     PROVED,
     UNDECIDED,
@@ -122,13 +123,8 @@ class Lipschitz:
         return Task(asked.title, depends, lambda place: self._run(place, model, asked))
 
     def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:
-        path = _write(place, model, asked, Fraction(0), f"-{os.getpid()}")  # nobody else's
-        try:
-            question = load_lipschitz_question(path)
-        finally:
-            path.unlink(missing_ok=True)
         found = bound(
-            question,
+            _ask(place, model, asked),
             self.seconds,
             close=float(self.close),
             leaves=self.leaves,
@@ -210,6 +206,15 @@ def _write(
     return path
 
 
+def _ask(place: Place, model: ModelFile, asked: Asked) -> LipschitzQuestion:
+    """The question as it is read, whatever constant it claims."""
+    path = _write(place, model, asked, Fraction(0), f"-{os.getpid()}")  # nobody else's
+    try:
+        return load_lipschitz_question(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _keep(place: Place, model: ModelFile, asked: Asked, found: Bounded) -> list[str]:
     """The question that claims the constant, and its partition, checked by the kernel."""
     path = _write(place, model, asked, found.constant)
@@ -242,12 +247,16 @@ def read(setting: Setting) -> Sequence[Lipschitz]:
     table.done()
     if not asked:
         raise table.error("", "[lipschitz] asks nothing: add [[lipschitz.question]]")
+    model = table.placed("net", lambda: read_model(setting.models[name])[1])
     found = []
     for number, each in enumerate(asked):
         title = each.text("title") or f"Lipschitz constant {number + 1}"
         at_most = each.number("at_most", None, 0)
         questions = tuple(_questions(setting, each, title, norm))
         each.done()
+        largest = max(questions, key=lambda asked: asked.functions.get("label", 0))
+        for one in dict.fromkeys((questions[0], largest)):
+            rehearse(each, lambda place, one=one: _ask(place, model, one))
         found.append(
             Lipschitz(
                 title,

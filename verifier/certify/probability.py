@@ -33,6 +33,7 @@ from specs.query import ModelFile
 from specs.source import read_source
 from verifier.certify.delivery import BY_EVIDENCE, BY_SAMPLES, Measured
 from verifier.certify.questions import box_around
+from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
     PROVED,
     REFUTED,
@@ -260,18 +261,27 @@ def read(setting: Setting) -> Sequence[Probability]:
     if not asked:
         raise table.error("", "[probability] asks nothing: add [[probability.question]]")
     limits = Limits(setting.timeout, float(width or 0), int(leaves or 1))
+    model = table.placed("net", lambda: read_model(setting.models[name])[1])
     found = []
     for number, each in enumerate(asked):
         title = each.text("title") or f"Probability of a violation {number + 1}"
         at_most, at_least = each.share("at_most"), each.share("at_least")
         questions = tuple(_questions(setting, each, title, shared))
         each.done()
+        for one in dict.fromkeys((questions[0], max(questions, key=_label))):
+            rehearse(each, lambda place, one=one: ask(place, model, one.stated))
         if at_most is not None and at_least is not None and at_least > at_most:
             raise each.error("at_least", "'at_least' is above 'at_most'")
         own = replace(limits, decide=at_most is not None or at_least is not None)
-        model = setting.models[name]
-        found.append(Probability(title, model, questions, at_most, at_least, sampling, own))
+        path = setting.models[name]
+        found.append(Probability(title, path, questions, at_most, at_least, sampling, own))
     return found
+
+
+def _label(asked: Asked) -> int:
+    """Of a sample; elsewhere 0."""
+    found = asked.stated.tables.get("statement", {}).get("label", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _distribution(table: Table) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def read(setting: Setting) -> Sequence[Answer]:
 def _read(setting: Setting, table: Table) -> Robustness:
     subject = Subject.of(setting, table)
     data = subject.samples(table)
-    change = _change(table, subject.network.input_size)
+    change = _change(table, subject.network.input_size, data)
     radius, radii = table.ratio("radius", 0), table.ratios("radii")
     if radius is not None and table.has("radii"):
         raise table.error("radii", "'radii' and 'radius' exclude each other")
@@ -236,7 +236,7 @@ def _read(setting: Setting, table: Table) -> Robustness:
     return found
 
 
-def _change(table: Table, size: int) -> Change:
+def _change(table: Table, size: int, data: Data) -> Change:
     norm = table.text("norm", "linf", NORMS) or "linf"
     clip = table.interval("clip")
     sides = []
@@ -255,7 +255,10 @@ def _change(table: Table, size: int) -> Change:
         down, up = (
             tuple(ZERO if k in frozen else x for k, x in enumerate(side)) for side in (down, up)
         )
-    return Change(norm, clip, down, up)
+    pixels = data.pixels if table.flag("pixels") else None
+    if pixels is None and table.flag("pixels"):
+        raise table.error("pixels", "'pixels' is about mean and std, and [data] states neither")
+    return Change(norm, clip, down, up, pixels)
 
 
 def _thresholds(

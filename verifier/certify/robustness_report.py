@@ -139,6 +139,8 @@ def in_words(answer: Robustness) -> str:
         parts.append(f"each feature within its own change ({free} of {len(change.up)} may)")
     if change.clip is not None:
         parts.append(f"cut to [{shown(change.clip[0])}, {shown(change.clip[1])}]")
+    if change.pixels is not None:
+        parts.append("all of pixels before mean and std")
     return ", ".join(parts)
 
 

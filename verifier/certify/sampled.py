@@ -8,6 +8,7 @@ from fractions import Fraction
 from verifier.certify.data import Data
 from verifier.certify.section import Setting
 from verifier.certify.table import Table
+from verifier.needs import need
 from verifier.statistics.blackbox import DEVICES, BlackBox, device_of, read_black_box
 
 SAMPLED = (
@@ -40,8 +41,10 @@ def device(table: Table) -> str:
     """The key ``device``.
 
     Raises:
-        QuestionError: onnxruntime does not have it here.
+        QuestionError: onnxruntime does not have it here, or what counts are judged with is not
+            installed.
     """
+    table.placed("", lambda: need(("onnxruntime", "scipy"), f"[{table.name}]"))
     wanted = table.text("device", "auto", DEVICES) or "auto"
     found: str = table.placed("device", lambda: device_of(wanted))
     return found

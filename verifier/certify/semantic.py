@@ -13,7 +13,7 @@ from verifier.certify.balls import about_box
 from verifier.certify.data import Data
 from verifier.certify.delivery import Pair
 from verifier.certify.faults import common
-from verifier.certify.images import AMOUNTS, Amounts, Image, changed, changed_image
+from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed, changed_image
 from verifier.certify.inquiry import Inquiry, Item, Posed
 from verifier.certify.pairs import Near, class_words
 from verifier.certify.questions import in_memory
@@ -25,6 +25,10 @@ NO_CLASS = "no output exceeds every other at the sample"
 BETWEEN = (
     "a turned or moved image is the original with bilinear interpolation between its pixels and 0 "
     "outside; one degree is pi / 180 rounded to float32; nothing is rounded to whole pixel values"
+)
+PIXELS = (
+    "amounts and ends of pixels speak of pixels before mean and std, which are part of the changed "
+    "model: mean / std, 1 / std and the ends divided by std are rounded to float32 there"
 )
 UNITS = {
     "shift_y": "moved down by {} pixels",
@@ -97,8 +101,8 @@ def read(setting: Setting) -> Sequence[Answer]:
 def _semantic(setting: Setting, table: Table) -> Inquiry:
     subject = Subject.of(setting, table)
     data = subject.samples(table)
-    amounts = _amounts(table)
     shape = _shape(table, data)
+    amounts = _amounts(table, _normal(table, shape))
     truth = "true" if data.labels is not None else "predicted"
     label = table.text("label", truth, ("true", "predicted"))
     if label == "true" and data.labels is None:
@@ -125,7 +129,7 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
         setting,
         certified,
         "certified share of images",
-        (common.SAMPLES, BETWEEN),
+        (common.SAMPLES, BETWEEN, *((PIXELS,) if amounts.normal is not None else ())),
     )
 
 
@@ -133,7 +137,20 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _amounts(table: Table) -> Amounts:
+def _normal(table: Table, shape: Image) -> Normal | None:
+    """What ``[data]`` does to pixels, beyond ``scale``."""
+    data = table.document.table("data")
+    found = {}
+    for key in ("mean", "std"):
+        if key in data:
+            listed = data[key] if isinstance(data[key], list) else [data[key]]
+            if len(listed) not in (1, shape[0]):
+                raise table.error("shape", f"'{key}' of [data] is of {len(listed)} channels")
+            found[key] = tuple(map(Fraction, listed))
+    return Normal(**found) if found else None
+
+
+def _amounts(table: Table, normal: Normal | None) -> Amounts:
     ranges: dict[str, tuple[Fraction, Fraction]] = {}
     for name in AMOUNTS:
         found = table.interval(name)
@@ -142,9 +159,9 @@ def _amounts(table: Table) -> Amounts:
     if not ranges:
         raise table.error("", f"[{table.name}] needs one of {', '.join(AMOUNTS)}")
     clip = table.interval("clip")
-    if clip is not None and any(Fraction(float(end)) != end for end in clip):
+    if clip is not None and normal is None and any(Fraction(float(end)) != end for end in clip):
         raise table.error("clip", "'clip' holds a number that is no float: it cannot be stored")
-    return Amounts(ranges, clip)
+    return Amounts(ranges, clip, normal)
 
 
 def _shape(table: Table, data: Data) -> Image:

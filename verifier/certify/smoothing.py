@@ -42,6 +42,7 @@ from verifier.certify.section import (
 )
 from verifier.certify.section import Setting as Configured
 from verifier.certify.table import Table
+from verifier.resumed import or_anew
 from verifier.statistics.blackbox import BlackBox
 from verifier.statistics.smoothing import Setting, Smoothed, Smoothing
 
@@ -123,15 +124,17 @@ class Smooth:
         return Task(f"smoothing with {shown(setting.sigma)}", depends, partial(self._run, setting))
 
     def _run(self, setting: Setting, place: Place) -> Record:
-        seen = Smoothing(
+        file = place.scratch / "counts.json"
+        smoothing = Smoothing(
             self.box,
             self.data.points,
             self.data.numbers,
             setting,
             self.denoiser,
-            place.scratch / "counts.json",
+            file,
             place.progress,
-        ).run()
+        )
+        seen = or_anew(smoothing.run, file, place.progress)
         name = f"smoothing-{self._task(setting).digest[:16]}.json"
         with replacing(place.evidence / name) as stream:
             stream.write(json.dumps(self._certificate(setting, seen), indent=1).encode())
@@ -308,7 +311,7 @@ def read(setting: Configured) -> Sequence[Answer]:
         )
     data = samples(setting, table, box, denoiser)
     settings = tuple(_settings(table))
-    radii = table.numbers("radii") or tuple(Fraction(k, 4) * settings[0].sigma for k in range(9))
+    radii = table.ratios("radii") or tuple(Fraction(k, 4) * settings[0].sigma for k in range(9))
     if min(radii) < 0:
         raise table.error("radii", "'radii' must hold numbers of at least 0")
     wanted = tuple(_wanted(table, settings))
@@ -334,7 +337,7 @@ def _settings(table: Table) -> Iterator[Setting]:
 
 def _wanted(table: Table, settings: Sequence[Setting]) -> Iterator[Wanted]:
     for each in table.tables("certified_at"):
-        radius, share = each.number("radius", None, 0), each.share("at_least")
+        radius, share = each.ratio("radius", 0), each.share("at_least")
         sigma = each.number("sigma")
         each.done()
         if radius is None or share is None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from specs.document import Document
+from specs.document import Document, written
 from specs.errors import InputError, QuestionError
 
 _NUMBER = (int, Fraction)
+LARGEST = Fraction(sys.float_info.max)
+"""Numbers that are greater, or less than its negative, are refused."""
 
 
 @dataclass(eq=False)
@@ -24,6 +27,8 @@ class Table:
         values: what it holds.
         known: the keys that were asked for.
         index: which of several tables of this name, counted from 0.
+        inside: the key of the table ``name`` at which this one stands, in braces; empty: it has
+            a header.
     """
 
     document: Document
@@ -31,6 +36,7 @@ class Table:
     values: Mapping[str, Any]
     known: list[str] = field(default_factory=list)
     index: int = 0
+    inside: str = ""
 
     @classmethod
     def of(cls, document: Document, name: str) -> Table:
@@ -54,7 +60,13 @@ class Table:
         return (cls.of(document, name),)
 
     def error(self, key: str, message: str) -> QuestionError:
-        """An error at a key, or at the table."""
+        """An error at a key, or at the table; of one in braces, where these stand.
+
+        A message that says where in the file keeps its place.
+        """
+        if re.match(rf"{re.escape(self.document.source.name)}:\d+:\d+: ", message):
+            return QuestionError(message)
+        key = self.inside or key
         if not self.index:
             return self.document.error(self.name, key, message)
         source = self.document.source
@@ -82,7 +94,8 @@ class Table:
         for key in self.values:
             if key not in self.known:
                 known = ", ".join(self.known)
-                raise self.error(key, f"unknown key '{key}' in [{self.name}]; known here: {known}")
+                where = f"'{self.inside}' of [{self.name}]" if self.inside else f"[{self.name}]"
+                raise self.error(key, f"unknown key '{key}' in {where}; known here: {known}")
 
     def without(self, *keys: str) -> Document:
         """The file, with this table as it is without some keys; other tables are kept."""
@@ -135,7 +148,7 @@ class Table:
     def ratio(self, key: str, least: Fraction | int | None = None) -> Fraction | None:
         """A number, or a quotient as a string, ``"2/255"``; exactly as written."""
         self._ask(key)
-        if isinstance(self.values.get(key), str):
+        if type(self.values.get(key)) is str:  # inf is a text of its own kind
             self.values = {**self.values, key: self._quotient(key, self.values[key])}
         return self.number(key, None, least)
 
@@ -206,7 +219,7 @@ class Table:
         name = f"{self.name}.{key}"
         if f"[{name}]" not in self.document.source.text:  # written in a line of this table
             return tuple(
-                Table(self.document, self.name, entry, index=self.index) for entry in listed
+                Table(self.document, self.name, entry, [], self.index, key) for entry in listed
             )
         return tuple(Table(self.document, name, entry, [], k) for k, entry in enumerate(listed))
 
@@ -220,15 +233,23 @@ class Table:
             return default
         found = self.values[key]
         if not _is(found, kinds):
-            raise self.error(key, f"'{key}' must be {words}, not {found!r:.60}")
+            raise self.error(key, f"'{key}' must be {words}, not {written(found)}")
+        self._sane(key, found)
         return found
 
     def _list(self, key: str, kinds: tuple[type, ...], words: str) -> list[Any]:
         found: list[Any] = self._typed(key, (list,), f"a list of {words}", [])
         for entry in found:
             if not _is(entry, kinds):
-                raise self.error(key, f"'{key}' must be a list of {words}; it holds {entry!r:.60}")
+                raise self.error(
+                    key, f"'{key}' must be a list of {words}; it holds {written(entry)}"
+                )
+            self._sane(key, entry)
         return found
+
+    def _sane(self, key: str, value: Any) -> None:
+        if isinstance(value, _NUMBER) and abs(value) > LARGEST:
+            raise self.error(key, f"'{key}' holds a number above {sys.float_info.max:g}")
 
 
 def _is(value: Any, kinds: tuple[type, ...]) -> bool:

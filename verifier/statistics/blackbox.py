@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper
 
 from specs.errors import FarkasError, InputError, ModelError
 from specs.onnx_reader import model_content
@@ -27,11 +28,14 @@ PROBES = 5
 AGREEMENT = 1e-3
 """By how much, relative to the largest output, they may differ there: rounding, nothing else."""
 
+PROBE_OPSET, PROBE_IR = 13, 8
+"""Of the model that shows whether a device works; any runtime in use reads them."""
+
 Floats = npt.NDArray[np.floating]
 
 
 def device_of(wanted: str) -> str:
-    """The device that is meant: ``"auto"`` is CUDA where onnxruntime has it.
+    """The device that is meant: ``"auto"`` is CUDA where onnxruntime has it and can use it.
 
     Raises:
         InputError: onnxruntime cannot use it here.
@@ -42,10 +46,24 @@ def device_of(wanted: str) -> str:
 
     there = onnxruntime.get_available_providers()
     if wanted == "auto":
-        return "cuda" if PROVIDERS["cuda"] in there else "cpu"
+        return "cuda" if PROVIDERS["cuda"] in there and _runs_on("cuda") else "cpu"
     if PROVIDERS[wanted] not in there:
         raise InputError(f"device '{wanted}': onnxruntime has {', '.join(there)} here")
     return wanted
+
+
+def _runs_on(device: str) -> bool:
+    """Whether a model runs there: a runtime with CUDA may be on a machine without."""
+    entries = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    node = helper.make_node("Identity", ["x"], ["y"])
+    graph = helper.make_graph([node], "probe", entries[:1], entries[1:])
+    opset = helper.make_opsetid("", PROBE_OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=PROBE_IR)
+    try:
+        session = load(ModelFile(None, model.SerializeToString(), ""), True, [PROVIDERS[device]])
+    except ReplayError:
+        return False
+    return PROVIDERS[device] in session.get_providers()
 
 
 @dataclass(eq=False)
@@ -84,7 +102,10 @@ class BlackBox:
         if extents and not (isinstance(extents[0], int) and extents[0] > 0):
             extents[0] = 1
         if not all(isinstance(extent, int) and extent > 0 for extent in extents):
-            raise InputError(f"{self._name}: an input of shape {self.entry.shape}")
+            raise InputError(
+                f"{self._name}: an input of shape {self.entry.shape}; wanted: fixed extents, the "
+                "first may be open"
+            )
         self.shape: tuple[int, ...] = tuple(extents)
         if self.shape and self.shape[0] == 1:
             self._together = self._with_open_batch(providers)

@@ -27,6 +27,7 @@ from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.linear import IndexArray
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.blackbox import BlackBox, Floats, prefers
 from verifier.statistics.intervals import (
     holm,
@@ -185,36 +186,39 @@ class Measurement:
         """Sample what was not sampled yet.
 
         Raises:
-            InputError: the runtime fails, the file is of another measurement, or the box around an
-                input holds no number of the model's type.
+            InputError: the runtime fails, or the box around an input holds no number of the
+                model's type.
+            KeptError: the file is damaged or of another measurement.
         """
         correct = np.flatnonzero(correctly(self.box, self.points, self.labels))
-        hits, trials = self._resumed(len(correct))
+        seen = np.stack(self._resumed(len(correct)))
         try:
             for place, number in enumerate(correct):
                 self.progress.count("inputs sampled", place, len(correct))
-                self._sample(int(number), place, hits, trials)
+                self._sample(int(number), place, seen)
         finally:
-            self._keep(hits, trials)
-        return Counts(
-            self.numbers[correct], hits, trials, len(self.points), self.plan.stop is not None
-        )
+            self._keep(*seen)
+        return Counts(self.numbers[correct], *seen, len(self.points), self.plan.stop is not None)
 
-    def _sample(self, number: int, place: int, hits: IndexArray, trials: IndexArray) -> None:
-        """All samples around one input, as they are wanted."""
+    def _sample(self, number: int, place: int, seen: IndexArray) -> None:
+        """All samples around one input, as they are wanted.
+
+        Args:
+            seen: ``(2, m)`` hits and trials so far, changed in one step: an interruption comes
+                before or after.
+        """
         label = int(self.labels[number])
-        while (start := int(trials[place])) < self.plan.samples:
-            if start and self._decided(int(hits[place]), start):
+        while (start := int(seen[1, place])) < self.plan.samples:
+            hits = int(seen[0, place])
+            if start and self._decided(hits, start):
                 return
             step = CHUNK if self.plan.stop is None else LOOK - start % LOOK
             stop = min(self.plan.samples, start + step)
-            found = 0
             for batch in batched(self._drawn(number, start, stop)):
-                found += int(prefers(self.box.run(batch), label).sum())
-            hits[place] += found
-            trials[place] = stop
+                hits += int(prefers(self.box.run(batch), label).sum())
+            seen[:, place] = hits, stop
             if time.monotonic() - self._saved > EVERY:
-                self._keep(hits, trials)
+                self._keep(*seen)
 
     def _drawn(self, number: int, start: int, stop: int) -> Iterator[Floats]:
         name = f"robustness {self.numbers[number]} {self.around.text}"
@@ -252,10 +256,10 @@ class Measurement:
             digest = kept["digest"]
             hits, trials = (np.array(kept[key], dtype=np.int64) for key in ("hits", "trials"))
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise InputError(f"{self.file}: no file of a measurement ({error})") from None
+            raise KeptError(f"{self.file}: no file of a measurement ({error})") from None
         sane = hits.shape == trials.shape == (count,) and np.all((hits >= 0) & (hits <= trials))
         if digest != self.digest or not sane or np.any(trials > self.plan.samples):
-            raise InputError(f"{self.file}: of another measurement; name another file")
+            raise KeptError(f"{self.file}: of another measurement; name another file")
         return hits, trials
 
     def _keep(self, hits: IndexArray, trials: IndexArray) -> None:

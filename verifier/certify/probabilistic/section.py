@@ -59,7 +59,7 @@ def read(setting: Setting) -> Sequence[Answer]:
 
 
 def _arounds(table: Table) -> Iterator[Around]:
-    radii, valid = table.numbers("radii"), table.interval("valid")
+    radii, valid = table.ratios("radii"), table.interval("valid")
     spread = table.number("spread", Fraction(1))
     kinds = table.strings("noise") or KINDS[:1]
     if not radii:
@@ -108,7 +108,7 @@ def _wanted(table: Table, key: str) -> Iterator[Wanted]:
             share,
             each.text("net"),
             each.text("noise"),
-            each.number("radius"),
+            each.ratio("radius"),
             None if key == "pr_at" else each.number("rho"),
         )
         each.done()

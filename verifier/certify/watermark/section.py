@@ -47,7 +47,10 @@ def read(setting: Setting) -> Sequence[Answer]:
         kind = stated.get("scheme")
         if kind not in SCHEMES:
             known = ", ".join(f"'{each}'" for each in SCHEMES)
-            raise table.error("scheme", f"scheme {kind!r:.40} is none of {known}")
+            words = (
+                "'scheme' is missing; it is one" if kind is None else f"scheme {kind!r:.40} is none"
+            )
+            raise table.error("scheme", f"{words} of {known}")
         mark = scheme(kind).read(document)
     marked = Marked(setting, table, name, setting.models[name], mark, stated)
     found: list[Answer] = []
