@@ -186,6 +186,12 @@ class Search:
         """In words."""
         return "stars" if self._settings.stars == "always" else "branch and bound"
 
+    def lead(self) -> None:
+        """Of searches side by side keep to the one that has closed most."""
+        best = max(self._rivals, key=lambda rival: rival.engine.share_closed, default=None)
+        if best is not None:
+            self._engine, self._tree = best.engine, best.tree
+
     @property
     def splits_inputs(self) -> bool:
         """Whether inputs are split; otherwise neurons are."""

@@ -20,6 +20,19 @@ DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
+class HandOver:
+    """When branch and bound stops before it is done, and hands over what it has.
+
+    Attributes:
+        seconds: of it, at least.
+        leaves: open ones, at least: with fewer it may soon be done.
+    """
+
+    seconds: float
+    leaves: int
+
+
+@dataclass(frozen=True)
 class Options:
     """How to verify.
 
@@ -40,6 +53,8 @@ class Options:
             names them.  A text is read as on the command line.
         reuse: a proof for an earlier state of the network or another property, whose hints
             are tried first; leaves that fail are searched again.
+        hand_over: when branch and bound stops, to be gone on with by
+            :mod:`verifier.portions`; ``None``: it does not.
 
     Raises:
         InputError: a value outside these, or a setting that there is not.
@@ -53,6 +68,7 @@ class Options:
     proof_effort: str = "default"
     settings: Mapping[str, Value] = field(default_factory=dict)
     reuse: Proof | None = None
+    hand_over: HandOver | None = None
 
     def __post_init__(self) -> None:
         if self.reuse is not None and self.method == "attack":

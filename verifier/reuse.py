@@ -28,7 +28,8 @@ def splits_inputs(draft: Draft) -> bool | None:
 def planted(tree: Tree, net: TorchNetwork, draft: Draft) -> dict[int, int]:
     """Put a draft's trees into a search's tree; returns its nodes by the draft's, by identity.
 
-    All leaves count as closed, holes included, until they are opened.
+    All leaves count as closed, holes included, until they are opened; holes that are not stay
+    holes where the tree is written.
     """
     places: dict[int, int] = {}
     for case in draft.cases:
@@ -62,8 +63,7 @@ def _end(tree: Tree, net: TorchNetwork, place: int, node: Node) -> int:
     arg, count = node.arg, len(node.children)
     if node.leaf:
         tree.close(place)
-        if node.kind is not NodeKind.HOLE:
-            tree.old[place] = node
+        tree.old[place] = node
         return 0
     if node.kind is NodeKind.SPLIT_DISJUNCT:
         return tree.split(place, Kind.DISJUNCT, count, count)

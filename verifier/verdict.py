@@ -88,6 +88,7 @@ class Verdict:
             out; ``answer`` is then ``unknown`` or ``timeout``.
         settings: those that were given, see :class:`verifier.verify.Options`.
         reused: what became of the old proof that was given.
+        unfinished: what a search has handed over, where that was asked for; open leaves are holes.
     """
 
     answer: str
@@ -99,6 +100,7 @@ class Verdict:
     uncertified_claim: str | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
     reused: Reused | None = None
+    unfinished: Proof | None = None
 
     @property
     def leaves(self) -> int:

@@ -115,6 +115,7 @@ class _Run:
         self._mended: Proof | None = None
         self._found: Confirmed | None = None
         self._search_began = self._search_deadline = math.inf
+        self._enough = False
         self._again = RepeatedAttack(
             query,
             self._evaluator,
@@ -323,7 +324,7 @@ class _Run:
                     device=self.options.device,
                     settings=settings,
                     on_candidate=self._on_candidate,
-                    on_round=self._round_over,
+                    on_round=self._branched,
                     cases=None if self.seen is None else self.seen.open_cases,
                     old=None if self._rest is None else self._rest.draft,
                 )
@@ -334,7 +335,8 @@ class _Run:
             except bab.OutOfTimeError:
                 return self._undecided("timeout", "no time was left for the errors' bounds")
             result.append("made")
-        return self._closed_by(search)
+        verdict = self._closed_by(search)
+        return self._handed_over(search) if self._enough and verdict is None else verdict
 
     def _smt(self, open_: Proof | None = None) -> Verdict | None:
         """Boolean reasoning, about whole cases or what a proof leaves open."""
@@ -375,6 +377,8 @@ class _Run:
                 result.append(status)
             if status == "violated" and self._found is not None:
                 return self._violated(self._found)
+            if self._enough:
+                return None
             if status == "timeout":
                 return self._undecided("timeout", f"{search.name} reached its time limit")
             if status == "memory":
@@ -416,6 +420,25 @@ class _Run:
                 return self._undecided("timeout", "no time was left to search rejected leaves")
         checks = self.policy.settings.reopenings
         return self._undecided("unknown", f"leaves still rejected after {checks} checks")
+
+    def _branched(self, far: Far) -> bool:
+        """After a round of branch and bound: whether it is to end."""
+        if self._round_over(far):
+            return True
+        wanted = self.options.hand_over
+        if wanted is not None:
+            elapsed = time.monotonic() - self._search_began
+            self._enough = elapsed >= wanted.seconds and far.open >= wanted.leaves
+        return self._enough
+
+    def _handed_over(self, search: Search) -> Verdict:
+        """What a search has that ended before it was done."""
+        with self._stage("search") as result:
+            search.lead()
+            proof = search.proof()
+            result.append("handed over")
+        verdict = self._undecided("timeout", "branch and bound was handed over")
+        return replace(verdict, unfinished=proof)
 
     @property
     def _rest(self) -> Rest | None:

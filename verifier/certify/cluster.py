@@ -13,12 +13,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from specs.errors import FarkasError, InputError, MissingExtraError
-from verifier.certify.workbench import ATTEMPTS, Workbench, alone
+from verifier.certify.divided import Dividing
+from verifier.certify.workbench import ATTEMPTS, SPLIT_AFTER, Agenda, Workbench, alone
 
 LOCAL = "local"
 """The address that starts a cluster on this machine."""
@@ -83,6 +83,7 @@ class Cluster:
         address: of the cluster; ``"local"`` starts one, which ends with :meth:`close`.
         processors: of one that is started; ``None``: all of this machine's.
         gpus: that each task takes, or a part of one.
+        after: seconds of branch and bound after which a question is divided.
 
     The cluster is started or joined when there is work for it.  A process that belongs to a
     cluster already stays in that one.
@@ -99,6 +100,7 @@ class Cluster:
         address: str,
         processors: int | None = None,
         gpus: float | None = None,
+        after: float = SPLIT_AFTER,
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtraError('--ray needs Ray: pip install ".[ray]"')
@@ -107,6 +109,7 @@ class Cluster:
         self._leave = False
         self._address, self._processors, self._gpus = address, processors, gpus or 0
         self._arguments = (str(config.resolve()), str(out.resolve()))
+        self._after = after
 
     def _joined(self) -> Any:
         """Ray, in the cluster.
@@ -125,15 +128,20 @@ class Cluster:
     def run(self, digests: Iterable[str]) -> Iterator[str]:
         """See :class:`verifier.certify.workbench.Crew`."""
         ray = self._joined()
-        window = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        dividing = Dividing(self._after, count)
         do = ray.remote(max_retries=ATTEMPTS - 1, num_cpus=1, num_gpus=self._gpus)(_do)
-        left = iter(digests)
-        running = {do.remote(*self._arguments, each): each for each in islice(left, window)}
-        while running:
+        agenda = Agenda(digests)
+        running: dict[Any, str] = {}
+        while True:
+            while len(running) < AHEAD * count and (each := agenda.take()) is not None:
+                running[do.remote(*self._arguments, dividing, each)] = each
+            if not running:
+                return
             (ready,), _ = ray.wait(list(running), num_returns=1)
             digest = running.pop(ready)
             try:
-                fault = ray.get(ready)
+                fault, portions = ray.get(ready)
             except ray.exceptions.RayError as error:
                 raise FarkasError(
                     f"a task ended its Ray worker {ATTEMPTS} times, or Ray gave it up: {error}"
@@ -141,9 +149,8 @@ class Cluster:
             if fault is not None:
                 kind, message = fault
                 raise (InputError if kind == "input" else FarkasError)(message)
-            yield digest
-            for each in islice(left, 1):
-                running[do.remote(*self._arguments, each)] = each
+            if agenda.ended(digest, portions):
+                yield digest
 
     def close(self) -> None:
         """Leave the cluster if it was joined here; one that was started here ends."""
@@ -153,18 +160,19 @@ class Cluster:
             ray.shutdown()
 
 
-def _do(config: str, out: str, digest: str) -> tuple[str, str] | None:
-    """One task in a worker; a fault is its kind and its message."""
+def _do(
+    config: str, out: str, dividing: Dividing, digest: str
+) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
+    """One task or portion in a worker: a fault as its kind and its message, and portions."""
     try:
-        _bench(config, out).do(digest)
+        return None, _bench(config, out, dividing).do(digest)
     except InputError as error:
-        return "input", str(error)
+        return ("input", str(error)), ()
     except FarkasError as error:
-        return "ours", str(error)
-    return None
+        return ("ours", str(error)), ()
 
 
 @lru_cache(maxsize=1)
-def _bench(config: str, out: str) -> Workbench:
+def _bench(config: str, out: str, dividing: Dividing) -> Workbench:
     alone(1)
-    return Workbench(Path(config), Path(out))
+    return Workbench(Path(config), Path(out), dividing)

@@ -69,21 +69,28 @@ def main(argv: Sequence[str]) -> int:
 
 def _crew(args: argparse.Namespace, out: Path) -> Crew | None:
     """The processes that do the tasks; ``None``: this one."""
+    from verifier.certify.workbench import SPLIT_AFTER
+
     if args.processes is not None and args.processes < 1:
         raise InputError(f"--processes {args.processes}: it must be at least 1")
     if args.gpus is not None and not args.gpus > 0:
         raise InputError(f"--gpus {args.gpus:g}: it must be positive")
+    after = SPLIT_AFTER if args.split_after is None else args.split_after
+    if not after > 0:
+        raise InputError(f"--split-after {after:g}: it must be positive")
     if args.ray is not None:
         from verifier.certify.cluster import Cluster
 
-        return Cluster(args.config, out, args.ray, args.processes, args.gpus)
+        return Cluster(args.config, out, args.ray, args.processes, args.gpus, after)
     if args.gpus is not None:
         raise InputError("--gpus goes with --ray")
+    if args.split_after is not None and args.processes in (None, 1):
+        raise InputError("--split-after goes with --processes above 1, or --ray")
     if args.processes in (None, 1):
         return None
     from verifier.certify.processes import Processes
 
-    return Processes(args.config, out, args.processes)
+    return Processes(args.config, out, args.processes, after)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="G",
         help="GPUs of the cluster that each task takes, or a part",
+    )
+    parser.add_argument(
+        "--split-after",
+        type=float,
+        metavar="S",
+        help="seconds of branch and bound after which a question is divided among the processes, "
+        "10 where left out",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write the outcome here as well")
     parser.add_argument(

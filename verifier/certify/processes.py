@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -14,7 +13,8 @@ from queue import SimpleQueue
 from threading import Thread
 
 from specs.errors import FarkasError, InputError
-from verifier.certify.workbench import ATTEMPTS, Workbench, alone
+from verifier.certify.divided import Dividing
+from verifier.certify.workbench import ATTEMPTS, SPLIT_AFTER, Agenda, Workbench, alone
 from verifier.memory import ran_out
 
 RETIRE = 1.5e9
@@ -28,10 +28,11 @@ class Processes:
         config: the file of the configuration.
         out: the folder of results.
         count: how many.
+        after: seconds of branch and bound after which a question is divided among them.
     """
 
-    def __init__(self, config: Path, out: Path, count: int) -> None:
-        self._arguments = (config.resolve(), out.resolve())
+    def __init__(self, config: Path, out: Path, count: int, after: float = SPLIT_AFTER) -> None:
+        self._arguments = (config.resolve(), out.resolve(), Dividing(after, count))
         self._count = count
         self._crew: dict[Connection, _Process] = {}
 
@@ -42,18 +43,17 @@ class Processes:
 
     def run(self, digests: Iterable[str]) -> Iterator[str]:
         """See :class:`verifier.certify.workbench.Crew`."""
-        waiting = deque(digests)
+        agenda = Agenda(digests)
         begun: dict[str, int] = {}
-        while waiting or any(each.digest for each in self._crew.values()):
-            self._hand_out(waiting, begun)
-            busy = [pipe for pipe, each in self._crew.items() if each.digest]
+        self._hand_out(agenda, begun)
+        while busy := [pipe for pipe, each in self._crew.items() if each.digest]:
             for pipe in wait(busy):
                 if not isinstance(pipe, Connection):
                     continue
                 process = self._crew[pipe]
                 digest = process.digest
                 try:
-                    fault, size = pipe.recv()
+                    fault, portions, size = pipe.recv()
                 except (EOFError, OSError):
                     process.close()
                     del self._crew[pipe]
@@ -63,15 +63,18 @@ class Processes:
                             f"a worker process ended {ATTEMPTS} times while it did the same task "
                             f"(exit status {code}; -9 is often a lack of memory)"
                         ) from None
-                    waiting.appendleft(digest)
+                    agenda.again(digest)
                     continue
                 process.digest = ""
+                del begun[digest]
                 if fault is not None:
                     raise fault
-                yield digest
+                if agenda.ended(digest, portions):
+                    yield digest
                 if process.grown(size):
                     process.close()
                     del self._crew[pipe]
+            self._hand_out(agenda, begun)
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -79,15 +82,17 @@ class Processes:
             each.close()
         self._crew.clear()
 
-    def _hand_out(self, waiting: deque[str], begun: dict[str, int]) -> None:
+    def _hand_out(self, agenda: Agenda, begun: dict[str, int]) -> None:
         idle = [each for each in self._crew.values() if not each.digest]
-        while waiting and (idle or len(self._crew) < self._count):
+        while idle or len(self._crew) < self._count:
+            digest = agenda.take()
+            if digest is None:
+                return
             if idle:
                 process = idle.pop()
             else:
                 process = _Process(self._arguments, self._count)
                 self._crew[process.pipe] = process
-            digest = waiting.popleft()
             begun[digest] = begun.get(digest, 0) + 1
             process.begin(digest)
 
@@ -100,7 +105,7 @@ class _Process:
         digest: of the task that it does; empty: none.
     """
 
-    def __init__(self, arguments: tuple[Path, Path], count: int) -> None:
+    def __init__(self, arguments: tuple[Path, Path, Dividing], count: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.digest = ""
@@ -140,8 +145,8 @@ class _Process:
         self._process.join()
 
 
-def _serve(pipe: Connection, threads: int, config: Path, out: Path) -> None:
-    """The main loop: digests in; faults, or nothing, and the bytes that are held, out."""
+def _serve(pipe: Connection, threads: int, config: Path, out: Path, dividing: Dividing) -> None:
+    """The main loop: digests in; faults or nothing, portions, and bytes that are held, out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
     alone(threads)
     tasks: SimpleQueue[str] = SimpleQueue()
@@ -150,9 +155,10 @@ def _serve(pipe: Connection, threads: int, config: Path, out: Path) -> None:
     while True:
         digest = tasks.get()
         fault: FarkasError | None = None
+        portions: tuple[str, ...] = ()
         try:
-            bench = Workbench(config, out) if bench is None else bench
-            bench.do(digest)
+            bench = Workbench(config, out, dividing) if bench is None else bench
+            portions = bench.do(digest)
         except InputError as error:
             fault = InputError(str(error))
         except FarkasError as error:
@@ -161,7 +167,7 @@ def _serve(pipe: Connection, threads: int, config: Path, out: Path) -> None:
             fault = FarkasError(f"internal error ({type(error).__name__}: {error})")
             if ran_out(error):
                 fault = FarkasError("a worker process ran out of memory")
-        pipe.send((fault, resident()))
+        pipe.send((fault, portions, resident()))
 
 
 def _receive(pipe: Connection, tasks: SimpleQueue[str]) -> None:

@@ -29,9 +29,11 @@ from specs.property import Property
 from specs.query import ModelFile, Query
 from specs.question import load_question
 from specs.vnnlib_writer import vnnlib
+from verifier.certify.divided import BEFORE, Divided, waiting
 from verifier.certify.section import Place
 from verifier.options import Options
 from verifier.toml import toml
+from verifier.verdict import Verdict
 from verifier.verify import verify
 
 SEARCHED, KEPT, REUSED, MENDED = "searched", "kept", "reused", "mended"
@@ -48,6 +50,7 @@ class Found:
         evidence: of it.
         origin: where the evidence is from.
         check_seconds: of the kernel's last check.
+        before: seconds that went before, see :mod:`verifier.certify.divided`.
     """
 
     answer: str
@@ -55,6 +58,7 @@ class Found:
     evidence: Proof | Witness | None
     origin: str
     check_seconds: float
+    before: float = 0.0
 
 
 Box = tuple[tuple[Fraction, ...], tuple[Fraction, ...]]
@@ -200,6 +204,7 @@ def ask(
 
     Raises:
         InputError: the question makes no sense.
+        NotYetError: it is divided; other processes go on with it first.
     """
     start = time.perf_counter()
     file = model_file(place, model)
@@ -215,14 +220,21 @@ def ask(
         query = load_question(path)
         found = _known(query, path, timeout)
         if found is None:
-            found = _searched(query, path, Options(timeout, device=device), hints.proof(name))
+            options, old = Options(timeout, device=device), hints.proof(name)
+            if place.dividing is None:
+                verdict = _searched(query, options, old)
+            else:
+                question = Divided(place.scratch, name, query, options, place.dividing)
+                verdict = question.verdict(lambda chosen: _searched(query, chosen, old))
+            found = _kept(verdict, path)
         if found.evidence is not None:
             evidence = _evidence_of(path)[found.answer]
             kept, size = [path.name, evidence.name], evidence.stat().st_size
             if not path.is_file():  # another process, left without an answer, has removed it
                 _write(path, text)
     finally:
-        if not kept and not any(file.exists() for file in _evidence_of(path).values()):
+        answered = kept or any(file.exists() for file in _evidence_of(path).values())
+        if not answered and not waiting(place.scratch.parent, name):
             path.unlink(missing_ok=True)
     if isinstance(found.evidence, Proof) and len(found.evidence.arrays["case_number"]):
         hints.keep(name)  # the empty proof is tried in any case
@@ -231,7 +243,7 @@ def ask(
     return Answered(
         found.answer,
         found.reason,
-        time.perf_counter() - start,
+        time.perf_counter() - start + found.before,
         tuple(kept + named),
         witness,
         found.origin,
@@ -283,8 +295,8 @@ def _known(query: Query, path: Path, timeout: float) -> Found | None:
     return None
 
 
-def _searched(query: Query, path: Path, options: Options, old: Proof | None) -> Found:
-    """What the search finds; its evidence is written.
+def _searched(query: Query, options: Options, old: Proof | None) -> Verdict:
+    """What the search finds.
 
     With an old proof half of the time is for going on with it: a tree that fits another model
     may be a poor start, and what it leaves open is searched anew.
@@ -293,9 +305,14 @@ def _searched(query: Query, path: Path, options: Options, old: Proof | None) -> 
     limit = options.timeout or math.inf
     first = options if old is None else replace(options, timeout=limit / 2, reuse=old)
     verdict = verify(query, first)
-    if old is not None and verdict.answer not in ("sat", "unsat"):
+    if old is not None and verdict.evidence is None and verdict.unfinished is None:
         left = max(limit / 2, limit + start - time.monotonic())
         verdict = verify(query, replace(options, timeout=left))
+    return verdict
+
+
+def _kept(verdict: Verdict, path: Path) -> Found:
+    """What was found; its evidence is written."""
     evidence, file = verdict.evidence, _evidence_of(path).get(verdict.answer)
     if isinstance(evidence, Proof) and file is not None:
         write_proof(file, evidence, pack=True)
@@ -306,7 +323,8 @@ def _searched(query: Query, path: Path, options: Options, old: Proof | None) -> 
         origin = MENDED if verdict.reused.added else REUSED
     checks = [stage.wall for stage in verdict.stages if stage.name in ("reuse", "kernel", "check")]
     seconds = checks[-1] if checks and isinstance(evidence, Proof) else 0.0
-    return Found(verdict.answer, verdict.reason, evidence, origin, seconds)
+    before, _ = verdict.seconds(BEFORE) if verdict.stages else (0.0, 0.0)
+    return Found(verdict.answer, verdict.reason, evidence, origin, seconds, before)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from verifier.certify.data import Data
 from verifier.certify.delivery import Asked, Measured, Pair, Sweep
 from verifier.certify.table import Table
 from verifier.progress import Progress
+
+if TYPE_CHECKING:
+    from verifier.certify.divided import Dividing
 
 PROVED, REFUTED, UNDECIDED = "proved", "refuted", "undecided"
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
@@ -62,12 +65,14 @@ class Place:
         scratch: a folder for what a task is resumed from; its own.
         progress: where to report.
         hints: a folder of notes, which proof to try on another model; ``None``: none.
+        dividing: when hard questions are divided; ``None``: they are not.
     """
 
     evidence: Path
     scratch: Path
     progress: Progress
     hints: Path | None = None
+    dividing: Dividing | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from proofs.format import replacing
+from verifier.certify.divided import FOLDER
 from verifier.certify.section import Place, Record, Task
 from verifier.progress import Progress
 
@@ -36,7 +38,7 @@ class Store:
 
     def place(self, task: Task, progress: Progress) -> Place:
         """Where a task works; the folders are made."""
-        scratch = self.folder / "scratch" / task.digest[:24]
+        scratch = self._scratch(task)
         for folder in (self.evidence, scratch):
             folder.mkdir(parents=True, exist_ok=True)
         return Place(self.evidence, scratch, progress, self.folder / "hints")
@@ -78,6 +80,7 @@ class Store:
         }
         with replacing(file) as stream:
             stream.write(json.dumps(kept, indent=1).encode())
+        shutil.rmtree(self._scratch(task) / FOLDER, ignore_errors=True)
 
     def tidy(self) -> None:
         """Remove questions whose answer an interruption has prevented."""
@@ -91,6 +94,9 @@ class Store:
     def _evidence_of(self, record: Record) -> dict[str, str | None]:
         """The digests of the files that a result rests on; ``None``: it is not there."""
         return {name: _file_digest(self.evidence / name) for name in record.evidence}
+
+    def _scratch(self, task: Task) -> Path:
+        return self.folder / "scratch" / task.digest[:24]
 
     def _file(self, task: Task, suffix: str) -> Path:
         return self.folder / "results" / f"{task.digest}.{suffix}"
