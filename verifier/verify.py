@@ -528,7 +528,8 @@ class _Run:
         return self._found is not None
 
     def _proved(self, proof: Proof, checked: Checked) -> Verdict:
-        reason = f"a proof of {checked.leaves} leaves, checked by the kernel"
+        leaves = "1 leaf" if checked.leaves == 1 else f"{checked.leaves} leaves"
+        reason = f"a proof of {leaves}, checked by the kernel"
         if self.query.property.vacuous:
             reason = "vacuous: the property has no case that could be violated"
         elif len(checked.vacuous) == len(self.query.property.cases):

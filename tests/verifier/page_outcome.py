@@ -7,10 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from verifier.certify.delivery import Asked, Pair, Sweep, Swept
+from verifier.certify.delivery import (
+    BY_EVALUATION,
+    BY_EVIDENCE,
+    BY_SAMPLES,
+    Asked,
+    Measured,
+    Pair,
+    Sweep,
+    Swept,
+)
 from verifier.certify.run import Outcome
 from verifier.certify.section import Judged, Part, Rows
+from verifier.certify.watermark.budgets import Budget, draw
 
+BUDGETS = (
+    Budget("L2 norm of the change", Fraction(1, 2), Fraction(3, 4), Fraction(1, 4)),
+    Budget("flipped bits", Fraction(0), None),
+    Budget("weights set to 0", Fraction(14), Fraction(14), Fraction(20)),
+)
 VERDICTS = ("proved", "proved", "proved", "refuted", "undecided", "proved")
 
 
@@ -64,13 +79,6 @@ def heat(figure) -> None:
     figure.colorbar(image, label="certified benign share")
 
 
-def marks(figure) -> None:
-    panel = figure.add_subplot()
-    panel.barh(range(5), [0.1, 0.3, 0.05, 0.2, 0.4])
-    panel.set_yticks(range(5), [f"trigger {k}" for k in range(5)])
-    panel.set_xlabel("radius in which the mark is certified")
-
-
 def outcome(count: int = 60, images: np.ndarray | None = None) -> Outcome:
     """An outcome; ``images`` of digits ``(n, 8, 8)`` from 0 to 16."""
     if images is None:
@@ -103,6 +111,7 @@ def outcome(count: int = 60, images: np.ndarray | None = None) -> Outcome:
         asked=asked(count),
         sweeps=(sweep,),
         pairs=pairs(images),
+        basis=(BY_EVIDENCE,),
     )
     faults = Part(
         'Critical bits <of> a "model" & more',
@@ -119,7 +128,20 @@ def outcome(count: int = 60, images: np.ndarray | None = None) -> Outcome:
             ),
         ),
         drawings=(("Certified benign share, by parameter and bit", heat),),
+        basis=(BY_EVALUATION,),
     )
-    watermark = Part("Watermark", ("4 triggers",), drawings=(("Certified radii", marks),))
-    parts = {"robustness": [robust], "faults": [faults], "watermark": [watermark]}
+    watermark = Part(
+        "Watermark", ("4 triggers",), drawings=(("Budgets", draw(BUDGETS)),), basis=(BY_EVIDENCE,)
+    )
+    sampled = Part(
+        "Samples",
+        ("3 intervals",),
+        judged=(Judged("mean at least 0.5", "sampled in [0.6, 0.7]", "supported"),),
+        basis=(BY_SAMPLES,),
+        measured=(
+            Measured("intervals", Fraction(99, 100), 3),
+            Measured("all radii together", Fraction(999, 1000), judged=True),
+        ),
+    )
+    parts = {"robustness": [robust], "faults": [faults], "watermark": [watermark], "s": [sampled]}
     return Outcome("Digits: nightly gate", parts, 55, 9, 83.4)

@@ -62,7 +62,7 @@ def read(text: str) -> ElementTree.Element:
 def test_junit_lists_thresholds_and_questions():
     root = read(as_junit(outcome()))
     assert root.tag == "testsuites"
-    assert [root.get(key) for key in ("tests", "failures", "errors")] == ["64", "1", "1"]
+    assert [root.get(key) for key in ("tests", "failures", "errors")] == ["65", "1", "1"]
     assert sum(int(suite.get("skipped")) for suite in root) == 20
     (failure,) = root.iter("failure")
     assert failure.get("message") == "found: at least 0.1, at most 0.4"
@@ -71,7 +71,7 @@ def test_junit_lists_thresholds_and_questions():
 
 
 def a_threshold(verdict: str, asked: str = "a", found: str = "b") -> Outcome:
-    part = Part("t", (), judged=(Judged(asked, found, verdict),))
+    part = Part("t", (), judged=(Judged(asked, found, verdict),), basis=())
     return Outcome("o", {"robustness": [part]}, 0, 0, 0.0)
 
 
@@ -238,7 +238,7 @@ def test_sarif_keeps_to_its_limit_and_keeps_thresholds(config, monkeypatch):
 
 
 def test_parts_of_one_title_are_told_apart(config):
-    part = Part("t", (), judged=(Judged("a", "b", "refuted"),))
+    part = Part("t", (), judged=(Judged("a", "b", "refuted"),), basis=())
     twice = Outcome("o", {"robustness": [part, part]}, 0, 0, 0.0)
     names = [suite.get("name") for suite in read(as_junit(twice))]
     assert names == ["robustness: t", "robustness: t (2)"]

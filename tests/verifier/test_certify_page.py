@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from tests.verifier.page_outcome import asked, outcome
 from verifier.certify import page, plots
 from verifier.certify.counterexamples import pair_html, png
-from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape, told_apart
+from verifier.certify.delivery import (
+    BY_SAMPLES,
+    Asked,
+    Measured,
+    Pair,
+    Sweep,
+    Swept,
+    image_shape,
+    told_apart,
+)
 from verifier.certify.report import as_html, as_json
 from verifier.certify.run import Outcome
 from verifier.certify.section import Judged, Part, Rows
@@ -73,10 +82,10 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_it(full):
 
 def test_thresholds_come_first_and_missed_ones_before_met_ones(full):
     body = full.partition("<main>")[2]
-    words = re.findall(r"<strong>(met|missed|undecided)</strong>", body)
-    assert words == ["missed", "undecided", "met", "met"]
+    words = re.findall(r"<strong>((?:met|missed|undecided).*?)</strong>", body)
+    assert words == ["missed: refuted", "undecided", "met: sampled", "met: proved", "met: proved"]
     assert body.index("thresholds") < body.index("What it cost") < body.index("All questions")
-    assert "2 of 4 thresholds met, 1 missed, 1 undecided" in full
+    assert "5 thresholds, 1 missed: refuted, 1 undecided, 1 met: sampled, 2 met: proved" in full
     assert "found: at least 0.1, at most 0.4" in full
     assert '<a href="#questions?part=p0&amp;verdict=refuted">10 refuted</a>' in full
 
@@ -141,6 +150,8 @@ def test_names_are_quoted_wherever_they_stand():
         (one, two),
         (sweep,),
         (pair, flat),
+        basis=(BY_SAMPLES,),
+        measured=(Measured(HOSTILE, Fraction(1, 2)),),
     )
     text = as_html(Outcome(HOSTILE, {"x": [whole]}, 1, 0, 1.0))
     Seen(text)
@@ -157,7 +168,7 @@ def test_titles_are_told_apart(titles):
 
 
 def test_a_page_of_nothing():
-    text = as_html(Outcome("empty", {"x": [Part("nothing", ())]}, 0, 0, 0.0))
+    text = as_html(Outcome("empty", {"x": [Part("nothing", (), basis=())]}, 0, 0, 0.0))
     Seen(text)
     assert "no threshold was stated" in text
     assert 'id="questions"' not in text
@@ -221,7 +232,9 @@ def test_images_are_read_back(height, width, channels, seed):
 
 def test_a_counterexample_equal_to_its_original_is_grey():
     pair = Pair("same", np.full(4, 0.5), np.full(4, 0.5), (1, 2, 2))
-    assert "largest 0; grey: none" in "".join(pair_html(pair))
+    text = "".join(pair_html(pair))
+    assert "largest 0; orange: more, blue: less" in text
+    assert text.count("<img") == 3
 
 
 def test_of_a_counterexample_that_is_no_image_changes_are_listed():

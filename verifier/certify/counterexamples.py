@@ -16,6 +16,9 @@ from verifier.certify.delivery import FloatArray, Pair
 LISTED = 8
 """Inputs of a counterexample that is no image that are listed, most changed first."""
 
+MORE, SAME, LESS = np.array([[0.80, 0.33, 0.0], [0.93, 0.93, 0.93], [0.0, 0.36, 0.70]])
+"""Colours of a difference of grey images: orange, light grey and blue are told apart by all."""
+
 
 def pair_html(pair: Pair) -> Iterator[str]:
     """A pair: three images, or a table of the inputs that change most."""
@@ -34,12 +37,13 @@ def _images(pair: Pair, shape: tuple[int, int, int]) -> Iterator[str]:
     span = (high - low) or 1.0
     difference = changed - original
     largest = float(np.abs(difference).max())
-    amplified = difference / (2 * largest) + 0.5 if largest else np.full(shape, 0.5)
+    parts = difference / largest if largest else np.zeros(shape)
     factor = span / (2 * largest) if largest else 1.0
+    legend = "orange: more, blue: less" if shape[0] == 1 else "grey: none"
     shown = (
-        ("original", pair.before, (original - low) / span),
-        ("counterexample", pair.after, (changed - low) / span),
-        (f"difference, {_factor(factor)}", f"largest {largest:.3g}; grey: none", amplified),
+        (pair.kinds[0], pair.before, (original - low) / span),
+        (pair.kinds[1], pair.after, (changed - low) / span),
+        (f"difference, {_factor(factor)}", f"largest {largest:.3g}; {legend}", _coloured(parts)),
     )
     yield '<div class="images">'
     for title, words, pixels in shown:
@@ -48,6 +52,15 @@ def _images(pair: Pair, shape: tuple[int, int, int]) -> Iterator[str]:
         under = f"{title}<br>{escape(words)}" if words else title
         yield f"<span>{under.replace('counterex', 'counter&shy;ex')}</span></div>"
     yield "</div>"
+
+
+def _coloured(parts: FloatArray) -> FloatArray:
+    """Differences from -1 to 1, one or three channels, as an image of three."""
+    if len(parts) == 3:
+        return np.asarray(parts / 2 + 0.5)
+    up, down = (np.maximum(sign * parts[0], 0)[..., None] for sign in (1, -1))
+    mixed = SAME + up * (MORE - SAME) + down * (LESS - SAME)
+    return np.moveaxis(mixed, -1, 0)
 
 
 def _factor(factor: float) -> str:
@@ -60,9 +73,10 @@ def _listed(pair: Pair) -> Iterator[str]:
     moved = [k for k in order if difference[k] != 0]
     if pair.before or pair.after:
         yield f"<span>{escape(pair.before)} \N{RIGHTWARDS ARROW} {escape(pair.after)}</span>"
-    yield '<div class="wide" tabindex="0"><table><tr><th class="number">input</th>'
-    yield '<th class="number">original</th><th class="number">found</th>'
-    yield '<th class="number">change</th></tr>'
+    yield '<div class="wide" tabindex="0"><table><tr>'
+    for head in ("input", *pair.kinds, "change"):
+        yield f'<th class="number">{escape(head)}</th>'
+    yield "</tr>"
     for k in moved[:LISTED]:
         cells = (str(k), *(f"{x[k]:.6g}" for x in (pair.original, pair.changed, difference)))
         yield "<tr>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) + "</tr>"

@@ -16,6 +16,10 @@ WORDS = {"unsat": "proved", "sat": "refuted"}
 """By the answer to a question what it means for the property; any other is ``undecided``."""
 
 
+BY_EVIDENCE, BY_EVALUATION, BY_SAMPLES = BASES = ("evidence", "evaluated", "sampled")
+"""What numbers rest on; ``standing.py`` has it in words."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A question, its answer and what it cost: a row of the report's table of questions.
@@ -111,6 +115,7 @@ class Pair:
         original, changed: ``(size,)`` both inputs.
         shape: of an image, ``(channels, height, width)``; ``None``: it is none.
         before, after: what the model says of each, in words; empty: not known.
+        kinds: what the two are.
     """
 
     name: str
@@ -119,6 +124,35 @@ class Pair:
     shape: tuple[int, int, int] | None = None
     before: str = ""
     after: str = ""
+    kinds: tuple[str, str] = ("original", "counterexample")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statements about samples, which hold with some confidence.
+
+    Attributes:
+        what: which ones, in words.
+        confidence: with which each holds alone; where there is one statement that says several
+            things, with which they hold together.
+        statements: how many there are.
+        judged: thresholds are judged by them.
+    """
+
+    what: str
+    confidence: Fraction
+    statements: int = 1
+    judged: bool = False
+
+    @property
+    def risk(self) -> Fraction:
+        """That any of them is false has at most this probability, which may exceed 1."""
+        return self.statements * (1 - self.confidence)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For programs; the confidence as exact text."""
+        return {**vars(self), "confidence": str(self.confidence)}
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:

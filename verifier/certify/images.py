@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from specs.enclosure import FloatArray
 from specs.errors import ModelError
@@ -33,6 +35,9 @@ DEGREE = float(np.float32(math.pi / 180))
 
 PARTS = 3
 """Constants of float32 whose sum is any number of float64 that is not tiny."""
+
+OPSET = 13
+"""Of the operators, where they stand for themselves."""
 
 Image = tuple[int, int, int]
 """Channels, height, width."""
@@ -114,6 +119,27 @@ def changed(file: ModelFile, image: FloatArray, shape: Image, amounts: Amounts) 
         return build.piece
 
     return prefixed(file, len(amounts.names), make)
+
+
+def changed_image(image: FloatArray, shape: Image, amounts: Amounts, at: FloatArray) -> FloatArray:
+    """The image ``(c * h * w,)`` that given amounts make, by the operators of :func:`changed`.
+
+    Args:
+        image: ``(c * h * w,)`` the pixels.
+        shape: of the image.
+        amounts: what happens.
+        at: how much, in the order of ``amounts.names``.
+    """
+    build = _Changes(np.float64, image.reshape(shape), amounts)
+    build.shaped(build.cut(build.photometric(build.geometric())), [image.size], "image")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.DOUBLE, [size])
+        for name, size in ((PARAMETERS, at.size), ("image", image.size))
+    ]
+    graph = helper.make_graph(build.nodes, "image", ends[:1], ends[1:], build.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    (found,) = ReferenceEvaluator(model).run(None, {PARAMETERS: at})
+    return np.asarray(found, dtype=np.float64)
 
 
 class _Changes(Builder):

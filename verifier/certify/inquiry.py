@@ -12,9 +12,10 @@ from typing import Any
 from specs.errors import QuestionError
 from specs.property import Case, Conjunction, Property
 from specs.query import ModelFile
-from verifier.certify.delivery import Asked
+from verifier.certify.delivery import BY_EVIDENCE, WORDS, Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import around
+from verifier.certify.pairs import Near, Paired, pairs
 from verifier.certify.questions import Box, Question, Stated, ask, box_around
 from verifier.certify.section import (
     Judged,
@@ -30,8 +31,6 @@ from verifier.certify.section import (
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table
 
-WORDS = {"unsat": "proved", "sat": "refuted"}
-
 Posed = tuple[ModelFile, Question | Stated]
 """A model, and what is asked about it."""
 
@@ -44,11 +43,13 @@ class Item:
         name: of its answer, unique.
         depends: what the question is made of, as text.
         pose: makes it; ``None``: there is nothing to ask, with this reason.
+        paired: shows a witness beside what it is near; ``None``: there is nothing such.
     """
 
     name: str
     depends: tuple[str, ...]
     pose: Callable[[Place], Posed | str]
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +127,13 @@ class Inquiry:
                 Asked.of(item.name, record.values)
                 for item, record in zip(self.items, records, strict=True)
             ),
+            pairs=tuple(
+                pairs(
+                    (record.values, item.paired)
+                    for item, record in zip(self.items, records, strict=True)
+                )
+            ),
+            basis=(BY_EVIDENCE,),
         )
 
 
@@ -143,7 +151,11 @@ def origins(questions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         "left open": "left open",
     }
     listed = ", ".join(f"{counts[key]} {words[key]}" for key in words if counts[key])
-    return (f"{counts.total()} questions: {listed}",) if listed else ()
+    return (f"{_counted(counts.total(), 'question')}: {listed}",) if listed else ()
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def stated(box: Box, unsafe: tuple[Conjunction, ...], outputs: int) -> Stated:
@@ -157,11 +169,11 @@ class Regions:
 
     Attributes:
         words: which ones.
-        named: each with its name.
+        named: each with its name, and what is shown beside counterexamples.
     """
 
     words: str
-    named: tuple[tuple[str, Box], ...]
+    named: tuple[tuple[str, Box, Near], ...]
 
 
 def regions_of(table: Table, subject: Subject) -> Regions:
@@ -185,7 +197,7 @@ def regions_of(table: Table, subject: Subject) -> Regions:
             "clip", lambda: [box_around(p.tolist(), radius, clip) for p in data.points]
         )
         named = tuple(
-            (f"sample {number}", box) for number, box in zip(data.numbers, boxes, strict=True)
+            (near.name, box, near) for near, box in zip(Near.samples(data), boxes, strict=True)
         )
         return Regions(around(radius, clip), named)
     if table.has("first") or clip is not None:
@@ -193,12 +205,16 @@ def regions_of(table: Table, subject: Subject) -> Regions:
     if domain is not None:
         low, high = domain
         words = f"every input from {shown(low)} to {shown(high)}"
-        return Regions(words, (("the domain", ((low,) * size, (high,) * size)),))
+        return Regions(words, (_region("the domain", ((low,) * size, (high,) * size)),))
     if lower is None or upper is None:
         raise table.error("lower", "'lower' and 'upper' go together")
     if any(a > b for a, b in zip(lower, upper, strict=True)):
         raise table.error("lower", "a lower bound exceeds its upper bound")
-    return Regions("every input of the box that is given", (("the box", (lower, upper)),))
+    return Regions("every input of the box that is given", (_region("the box", (lower, upper)),))
+
+
+def _region(name: str, box: Box) -> tuple[str, Box, Near]:
+    return name, box, Near.middle(name, box)
 
 
 def asked_of(table: Table, build: Callable[[], Any]) -> Any:

@@ -31,6 +31,7 @@ from specs.lipschitz import NORMS, LipschitzQuestion, load_lipschitz_question
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from specs.source import read_source
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.questions import box_around, model_file
 from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
@@ -182,6 +183,7 @@ class Lipschitz:
             tuple(judged),
             {"questions": facts},
             (Rows("Lipschitz constants", head, tuple(rows)),),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -14,10 +14,14 @@ from functools import cache, partial
 
 import numpy as np
 
+from specs.enclosure import FloatArray
+from specs.network import Network
 from specs.property import Case, Property, constraint
 from specs.query import ModelFile
+from verifier.certify.delivery import Pair
 from verifier.certify.inquiry import Inquiry, Item, Posed, asked_of, index_of, regions_of
 from verifier.certify.models import side_by_side
+from verifier.certify.pairs import outputs_at
 from verifier.certify.prefix import PARAMETERS, Builder, Piece, input_size, prefixed
 from verifier.certify.questions import Box, Stated, in_memory
 from verifier.certify.section import Answer, Place, Setting, shown
@@ -64,8 +68,9 @@ def _monotonicity(setting: Setting, table: Table) -> Inquiry:
             name,
             (subject.model.digest, f"{features} {output} {direction} {slack}", f"{box}"),
             partial(pose, box),
+            partial(_paired, subject.network, features, output, name),
         )
-        for name, box in regions.named
+        for name, box, _ in regions.named
     )
     verb = "lowers" if direction == "increasing" else "raises"
     by = f" by more than {shown(slack)}" if slack else ""
@@ -81,6 +86,16 @@ def _monotonicity(setting: Setting, table: Table) -> Inquiry:
         holds,
         "share of regions with a monotone output",
     )
+
+
+def _paired(
+    network: Network, features: Sequence[int], output: int, name: str, point: FloatArray
+) -> Pair:
+    """Both inputs of a witness: one, and the same with features raised."""
+    low, high = point[: network.input_size], point[: network.input_size].copy()
+    high[list(features)] += point[network.input_size :]
+    words = (f"output {output} is {outputs_at(network, x)[output]:.6g}" for x in (low, high))
+    return Pair(f"{name}, where features rise", low, high, None, *words, ("before", "raised"))
 
 
 def raised(file: ModelFile, features: Sequence[int]) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from specs.builders import out_of_range
+from specs.enclosure import FloatArray
+from verifier.certify.delivery import Pair
 from verifier.certify.inquiry import (
     Inquiry,
     Item,
@@ -15,6 +17,7 @@ from verifier.certify.inquiry import (
     regions_of,
     stated,
 )
+from verifier.certify.pairs import Near, outputs_at
 from verifier.certify.questions import Box
 from verifier.certify.section import Answer, Place, Setting, shown
 from verifier.certify.subject import Subject
@@ -44,9 +47,22 @@ def _range(setting: Setting, table: Table) -> Inquiry:
         return subject.model, stated(box, unsafe, outputs)
 
     limits = f"{'' if low is None else shown(low)} to {'' if high is None else shown(high)}"
+
+    def paired(near: Near, point: FloatArray) -> Pair:
+        before, after = (
+            f"output {output} is {outputs_at(subject.network, x)[output]:.6g}"
+            for x in (near.point, point)
+        )
+        return near.pair(point, before, after)
+
     items = tuple(
-        Item(name, (subject.model.digest, f"{output} {low} {high}", f"{box}"), partial(pose, box))
-        for name, box in regions.named
+        Item(
+            name,
+            (subject.model.digest, f"{output} {low} {high}", f"{box}"),
+            partial(pose, box),
+            partial(paired, near),
+        )
+        for name, box, near in regions.named
     )
     return Inquiry(
         "range",

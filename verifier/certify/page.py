@@ -16,7 +16,7 @@ from specs.version import VERSION
 from verifier.certify import plots
 from verifier.certify.counterexamples import pair_html
 from verifier.certify.delivery import Asked, Sweep, told_apart
-from verifier.certify.run import WORST_FIRST, Outcome
+from verifier.certify.run import REPORTED, WORST_FIRST, Outcome
 from verifier.certify.section import (
     CONTRADICTED,
     PROVED,
@@ -27,17 +27,31 @@ from verifier.certify.section import (
     Judged,
     Part,
     Rows,
+    above,
+    below,
+    shown,
 )
+from verifier.certify.standing import standing
 
 VERDICTS = ("proved", "refuted", "undecided")
 MET = {
-    PROVED: "met",
-    SUPPORTED: "met, sampled",
-    REFUTED: "missed",
-    CONTRADICTED: "missed, sampled",
+    PROVED: "met: proved",
+    SUPPORTED: "met: sampled",
+    REFUTED: "missed: refuted",
+    CONTRADICTED: "missed: sampled",
     UNDECIDED: "undecided",
 }
 """By its verdict, what became of a threshold."""
+
+WHOLE = {
+    PROVED: "every threshold is met, and proved",
+    SUPPORTED: "every threshold is met; some by samples, with the stated confidence",
+    REFUTED: "a threshold is missed, and that is proved",
+    CONTRADICTED: "a threshold is missed by samples, with the stated confidence",
+    UNDECIDED: "some thresholds are neither met nor missed",
+    REPORTED: "no threshold was stated",
+}
+"""By the verdict on all thresholds, what it means."""
 
 QUESTIONS = 5000
 """Rows of the table of questions; what is not proved comes first where there are more."""
@@ -48,8 +62,12 @@ PAIRS = 24
 TALL = 14
 """Rows from which a table scrolls on a screen."""
 
+SHORT = 28
+"""Characters of a cell that stays on one line."""
+
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ?%)?|-?inf|nan|")
+_SPAN = re.compile(rf"({_NUMBER.pattern}) (to|of) ({_NUMBER.pattern})|{_NUMBER.pattern}")
 
 
 def as_html(outcome: Outcome, kept: Path | None = None) -> str:
@@ -79,10 +97,14 @@ def _kept(file: Path | None, digest: str) -> Mapping[str, str]:
         return {}
 
 
+def every(outcome: Outcome) -> list[Part]:
+    """All parts, in order."""
+    return [part for own in outcome.parts.values() for part in own]
+
+
 def assumptions(outcome: Outcome) -> tuple[str, ...]:
     """What the answers rest on, each once."""
-    every = (line for own in outcome.parts.values() for part in own for line in part.assumptions)
-    return tuple(dict.fromkeys(every))
+    return tuple(dict.fromkeys(line for part in every(outcome) for line in part.assumptions))
 
 
 class _Page:
@@ -92,9 +114,8 @@ class _Page:
         self.outcome = outcome
         self._earlier = drawn
         self.plots: dict[str, str] = {}
-        every = [part for own in outcome.parts.values() for part in own]
-        self.parts = {f"p{number}": part for number, part in enumerate(every)}
-        titles = told_apart([part.title for part in every])
+        self.parts = {f"p{number}": part for number, part in enumerate(every(outcome))}
+        titles = told_apart([part.title for part in self.parts.values()])
         self.titles = dict(zip(self.parts, map(escape, titles), strict=True))
         self.asked = [(name, each) for name, part in self.parts.items() for each in part.asked]
         self.drawn = 0
@@ -107,6 +128,7 @@ class _Page:
         yield f"<title>{title}</title>\n<style>\n{_resource('page.css')}</style></head><body>\n"
         yield f"<header><h1>{title}</h1>\n{self._summary()}</header>\n<main>\n"
         yield from self._thresholds()
+        yield from self._standing()
         yield from self._costs()
         for name, part in self.parts.items():
             yield from self._part(name, part)
@@ -122,7 +144,8 @@ class _Page:
         if self.asked:
             links.append('<a href="#questions">All questions</a>')
         return (
-            f'<p><strong class="badge {outcome.verdict}">{outcome.verdict}</strong></p>\n'
+            f'<p><strong class="badge {outcome.verdict}">{outcome.verdict}</strong> '
+            f"{WHOLE[outcome.verdict]}</p>\n"
             f'<p class="meta">{_counted(outcome.judged)} &middot; farkas {VERSION} &middot; '
             f"{outcome.seconds:.1f} s &middot; {outcome.done} results made, {outcome.found} kept "
             f"from before</p>\n<nav>{' '.join(links)}</nav>\n"
@@ -147,12 +170,18 @@ class _Page:
             for verdict in VERDICTS
             if counts[verdict]
         ]
-        questions = f"; questions: {', '.join(links)}" if links else ""
+        questions = f", with questions {', '.join(links)}" if links else ""
         return (
             f'<li class="{each.verdict}"><strong>{MET[each.verdict]}</strong>'
-            f"<span>{escape(each.asked)}</span><small>found: {escape(each.found)} &middot; "
-            f'<a href="#{name}">{self.titles[name]}</a>{questions}</small></li>\n'
+            f"<span>{escape(each.asked)}</span><small>found: {escape(each.found)}</small>"
+            f'<small>in <a href="#{name}">{self.titles[name]}</a>{questions}</small></li>\n'
         )
+
+    def _standing(self) -> Iterator[str]:
+        lines = standing(list(self.parts.values()))
+        if lines:
+            yield '<section id="standing"><h2>What these numbers rest on</h2>\n'
+            yield f"{_list(lines)}</section>\n"
 
     def _costs(self) -> Iterator[str]:
         asked = [each for _, each in self.asked]
@@ -169,7 +198,8 @@ class _Page:
         yield "</section>\n"
 
     def _part(self, name: str, part: Part) -> Iterator[str]:
-        yield f'<section id="{name}"><h2>{self.titles[name]}</h2>\n{_list(part.lines)}'
+        tags = " ".join(f'<span class="tag">{kind}</span>' for kind in part.basis)
+        yield f'<section id="{name}"><h2>{self.titles[name]} {tags}</h2>\n{_list(part.lines)}'
         for sweep in part.sweeps:
             drawing = (sweep.title, plots.accuracy(sweep))
             yield from self._drawings([drawing], beside=_table(_sweep_rows(sweep)))
@@ -212,10 +242,11 @@ class _Page:
             yield f"<p>{QUESTIONS} of {len(self.asked)} are listed, undecided and refuted ones "
             yield "first; results.json has all.</p>\n"
         yield self._filters()
-        yield '<div class="wide tall" tabindex="0"><table id="questions-table"><thead><tr>'
-        yield '<th>part</th><th>question</th><th>verdict</th><th class="number">seconds</th>'
-        yield '<th class="number">proof bytes</th><th class="number">check seconds</th>'
-        yield "<th>origin</th><th>why</th><th>evidence</th></tr></thead><tbody>\n"
+        one = ' class="one"' if len({name for name, _ in self.asked}) == 1 else ""
+        yield f'<div class="wide tall" tabindex="0"><table id="questions-table"{one}><thead><tr>'
+        yield '<th>question</th><th>verdict</th><th class="number">seconds</th>'
+        yield '<th class="number">evidence bytes</th><th class="number">check seconds</th>'
+        yield "<th>evidence</th><th>origin</th><th>why</th><th>part</th></tr></thead><tbody>\n"
         for name, each in shown:
             yield self._question(name, each)
         yield "</tbody></table></div></section>\n"
@@ -224,11 +255,10 @@ class _Page:
         link = "" if each.evidence is None else _link(each.evidence)
         return (
             f'<tr data-part="{name}" data-verdict="{each.verdict}">'
-            f'<td>{self.titles[name]}</td><td class="word">{escape(each.name)}</td>'
-            f'<td class="{each.verdict}">{each.verdict}</td>'
+            f'<td>{escape(each.name)}</td><td class="{each.verdict}">{each.verdict}</td>'
             f"{_figure(each.seconds)}{_figure(each.bytes)}{_figure(each.check_seconds)}"
-            f'<td>{escape(each.origin)}</td><td class="word">{escape(each.reason)}</td>'
-            f"<td>{link}</td></tr>\n"
+            f"<td>{link}</td><td>{escape(each.origin)}</td>"
+            f"<td>{escape(each.reason)}</td><td>{self.titles[name]}</td></tr>\n"
         )
 
     def _filters(self) -> str:
@@ -258,8 +288,8 @@ def _counted(judged: Sequence[Judged]) -> str:
     if not judged:
         return "no threshold was stated"
     counts = Counter(each.verdict for each in judged)
-    others = [f"{counts[v]} {MET[v]}" for v in WORST_FIRST if counts[v] and v != PROVED]
-    return ", ".join([f"{counts[PROVED]} of {len(judged)} thresholds met", *others])
+    listed = [f"{counts[v]} {MET[v]}" for v in WORST_FIRST if counts[v]]
+    return f"{len(judged)} threshold{'s' if len(judged) > 1 else ''}, {', '.join(listed)}"
 
 
 def _cost_rows(asked: Sequence[Asked]) -> Rows:
@@ -283,28 +313,35 @@ def _cost_rows(asked: Sequence[Asked]) -> Rows:
                     f"{sum(checks):.4g}" if checks else "",
                 )
             )
-    head = ("verdict", "questions", "seconds", "median", "longest", "median bytes", "bytes")
-    return _filled(Rows("Questions", (*head, "check seconds"), tuple(rows)))
+    head = ("verdict", "questions", "seconds in all", "median", "longest")
+    more = ("evidence bytes, median", "in all", "check seconds in all")
+    return Rows("Questions, by verdict", (*head, *more), tuple(rows))
 
 
 def _filled(rows: Rows) -> Rows:
     """Without columns in which nothing stands."""
-    some = [k for k in range(len(rows.head)) if any(row[k] for row in rows.rows)]
+    some = [k for k in range(len(rows.head)) if any(row[k] for row in rows.rows) or not rows.rows]
     kept = tuple(tuple(row[k] for k in some) for row in rows.rows)
     return Rows(rows.title, tuple(rows.head[k] for k in some), kept)
 
 
 def _sweep_rows(sweep: Sweep) -> Rows:
     rows = tuple(
-        (str(point.radius), f"{float(point.radius):.4g}", str(point.certified), str(point.possible))
+        (
+            shown(point.radius),
+            f"{float(point.radius):.4g}" if "/" in shown(point.radius) else "",
+            below(point.certified, 4),
+            above(point.possible, 4),
+        )
         for point in sweep.points
     )
-    return Rows(sweep.title, ("radius", "about", "proved", "not refuted"), rows)
+    return Rows(sweep.title, ("radius", "about", "proved: at least", "not refuted: at most"), rows)
 
 
-def _table(rows: Rows) -> Iterator[str]:
+def _table(whole: Rows) -> Iterator[str]:
+    rows = _filled(whole)
     numeric = [
-        bool(rows.rows) and all(_NUMBER.fullmatch(row[column]) for row in rows.rows)
+        bool(rows.rows) and all(_SPAN.fullmatch(row[column]) for row in rows.rows)
         for column in range(len(rows.head))
     ]
     kinds = [' class="number"' if own else "" for own in numeric]
@@ -320,11 +357,15 @@ def _table(rows: Rows) -> Iterator[str]:
         cells = (
             f'<td class="{cell}">{cell}</td>'
             if cell in VERDICTS
-            else f"<td{kind}>{escape(cell)}</td>"
+            else f"<td{kind or _long(cell)}>{escape(cell)}</td>"
             for cell, kind in zip(row, kinds, strict=True)
         )
         yield f"<tr>{''.join(cells)}</tr>\n"
     yield "</tbody></table></div></div>\n"
+
+
+def _long(cell: str) -> str:
+    return ' class="word"' if len(cell) > SHORT else ""
 
 
 def _figure(value: float | None) -> str:

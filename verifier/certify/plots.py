@@ -22,8 +22,11 @@ _COLOURS = {INK: "currentColor"} | {
     colour: f"var(--series{number})" for number, colour in enumerate(SERIES, 1)
 }
 
-_SIZE = (4.9, 3.2)
+_SIZE = (4.4, 3.0)
 """Inches: text is legible where a phone shrinks it, too."""
+
+DOTS = 60
+"""Questions up to which each has a dot on its line."""
 
 _METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -48,7 +51,7 @@ def svg(draw: Callable[[Any], None], caption: str, name: str) -> str:
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
-        "font.size": 9,
+        "font.size": 10,
         "axes.prop_cycle": cycler(color=SERIES),
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -144,7 +147,8 @@ def cactus(asked: Sequence[Asked]) -> Callable[[Any], None]:
             if seconds:
                 counts = range(1, len(seconds) + 1)
                 label = f"{verdict} ({len(seconds)})"
-                panel.plot(counts, seconds, style, color=colour, marker=".", label=label)
+                marker = "." if len(seconds) <= DOTS else ""
+                panel.plot(counts, seconds, style, color=colour, marker=marker, label=label)
         _log(panel.yaxis, [each.seconds for each in asked if each.verdict != "undecided"])
         panel.set_xlabel("questions, quickest first")
         panel.set_ylabel("seconds for each")
@@ -166,6 +170,8 @@ def sizes(asked: Sequence[Asked]) -> Callable[[Any], None]:
         panel.plot(lengths, seconds, "o", color=SERIES[0], alpha=0.7, ms=4)
         _log(panel.xaxis, lengths)
         _log(panel.yaxis, seconds)
+        if panel.get_xscale() == "linear":
+            panel.locator_params(axis="x", integer=True, nbins=5)
         panel.set_xlabel("bytes of the proof")
         panel.set_ylabel("seconds to check it")
         panel.grid(True)
@@ -174,10 +180,12 @@ def sizes(asked: Sequence[Asked]) -> Callable[[Any], None]:
 
 
 def _log(axis: Any, values: Sequence[float]) -> None:
-    """A logarithmic axis, with as many labels as there is room for."""
+    """A logarithmic axis with as many labels as there is room for, if numbers differ by much."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     positive = [value for value in values if value > 0] or [1.0]
+    if max(positive) < 2 * min(positive):
+        return
     wide = max(positive) > 100 * min(positive)
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))

@@ -31,6 +31,7 @@ from specs.onnx_reader import read_model
 from specs.probability import ProbabilityQuestion
 from specs.query import ModelFile
 from specs.source import read_source
+from verifier.certify.delivery import BY_EVIDENCE, BY_SAMPLES, Measured
 from verifier.certify.questions import box_around
 from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
@@ -168,6 +169,11 @@ class Probability:
             lines.append(f"{asked.title}: {words}")
             judged += self._judged(asked.title, low, high)
             facts.append({"title": asked.title, **record.values})
+        drawn = sum(record.values["measured"] is not None for record in records)
+        measured: tuple[Measured, ...] = ()
+        if drawn and self.sampling is not None:
+            sure = Fraction(self.sampling["confidence"])
+            measured = (Measured("measured intervals", sure, drawn),)
         head = ("question", "proved: at least", "proved: at most", "measured", "leaves", "seconds")
         return Part(
             self.title,
@@ -176,6 +182,8 @@ class Probability:
             tuple(judged),
             {"questions": facts},
             (Rows("Probability of a violation", head, tuple(rows)),),
+            basis=(BY_EVIDENCE, *((BY_SAMPLES,) if measured else ())),
+            measured=measured,
         )
 
     def _judged(self, title: str, low: Fraction, high: Fraction) -> list[Judged]:

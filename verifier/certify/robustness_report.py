@@ -6,19 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from verifier.certify.delivery import Asked, Pair, Sweep, Swept, image_shape
+from verifier.certify.delivery import (
+    BY_EVALUATION,
+    BY_EVIDENCE,
+    Asked,
+    Pair,
+    Sweep,
+    Swept,
+    image_shape,
+)
 from verifier.certify.faults import common
 from verifier.certify.inquiry import origins
+from verifier.certify.pairs import SHOWN, class_words, point_of
 from verifier.certify.section import Part, Record, Rows, above, at_least, shown
 from verifier.certify.sweep import CERTIFIED, VIOLATED
 
 if TYPE_CHECKING:
     from verifier.certify.robustness import Robustness
-
-PAIRS = 12
-"""Counterexamples that are shown."""
 
 NORM_WORDS = {"linf": "L-infinity", "l1": "L1", "l2": "L2"}
 ENCLOSED = (
@@ -40,9 +44,13 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
     subject = "the prediction" if answer.predicted else "the true class"
     lines = [
         f"{answer.subject.name}: {subject} stands, {in_words(answer)}",
-        *(() if clean is None else (f"clean accuracy {shown(clean)}, of {total} samples",)),
         *(
-            f"{name}: certified for {_of(low, total)} of {total} samples, violated for "
+            ()
+            if clean is None
+            else (f"clean accuracy {_exactly(clean)}, evaluated at {total} samples",)
+        ),
+        *(
+            f"{name}: proved for {_of(low, total)} of {total} samples, refuted for "
             f"{_of(1 - high, total)}, open for {_of(high - low, total)}"
             for name, low, high in zip(names, certain, possible, strict=True)
         ),
@@ -77,17 +85,18 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
             str(_of(low, total)),
             str(_of(1 - high, total)),
             str(_of(high - low, total)),
-            shown(low),
-            shown(high),
+            _exactly(low),
+            _exactly(high),
         )
         for name, low, high in zip(names, certain, possible, strict=True)
     )
-    head = ("radius", "certified", "violated", "open", f"{what}, at least", "at most")
+    head = ("radius", "proved", "refuted", "open", f"{what}, at least", "at most")
+    swept = len(answer.radii) > 1
     tables = (
-        Rows("By radius", head, radius_rows),
+        *(() if swept else (Rows("By radius", head, radius_rows),)),
         Rows(
             "By sample",
-            ("sample", "class", "predicted", "certified to", "violated from", "questions", "s"),
+            ("sample", "class", "predicted", "proved to", "refuted from", "questions", "seconds"),
             tuple(
                 _row(int(number), record, names)
                 for number, record in zip(answer.data.numbers, records, strict=True)
@@ -95,7 +104,8 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
         ),
     )
     points = zip(answer.radii, certain, possible, strict=False)
-    title = f"Robustness of {answer.subject.name}, {NORM_WORDS[answer.change.norm]}"
+    norm = NORM_WORDS[answer.change.norm] if answer.radii else "features"
+    title = f"Robustness of {answer.subject.name}, {norm}"
     sweep = Sweep(
         f"{what.capitalize()} of {answer.subject.name} by {NORM_WORDS[answer.change.norm]} radius",
         tuple(Swept(*point) for point in points),
@@ -112,8 +122,9 @@ def part(answer: Robustness, records: Sequence[Record]) -> Part:
         facts,
         tables,
         asked=tuple(_asked(answer, records)),
-        sweeps=(sweep,) if len(answer.radii) > 1 else (),
+        sweeps=(sweep,) if swept else (),
         pairs=tuple(_pairs(answer, records)),
+        basis=(BY_EVIDENCE,) if clean is None else (BY_EVIDENCE, BY_EVALUATION),
     )
 
 
@@ -135,6 +146,12 @@ def in_words(answer: Robustness) -> str:
 
 def _name(radius: Fraction) -> str:
     return shown(radius)
+
+
+def _exactly(share: Fraction) -> str:
+    """A share; what is no decimal has one about beside it."""
+    text = shown(share)
+    return text if "/" not in text else f"{text} (about {float(share):.4f})"
 
 
 def _of(share: Fraction, total: int) -> int:
@@ -178,11 +195,11 @@ def _pairs(answer: Robustness, records: Sequence[Record]) -> Iterator[Pair]:
     for index, record in enumerate(records):
         questions = record.values["questions"]
         found = [each for each in questions if each["answer"] == "sat" and each["radius"] != "0"]
-        if not found or count == PAIRS:
+        if not found or count == SHOWN:
             continue
         count += 1
         nearest = min(found, key=lambda each: Fraction(each["distance"]))
-        changed = np.array([float(Fraction(x)) for x in nearest["witness"]])
+        changed = point_of(nearest["witness"])
         distance = above(Fraction(nearest["distance"]), 3)
         yield Pair(
             f"sample {answer.data.numbers[index]}, at a distance of {distance}",
@@ -190,5 +207,5 @@ def _pairs(answer: Robustness, records: Sequence[Record]) -> Iterator[Pair]:
             changed,
             shape,
             f"class {record.values['label']}",
-            f"not class {record.values['label']}",
+            class_words(answer.subject.network, changed),
         )

@@ -24,7 +24,7 @@ from specs.document import Document
 from specs.numerals import numeral
 from specs.version import VERSION
 from verifier.certify.data import Data
-from verifier.certify.delivery import Asked, Pair, Sweep
+from verifier.certify.delivery import Asked, Measured, Pair, Sweep
 from verifier.certify.table import Table
 from verifier.progress import Progress
 
@@ -145,6 +145,8 @@ class Part:
         asked: the questions behind it, for the report's table of all questions.
         sweeps: curves over radii.
         pairs: counterexamples beside their originals.
+        basis: what its numbers rest on, of ``delivery.BASES``.
+        measured: what it says with some confidence only.
     """
 
     title: str
@@ -157,6 +159,8 @@ class Part:
     asked: tuple[Asked, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    basis: tuple[str, ...] = field(kw_only=True)
+    measured: tuple[Measured, ...] = field(default=(), kw_only=True)
 
 
 class Answer(Protocol):
@@ -250,7 +254,7 @@ def measured_at_least(
     """A threshold from below on a number that an interval holds with some confidence."""
     low, high = (Fraction(end) for end in interval)
     verdict = SUPPORTED if low >= asked else CONTRADICTED if high < asked else UNDECIDED
-    found = f"sampled: in [{below(low)}, {above(high)}] with confidence {shown(confidence)}"
+    found = f"sampled in [{below(low)}, {above(high)}] with confidence {shown(confidence)}"
     return Judged(f"{what} at least {shown(asked)}", found, verdict)
 
 

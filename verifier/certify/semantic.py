@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
+from specs.enclosure import FloatArray
 from specs.errors import ModelError
 from verifier.certify.balls import about_box
 from verifier.certify.data import Data
+from verifier.certify.delivery import Pair
 from verifier.certify.faults import common
-from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed
+from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed, changed_image
 from verifier.certify.inquiry import Inquiry, Item, Posed
+from verifier.certify.pairs import Near, class_words
 from verifier.certify.questions import in_memory
 from verifier.certify.section import Answer, Place, Setting, shown
 from verifier.certify.subject import Subject
@@ -34,6 +37,7 @@ UNITS = {
     "contrast": "multiplied by {}",
     "brightness": "with {} added",
 }
+LABELS = {"shift_y": "place (up and down)", "shift_x": "place (left and right)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,23 @@ class _Semantic:
             self.data.points[index].tobytes().hex(),
             f"{self.shape} {self.amounts} {self._label(index)}",
         )
-        return Item(f"sample {self.data.numbers[index]}", depends, partial(self._pose, index))
+        name = f"sample {self.data.numbers[index]}"
+        return Item(name, depends, partial(self._pose, index), partial(self._paired, index))
+
+    def _paired(self, index: int, at: FloatArray) -> Pair:
+        """The image that a witness makes, beside the sample."""
+        point, network = self.data.points[index], self.subject.network
+        shape = self.shape if self.shape[0] in (1, 3) else None
+        made = changed_image(point, self.shape, self.amounts, at)
+        words = ", ".join(
+            f"{name} {amount:.4g}" for name, amount in zip(self.amounts.names, at, strict=True)
+        )
+        near = Near(f"sample {self.data.numbers[index]}", point, shape=shape)
+        before, after = (class_words(network, x) for x in (point, made))
+        label = self._label(index)
+        if label is not None and before != f"class {label}":
+            before += f", labelled {label}"
+        return near.pair(made, before, after, add=f": {words}")
 
     def _label(self, index: int) -> int | None:
         labels = self.data.labels
@@ -103,7 +123,7 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
         words += f", cut to [{shown(amounts.clip[0])}, {shown(amounts.clip[1])}]"
     return Inquiry(
         "semantic",
-        f"Changed images, {subject.name}",
+        f"Images of changed {_listed([LABELS.get(n, n) for n in amounts.names])}, {subject.name}",
         (f"an image keeps its class, {words}: any such amounts together",),
         tuple(asked.item(index) for index in range(len(data.points))),
         setting,
@@ -111,6 +131,10 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
         "certified share of images",
         (common.SAMPLES, BETWEEN, *((PIXELS,) if amounts.normal is not None else ())),
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _normal(table: Table, shape: Image) -> Normal | None:

@@ -18,6 +18,7 @@ import numpy as np
 from proofs.format import replacing
 from specs.version import VERSION
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_SAMPLES, Measured
 from verifier.certify.sampled import (
     GENERATOR,
     RUNTIME,
@@ -200,6 +201,14 @@ class Smooth:
             {"measured": True, "alpha": float(self.alpha), "sigmas": facts},
             (Rows(title, head, tuple(rows)),),
             drawings,
+            basis=(BY_SAMPLES,),
+            measured=(
+                Measured(
+                    "certified radii of all inputs and sigmas together",
+                    1 - self.alpha,
+                    judged=bool(self.wanted),
+                ),
+            ),
         )
 
     def _facts(self, setting: Setting, seen: Sequence[Smoothed], record: Record) -> dict[str, Any]:

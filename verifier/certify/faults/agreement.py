@@ -13,18 +13,25 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 
+import numpy as np
+
+from specs.enclosure import FloatArray
 from specs.errors import ModelError
+from specs.network import Network
 from specs.numerals import numeral
 from specs.onnx_reader import read_model
 from specs.query import ModelFile
 from verifier.certify.data import Data
-from verifier.certify.delivery import Asked
+from verifier.certify.delivery import BY_EVIDENCE, WORDS, Asked, Pair
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, point_text
 from verifier.certify.models import side_by_side
+from verifier.certify.pairs import Near, Paired, class_words, outputs_at, pairs
 from verifier.certify.questions import Box, Question, ask, box_around, in_memory
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
 from verifier.certify.table import Table
+
+IN_CLASS = "in class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +65,28 @@ class Agreement:
         """Both models in one."""
         return side_by_side(self.faults.plain.model, self._second)
 
-    @cached_property
+    @property
+    def _first(self) -> str:
+        models = self.faults.setting.models.items()
+        return next(name for name, path in models if path == self.faults.path)
+
+    @property
     def _second(self) -> ModelFile:
-        return read_model(self.faults.setting.models[self.other])[1]
+        return self._read[1]
+
+    @property
+    def _other_network(self) -> Network:
+        return self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[Network, ModelFile]:
+        return read_model(self.faults.setting.models[self.other])
 
     def tasks(self) -> Sequence[Task]:
         """One for each region and statement."""
         found = []
         models = f"{self.faults.plain.model.digest} {self._second.digest}"
-        for where, text, box in self._regions():
+        for where, text, box, _ in self._regions():
             for words, formula in self._statements():
                 depends = (
                     "faults.agreement 1",
@@ -79,20 +99,38 @@ class Agreement:
                 found.append(Task(f"agreement, {words}, {where}", depends, run))
         return found
 
-    def _regions(self) -> list[tuple[str, str, Box]]:
+    def _paired(self, near: Near, words: str) -> Paired:
+        """Shows what both say of a counterexample."""
+
+        def paired(point: FloatArray) -> Pair:
+            networks = self.faults.plain.network, self._other_network
+            one, two = (outputs_at(network, point) for network in networks)
+            after = f"outputs differ by up to {float(np.abs(one - two).max()):.4g}"
+            if words == IN_CLASS:
+                after = ", ".join(
+                    f"{name}: {class_words(network, point)}"
+                    for name, network in zip((self._first, self.other), networks, strict=True)
+                )
+            return near.pair(point, after=after, add=f", {words}")
+
+        return paired
+
+    def _regions(self) -> list[tuple[str, str, Box, Near]]:
         size = self.faults.plain.network.input_size
         if self.domain is not None:
             low, high = self.domain
-            return [("the domain", f"{self.domain}", ((low,) * size, (high,) * size))]
+            box = ((low,) * size, (high,) * size)
+            return [("the domain", f"{self.domain}", box, Near.middle("the domain", box))]
         if self.data is None:
             return []
         return [
             (
-                f"sample {number}",
-                f"{point_text(point)} {self.radius} {self.clip}",
-                box_around(point.tolist(), self.radius, self.clip),
+                near.name,
+                f"{point_text(near.point)} {self.radius} {self.clip}",
+                box_around(near.point.tolist(), self.radius, self.clip),
+                near,
             )
-            for number, point in zip(self.data.numbers, self.data.points, strict=True)
+            for near in Near.samples(self.data)
         ]
 
     def _statements(self) -> list[tuple[str, str]]:
@@ -102,7 +140,7 @@ class Agreement:
         if self.most is not None:
             found.append((f"within {shown(self.most)}", apart(count, self.most)))
         if self.margin is not None:
-            found.append(("in class", otherwise(count, self.margin)))
+            found.append((IN_CLASS, otherwise(count, self.margin)))
         return found
 
     def _run(self, box: Box, formula: str, place: Place) -> Record:
@@ -113,7 +151,7 @@ class Agreement:
     def conclude(self, records: Sequence[Record]) -> Part:
         """On how many regions they agree."""
         regions, statements = self._regions(), self._statements()
-        lines, judged, rows, asked, facts = [], [], [], [], {}
+        lines, judged, rows, asked, paired, facts = [], [], [], [], [], {}
         for place, (words, _) in enumerate(statements):
             own = records[place :: len(statements)]
             answers = [record.values["answer"] for record in own]
@@ -128,26 +166,36 @@ class Agreement:
                 name = f"share of regions on which the models agree {words}"
                 judged.append(at_least(name, self.agreed, certain, possible))
             rows += [
-                (where, words, record.values["answer"], f"{record.values['seconds']:.2f}")
-                for (where, _, _), record in zip(regions, own, strict=True)
+                (
+                    where,
+                    words,
+                    WORDS.get(record.values["answer"], "undecided"),
+                    f"{record.values['seconds']:.2f}",
+                )
+                for (where, *_), record in zip(regions, own, strict=True)
+            ]
+            paired += [
+                (record.values, self._paired(near, words))
+                for (*_, near), record in zip(regions, own, strict=True)
             ]
             asked += [
                 Asked.of(f"{where}, {words}", record.values)
-                for (where, _, _), record in zip(regions, own, strict=True)
+                for (where, *_), record in zip(regions, own, strict=True)
             ]
         where = around(self.radius, self.clip)
         if self.domain is not None:
             where = f"every input from {shown(self.domain[0])} to {shown(self.domain[1])}"
-        first = next(n for n, p in self.faults.setting.models.items() if p == self.faults.path)
         return Part(
-            f"Agreement of {first} and {self.other}",
+            f"Agreement of {self._first} and {self.other}",
             (f"regions: {where}", *lines),
             (common.REAL_ARITHMETIC,)
             + (() if self.margin is None else (_class_words(self.margin),)),
             tuple(judged),
             facts,
-            (Rows("By region", ("region", "statement", "answer", "seconds"), tuple(rows)),),
+            (Rows("By region", ("region", "statement", "verdict", "seconds"), tuple(rows)),),
             asked=tuple(asked),
+            pairs=tuple(pairs(paired)),
+            basis=(BY_EVIDENCE,),
         )
 
 

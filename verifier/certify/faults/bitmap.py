@@ -17,6 +17,7 @@ import numpy as np
 from specs.faults.formats import BoolArray, IndexArray
 from specs.faults.sites import Faults as Singles
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, in_words, narrowed, predictions, radius_of
 from verifier.certify.faults.regionmap import RegionMaps, mapper
@@ -240,6 +241,7 @@ class BitMap:
             },
             (self._by_tensor(found), self._worst(found)),
             (("Certified benign share, by parameter and bit position", partial(_draw, found)),),
+            basis=(BY_EVALUATION,),
         )
 
     def _judged(self, summary: Summary) -> list[Judged]:

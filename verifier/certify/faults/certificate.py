@@ -14,7 +14,7 @@ from functools import partial
 from specs.faults.models import BitFlips, FaultModel, StuckAt
 from specs.faults.struck import WordFaults
 from verifier.certify.data import Data
-from verifier.certify.delivery import Asked
+from verifier.certify.delivery import BY_EVIDENCE, Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, narrowed, point_text, radius_of
 from verifier.certify.faults.stand import label_at
@@ -116,6 +116,7 @@ class Certificate:
                 Asked.of(f"sample {number}", record.values)
                 for number, record in zip(self.data.numbers, records, strict=True)
             ),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_SAMPLES, Measured
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, narrowed, predictions
 from verifier.certify.section import Part, Place, Record, Rows, Task, above, below
@@ -17,6 +18,10 @@ from verifier.resumed import or_anew
 ESTIMATE = (
     "a campaign estimates shares over its own distribution of faults and samples; it proves "
     "nothing, and no threshold speaks of it"
+)
+DRAWN = (
+    "of a campaign, the pseudo-random generator (PCG64, numpy) draws faults and samples as "
+    "independent random numbers would be drawn"
 )
 
 
@@ -83,10 +88,12 @@ class Injection:
         return Part(
             "Random injections",
             lines,
-            (common.REAL_ARITHMETIC, common.NOTICED),
+            (common.REAL_ARITHMETIC, common.NOTICED, DRAWN),
             (),
             facts,
             (Rows("Shares, with the intervals of Clopper and Pearson", head, tuple(rows)),),
+            basis=(BY_SAMPLES,),
+            measured=(Measured("intervals of shares", Fraction(str(self.confidence)), len(rows)),),
         )
 
 

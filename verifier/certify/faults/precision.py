@@ -27,6 +27,7 @@ from specs.network import Network
 from specs.onnx_reader import read_model
 from specs.perturbation import FORMATS
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, message_of, point_text, radius_of
 from verifier.certify.faults.stand import label_at, labels_at, stands
@@ -207,6 +208,8 @@ class Precision:
                 "samples are rounded to the format first"
             )
         head = ("format", SAME, OTHER, OPEN)
+        asked = self.radius is not None or bool(self.semantics)
+        basis = (*((BY_EVIDENCE,) if asked else ()), *((BY_EVALUATION,) if self.choices else ()))
         return Part(
             "Precision",
             lines,
@@ -214,6 +217,7 @@ class Precision:
             tuple(judged),
             facts,
             (Rows("By format", head, tuple(rows)),),
+            basis=basis,
         )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from specs.decimals import round_up
 from specs.faults.models import BitFlips, StuckAt
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.bitmap import BitMap
 from verifier.certify.faults.certificate import Certificate, certificate_of
@@ -199,6 +200,7 @@ class Probability:
             facts,
             (self._rows(bounds, several, counts),),
             (("Upper bound of P(SDC) by bit error rate", partial(_draw, counts)),),
+            basis=(BY_EVALUATION,) if self.certificate is None else (BY_EVALUATION, BY_EVIDENCE),
         )
 
     def _proofs_in_words(self, counts: Counts) -> tuple[str, ...]:

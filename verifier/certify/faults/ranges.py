@@ -27,6 +27,7 @@ from specs.network import Input
 from specs.property import Case, Property
 from specs.query import Query
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, point_text, radius_of
 from verifier.certify.faults.stand import label_at
@@ -194,6 +195,7 @@ class ActivationRanges:
             facts,
             (),
             (drawing,) if held else (),
+            basis=(BY_EVALUATION,),
         )
 
     @property
@@ -290,6 +292,7 @@ class ActivationRanges:
             tuple(judged),
             {"tensor": self.asked.tensor, "ranges": facts},
             (Rows("By sample", head, tuple(rows)),),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -33,6 +33,7 @@ from specs.property import Case, Property
 from specs.query import Query
 from specs.question import load_question
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, point_text
 from verifier.certify.faults.stand import label_at, stands
@@ -238,6 +239,7 @@ class RegionMaps:
             facts,
             (Rows("By box", head, tuple(rows)),),
             (("Certified benign share, by parameter and bit position", partial(_draw, table)),),
+            basis=(BY_EVIDENCE, BY_EVALUATION),
         )
 
     def _counts(self, record: Record, table: dict[str, list[int]]) -> dict[str, int]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from specs.enclosure import FloatArray
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_EVALUATION
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, in_words, narrowed, point_text, predictions
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, below
@@ -139,6 +140,7 @@ class Several:
             tuple(judged),
             facts,
             (Rows("Samples at which any k failing bits do no harm", ("k", "samples"), rows),),
+            basis=(BY_EVALUATION,),
         )
 
 

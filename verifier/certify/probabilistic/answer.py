@@ -17,6 +17,7 @@ import numpy as np
 
 from specs.decimals import round_down, round_up
 from verifier.certify.data import Data
+from verifier.certify.delivery import BY_SAMPLES, Measured
 from verifier.certify.sampled import GENERATOR, RUNTIME, SAMPLED, versions
 from verifier.certify.section import (
     Judged,
@@ -163,6 +164,14 @@ class Probabilistic:
             },
             tuple(self._tables(facts)),
             ((f"Mean PR with its intervals, {self._together}", partial(_draw, facts)),),
+            basis=(BY_SAMPLES,),
+            measured=(
+                Measured(
+                    f"all {self.statements} statements together",
+                    self.confidence,
+                    judged=bool(judged),
+                ),
+            ),
         )
 
     def _counts(self, record: Record) -> Counts:

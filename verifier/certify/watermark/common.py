@@ -23,6 +23,7 @@ from specs.query import ModelFile
 from specs.watermarks.mark import Mark
 from specs.watermarks.question import MarkQuestion, load_mark_question
 from specs.watermarks.samples import Labelled, read_samples
+from verifier.certify.delivery import WORDS
 from verifier.certify.faults.common import Faults
 from verifier.certify.faults.stand import labels_at
 from verifier.certify.questions import model_file
@@ -32,9 +33,6 @@ from verifier.toml import toml
 
 FILES = ("file", "points", "triggers", "samples", "others")
 """Keys of marks and claims that name files."""
-
-WORDS = {"unsat": "proved", "sat": "refuted"}
-"""Answers for people; any other is undecided."""
 
 Facts = Mapping[str, str]
 Claim = Mapping[str, Any]

@@ -14,6 +14,7 @@ from specs.network import Network
 from specs.query import ModelFile
 from specs.watermarks.mark import AnswerMark, LinearMark
 from specs.watermarks.weights import marked_tensor
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least
 from verifier.certify.table import Table
 from verifier.certify.watermark.common import Marked, ask_claim, plain
@@ -82,6 +83,7 @@ class Extraction:
             tuple(judged),
             {key: values[key] for key in ("matches", "unknown", "same", "margins")},
             (Rows("Places", head, rows),),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -18,6 +18,7 @@ from proofs.watermarks.tails import (
 from specs.watermarks.claims.false_claim import FINEST, MOST_KEYS, level_text, read_level
 from specs.watermarks.mark import Mark
 from specs.watermarks.reading import Keys
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.section import PROVED, REFUTED, Judged, Part, Place, Record, Rows, Task
 from verifier.certify.table import Table
 from verifier.certify.watermark.common import Marked, ask_claim
@@ -102,6 +103,7 @@ class FalseClaim:
             tuple(judged),
             facts,
             (Rows("Matches that a level needs", ("level", "matches", "of"), tuple(rows)),),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -7,7 +7,7 @@ was found to remove the mark, a counterexample for its own cost: between both li
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from specs.watermarks.changes import Ball, Flips, Pruned
 from specs.watermarks.claims.persistence import ChangedWeights
 from specs.watermarks.question import MarkQuestion
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.section import (
     PROVED,
     REFUTED,
@@ -30,6 +31,7 @@ from verifier.certify.section import (
     shown,
 )
 from verifier.certify.table import Table
+from verifier.certify.watermark.budgets import KINDS, Budget, draw
 from verifier.certify.watermark.common import Marked, ask_claim, at_once, in_words, stated
 from verifier.certify.watermark.extraction import checked, linear, read_bits
 from verifier.certify.watermark.false_claim import level_in, threshold_of
@@ -140,21 +142,23 @@ class Persistence:
         lines = [
             f"the mark stands while at least {self.at_least} of {mark.size} bits match; {have} do"
         ]
-        judged, rows, facts = [], [], {}
+        judged, rows, drawn, facts = [], [], list[Budget](), {}
         for kind, record in zip(self.kinds, records, strict=False):
             low = Fraction(record.values["certified"])
             high = None if record.values["met"] is None else Fraction(record.values["met"])
             ratio = "" if high is None or not high else f"{float(low / high):.3f}"
-            name = KINDS.get(kind, f"{kind} norm")
+            name = KINDS[kind]
+            drawn.append(Budget(f"{name} of the change" if kind in NORMS else name, low, high))
+            if kind in self.asked:
+                drawn[-1] = replace(drawn[-1], asked=self.asked[kind])
+                judged.append(_judged(name, self.asked[kind], low, high))
             lines.append(
-                f"{name}: no change up to {below(low)} removes it"
-                + (f"; one of {above(high)} does" if high is not None else "; no attack succeeded")
+                f"{name}: proved: no change up to {below(low)} removes it; "
+                + ("no attack succeeded" if high is None else f"refuted: one of {above(high)} does")
             )
             alone = below(Fraction(record.values["alone"]))
             rows.append((name, below(low), alone, "" if high is None else above(high), ratio))
             facts[kind] = [str(low), None if high is None else str(high)]
-            if kind in self.asked:
-                judged.append(_judged(name, self.asked[kind], low, high))
         for each, record in zip(self.stated, records[len(self.kinds) :], strict=True):
             answer = record.values["answer"]
             lines.append(f"{_words(each)}: the mark stands: {in_words(answer)}")
@@ -164,7 +168,7 @@ class Persistence:
                 Judged(f"the mark stands after {_words(each)}", in_words(answer), verdict)
             )
         assumed = [line for record in records for line in record.values["assumed"]]
-        head = ("change", "certified", "bit by bit", "attack", "certified / attack")
+        head = ("change", "proved up to", "bit by bit", "removed by", "proved / removed")
         return Part(
             "Persistence of the mark",
             tuple(lines),
@@ -172,10 +176,18 @@ class Persistence:
             tuple(judged),
             facts,
             (Rows("Budgets", head, tuple(rows)),) if rows else (),
+            (
+                (
+                    "Changes that are proved to leave the mark, and that remove it",
+                    draw(drawn),
+                ),
+            )
+            if drawn
+            else (),
+            basis=(BY_EVIDENCE,),
         )
 
 
-KINDS = {"pruned": "weights set to 0", "flips": "flipped bits"}
 TENSOR = (
     "budgets are of the marked tensor: changes of other tensors do not touch the mark, and are free"
 )

@@ -16,6 +16,7 @@ from typing import Any
 
 from specs.watermarks.claims.removal import LastLayerRemoval
 from specs.watermarks.samples import Labelled, read_samples
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.section import (
     PROVED,
     REFUTED,
@@ -31,6 +32,7 @@ from verifier.certify.section import (
     shown,
 )
 from verifier.certify.table import Table
+from verifier.certify.watermark.budgets import KINDS, Budget, draw
 from verifier.certify.watermark.common import (
     Marked,
     ask_claim,
@@ -124,15 +126,19 @@ class Removal:
     def conclude(self, records: Sequence[Record]) -> Part:
         """Certified radii and the changes that were found."""
         total, norm = len(self.triggers.points), self.claim["norm"]
-        lines, rows, facts, judged = [], [], {}, []
+        lines, rows, drawn, facts, judged = [], [], [], {}, []
+        name = KINDS[norm]
         kept = "" if self.others is None else ", while the other samples keep theirs"
         for count, record in zip(self.counts, records, strict=True):
             low = Fraction(record.values["certified"])
             high = None if record.values["met"] is None else Fraction(record.values["met"])
-            found = "none was found" if high is None else f"one of {above(high)} does"
+            found = "none was found" if high is None else f"refuted: one of {above(high)} does"
+            drawn.append(
+                Budget(f"{name}, label lost by {count} of {total} triggers", low, high, self.radius)
+            )
             lines.append(
-                f"no change of the last layer of {norm} norm at most {below(low)} takes the label "
-                f"from {count} of {total} triggers{kept}; {found}"
+                f"proved: no change of the last layer of {name} at most {below(low)} takes the "
+                f"label from {count} of {total} triggers{kept}; {found}"
             )
             why = record.values["reason"]
             rows.append((str(count), below(low), "" if high is None else above(high), why))
@@ -151,7 +157,14 @@ class Removal:
             (*records[0].values["assumed"], BEYOND),
             tuple(judged),
             facts,
-            (Rows("Radii", ("triggers", "certified", "change found", "why"), tuple(rows)),),
+            (Rows("Radii", ("triggers", "proved up to", "removed by", "why"), tuple(rows)),),
+            (
+                (
+                    "Changes that are proved to leave the labels, and that take them",
+                    draw(drawn, alike=True),
+                ),
+            ),
+            basis=(BY_EVIDENCE,),
         )
 
 

@@ -14,10 +14,13 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+from specs.enclosure import FloatArray
 from specs.watermarks.samples import Labelled
+from verifier.certify.delivery import BY_EVIDENCE, Asked, Pair, image_shape
 from verifier.certify.faults import common
 from verifier.certify.faults.common import around, point_text
 from verifier.certify.faults.stand import label_at
+from verifier.certify.pairs import Near, Paired, class_words, pairs
 from verifier.certify.questions import ask
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least
 from verifier.certify.table import Table
@@ -95,6 +98,19 @@ class Sanity:
         }
         return Record(ask_claim(place, {"net": self.marked.model}, None, claim).values)
 
+    @property
+    def _shape(self) -> tuple[int, int, int] | None:
+        data = self.marked.setting.data
+        known = data is not None and data.points.shape[1] == self.triggers.points.shape[1]
+        return image_shape(data.shape) if data is not None and known else None
+
+    def _paired(self, near: Near) -> Paired:
+        def paired(point: FloatArray) -> Pair:
+            network = self.marked.network(self.reference)
+            return near.pair(point, *(class_words(network, x) for x in (near.point, point)))
+
+        return paired
+
     def conclude(self, records: Sequence[Record]) -> Part:
         """How many triggers are proved to be none."""
         total = len(self.triggers.points)
@@ -120,6 +136,12 @@ class Sanity:
             for number, record in enumerate(records[:total])
         )
         facts = {"proved": proved, "refuted": refuted, "triggers": total}
+        near_by = [
+            (Near(f"trigger {number}", point, "trigger", self._shape), record.values)
+            for number, (point, record) in enumerate(
+                zip(self.triggers.points, records[:total], strict=True)
+            )
+        ]
         return Part(
             "Sanity of triggers",
             tuple(lines),
@@ -127,6 +149,9 @@ class Sanity:
             tuple(judged),
             facts,
             (Rows("By trigger", ("trigger", "verdict", "seconds"), rows),),
+            asked=tuple(Asked.of(near.name, values) for near, values in near_by),
+            pairs=tuple(pairs((values, self._paired(near)) for near, values in near_by)),
+            basis=(BY_EVIDENCE,),
         )
 
 

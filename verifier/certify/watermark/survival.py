@@ -20,6 +20,7 @@ from specs.faults.placed import place_model
 from specs.faults.schema import read_faults
 from specs.faults.struck import WordFaults
 from specs.watermarks.samples import Labelled
+from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE, WORDS, Asked
 from verifier.certify.faults import common
 from verifier.certify.faults.common import FAULT_KEYS, in_words, message_of, point_text
 from verifier.certify.questions import ask
@@ -114,11 +115,15 @@ class Survival:
                 )
             ]
         rows = tuple(
-            (str(number), record.values["answer"], f"{record.values['seconds']:.2f}")
+            (
+                str(number),
+                WORDS.get(record.values["answer"], "undecided"),
+                f"{record.values['seconds']:.2f}",
+            )
             for number, record in enumerate(records[:total])
         )
         facts: dict[str, Any] = {"proved": proved, "lost": lost, "triggers": total}
-        tables = [Rows("By trigger", ("trigger", "answer", "seconds"), rows)]
+        tables = [Rows("By trigger", ("trigger", "verdict", "seconds"), rows)]
         drawings: tuple[Any, ...] = ()
         if self.curve is not None:
             spans = [_span_of(record) for record in records[total:]]
@@ -138,6 +143,11 @@ class Survival:
             facts,
             tuple(tables),
             drawings,
+            asked=tuple(
+                Asked.of(f"trigger {number}", record.values)
+                for number, record in enumerate(records[:total])
+            ),
+            basis=(BY_EVIDENCE,) if self.curve is None else (BY_EVIDENCE, BY_EVALUATION),
         )
 
 

@@ -21,6 +21,7 @@ from proofs.watermarks.symmetry import apart, deviation
 from specs.errors import EvidenceError, InputError, ModelError
 from specs.query import ModelFile
 from specs.watermarks.chain import Chain, differing, read_chain
+from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.faults import agreement
 from verifier.certify.questions import in_memory
 from verifier.certify.section import (
@@ -205,7 +206,15 @@ class Suspicion:
         facts = {key: values[key] for key in keys}
         facts["same function"] = values["deviation"] == "0" and values["answer"] == "unsat"
         title = f"Symmetry of {self.suspect} with {self.marked.name}"
-        return Part(title, tuple(lines), (*assumed, ORBIT), tuple(judged), facts, tables)
+        return Part(
+            title,
+            tuple(lines),
+            (*assumed, ORBIT),
+            tuple(judged),
+            facts,
+            tables,
+            basis=(BY_EVIDENCE,),
+        )
 
     def _compared(self, values: Mapping[str, Any]) -> tuple[list[str], list[Judged]]:
         text = values["deviation"]
