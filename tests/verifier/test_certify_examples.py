@@ -59,6 +59,4 @@ def test_the_gate_lets_the_model_pass_and_stops_the_weakened_one(tmp_path):
     assert codes == [0, 1]
     found = json.loads((out / "results.json").read_text())
     assert found["verdict"] == "refuted"
-    lines = found["sections"]["robustness"][0]["lines"]
-    assert any("by a proof of another model" in line for line in lines)
     assert farkas.main(["check", str(out / "evidence")]) == 0
