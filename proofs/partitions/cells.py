@@ -55,8 +55,10 @@ class Draw:
         shares: Sequence[Share],
     ) -> None:
         case = question.case
-        self._free = [i for i, low in enumerate(case.lower) if low != case.upper[i]]
-        self._lower, self._upper = lower, upper
+        self.free = np.array([i for i, low in enumerate(case.lower) if low != case.upper[i]])
+        self.free = self.free.astype(np.int64)
+        self._fixed = case.box()
+        self._lower, self._upper = lower[:, self.free], upper[:, self.free]
         self._measure = Measure(question)
         self._normal = question.distribution.kind == NORMAL
         self._first, self._end = _thresholds(shares)
@@ -69,13 +71,23 @@ class Draw:
         """So many samples more, without those of which it is not certain in which leaf they lie.
 
         Returns:
-            lower, upper: ``(count, inputs)`` around their cells, inside of their leaves.
+            lower, upper: ``(count, free)`` around their cells, inside of their leaves, of the
+                inputs that vary.
         """
-        words = self._words(count * (1 + len(self._free))).reshape(count, -1)
+        words = self._words(count * (1 + len(self.free))).reshape(count, -1)
         place, certain = self._leaves(words[:, 0] >> np.uint64(WORD - LEAF_BITS))
         place, parts = place[certain], words[certain, 1:] >> np.uint64(WORD - CELL_BITS)
         low, high = self._lower[place], self._upper[place]
-        return self._normals(low, high, parts) if self._normal else self._uniform(low, high, parts)
+        return self._normals(low, high, parts) if self._normal else _uniform(low, high, parts)
+
+    def boxes(self, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``(B, inputs)`` of ``(B, free)``: with the sides that are points, rounded outward."""
+        made = []
+        for fixed, varying in zip(self._fixed, (lower, upper), strict=True):
+            whole = np.repeat(fixed[None], len(varying), axis=0)
+            whole[:, self.free] = varying
+            made.append(whole)
+        return made[0], made[1]
 
     def _words(self, count: int) -> Words:
         parts = [self._held]
@@ -95,38 +107,34 @@ class Draw:
         certain[certain] = number[certain] >= self._first[place[certain]]
         return place, certain
 
-    def _uniform(
-        self, low: FloatArray, high: FloatArray, parts: Words
-    ) -> tuple[FloatArray, FloatArray]:
-        """Cells of equal length.
-
-        The ends of a leaf are floats, or next to the true ends of the box, off by ``2 ** -52``
-        of their size at most; with the roundings here an end is off by less than ``2 ** -50`` of
-        the sum of both magnitudes.
-        """
-        below, above = low.copy(), high.copy()
-        a, b = low[:, self._free], high[:, self._free]
-        side, pad = b - a, (np.abs(a) + np.abs(b)) * 2.0**-50 + TINY
-        step = parts.astype(np.float64)  # exact, as is what follows
-        below[:, self._free] = np.maximum(a, a + side * (step * 2.0**-CELL_BITS) - pad)
-        above[:, self._free] = np.minimum(b, a + side * ((step + 1) * 2.0**-CELL_BITS) + pad)
-        return below, above
-
     def _normals(
         self, low: FloatArray, high: FloatArray, parts: Words
     ) -> tuple[FloatArray, FloatArray]:
         """Cells between quantiles that are enclosed one by one."""
         below, above = low.copy(), high.copy()
         for row, own in enumerate(parts.tolist()):
-            sides = zip(self._free, low[row, self._free], high[row, self._free], own, strict=True)
+            sides = zip(self.free.tolist(), low[row].tolist(), high[row].tolist(), own, strict=True)
             ends = [
-                quantiles(self._measure, axis, float(a), float(b), part, CELL_BITS)
-                for axis, a, b, part in sides
+                quantiles(self._measure, axis, a, b, part, CELL_BITS) for axis, a, b, part in sides
             ]
             least, most = outward([end for end, _ in ends], [end for _, end in ends])
-            below[row, self._free] = np.maximum(least, below[row, self._free])
-            above[row, self._free] = np.minimum(most, above[row, self._free])
+            below[row] = np.maximum(least, below[row])
+            above[row] = np.minimum(most, above[row])
         return below, above
+
+
+def _uniform(low: FloatArray, high: FloatArray, parts: Words) -> tuple[FloatArray, FloatArray]:
+    """Cells of equal length.
+
+    The ends of a leaf are floats, or next to the true ends of the box, off by ``2 ** -52`` of
+    their size at most; with the roundings here an end is off by less than ``2 ** -50`` of the sum
+    of both magnitudes.
+    """
+    side, pad = high - low, (np.abs(low) + np.abs(high)) * 2.0**-50 + TINY
+    step = parts.astype(np.float64)  # exact, as is what follows
+    below = low + side * (step * 2.0**-CELL_BITS) - pad
+    above = low + side * ((step + 1) * 2.0**-CELL_BITS) + pad
+    return np.maximum(low, below), np.minimum(high, above)
 
 
 def _blocks(seed: bytes) -> Iterator[Words]:

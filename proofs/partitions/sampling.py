@@ -37,7 +37,7 @@ TERMS = 10_000
 """Tails with fewer terms are summed."""
 STEPS = 60
 """Binary places of a bound that is printed."""
-DIGITS = 28
+DIGITS = 24
 """Significant ones of them."""
 
 
@@ -83,14 +83,15 @@ def draw(
         lower, upper = stream.take(count)
         good = bad = np.zeros(len(lower), dtype=bool)
         if points is not None:
-            good, bad = points.look(0.5 * lower + 0.5 * upper)
-            near = ((upper - lower) * 1.5 <= radius).all(axis=1)
+            x, _ = stream.boxes(0.5 * lower + 0.5 * upper, upper)
+            good, bad = points.look(x)
+            near = ((upper - lower) * 1.5 <= radius[stream.free]).all(axis=1)
             good, bad = good & near, bad & near
         safe, unsafe = safe + int(good.sum()), unsafe + int(bad.sum())
         left = np.flatnonzero(~good & ~bad)
         for first in range(0, len(left), prover.width):
             own = left[first : first + prover.width]
-            found = _looked_at(prover, root, lower[own], upper[own])
+            found = _looked_at(prover, root, *stream.boxes(lower[own], upper[own]))
             safe, unsafe = safe + found[0], unsafe + found[1]
         report(done)
     return Drawn(wanted, unsafe, wanted - safe)
