@@ -56,7 +56,7 @@ ACASXU = (
     ("1_1", 3), ("1_7", 3), ("1_9", 4), ("5_4", 4),
 )  # fmt: skip
 PATCHES = ((0, 2, 2), (2, 3, 3))
-"""Training images, and of each how many pixels in the middle may have any value."""
+"""Test images, and of each how many pixels in the middle may have any value."""
 PARTS = ("acasxu", "digits", "normal")
 SECONDS = (5.0, 20.0)
 
@@ -110,7 +110,7 @@ def _acasxu(out: Path, folder: Path, net: str, number: int, normal: bool = False
 
 
 def _patches(out: Path) -> list[Question]:
-    images, labels, _, _ = digits.data()
+    _, _, images, labels = digits.data()
     made = []
     for kind, model in probability_models.models(out / "models").items():
         for number, height, width in PATCHES if kind == "plain" else PATCHES[1:]:
@@ -158,6 +158,7 @@ def _row(
     if checked.found is None:
         raise ValueError(f"{name}: {checked.checked.reason}")
     spent = [each["seconds"] for each in both]
+    closed = not any(each["samples"] for each in both)  # samples alone cannot do better
     row: dict[str, Any] = {
         "question": name,
         "seconds": list(seconds),
@@ -169,7 +170,7 @@ def _row(
         "widths": [[s.seconds, s.high - s.low] for s in alone.history],
         "both": both,
         "sampled": []
-        if normal
+        if normal or closed
         else _samples_alone(asked, [max(pair) for pair in zip(seconds, spent, strict=True)]),
         "load": os.getloadavg()[0],
     }
@@ -246,9 +247,11 @@ def _coefficients(terms: tuple[tuple[int, Fraction], ...], size: int) -> np.ndar
 def _shown(row: dict[str, Any], seconds: float) -> dict[str, object]:
     """A row of the table, with some of the times that were tried."""
     place = row["seconds"].index(seconds)
-    both, sampled = row["both"][place], row["sampled"][place]
+    both = row["both"][place]
+    sampled = row["sampled"][place] if row["sampled"] else None
     before = [found for spent, found in row["widths"] if spent <= seconds]
-    ours, theirs = _width(both["interval"]), _width(sampled["interval"])
+    ours = _width(both["interval"])
+    theirs = None if sampled is None else _width(sampled["interval"])
     low, high = map(Fraction, both["interval"])
     return {
         "question": row["question"],
@@ -259,9 +262,9 @@ def _shown(row: dict[str, Any], seconds: float) -> dict[str, object]:
         "samples": both["samples"],
         "CPU s in all": f"{both['seconds']:.1f}",
         "of it the check": f"{both['check_seconds']:.1f}",
-        "samples alone: width": f"{theirs:.2e}",
-        "of": sampled["samples"],
-        "ratio": f"{ours / theirs:.3f}",
+        "samples alone: width": "" if theirs is None else f"{theirs:.2e}",
+        "of": "" if sampled is None else sampled["samples"],
+        "ratio": "0" if theirs is None else f"{ours / theirs:.3f}",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from fractions import Fraction
@@ -54,6 +55,9 @@ def test_a_search_closes_in_on_the_truth():
     assert found.state.high == pytest.approx(float(high), rel=1e-9)
     widths = [state.high - state.low for state in found.history]
     assert widths == sorted(widths, reverse=True)
+    times = [state.seconds for state in found.history]
+    assert all(later > 1.05 * first for first, later in itertools.pairwise(times[:-1]))
+    assert any(found.state.seconds / 2 < time < found.state.seconds / 1.1 for time in times)
 
 
 def test_a_search_goes_on_from_a_partition():

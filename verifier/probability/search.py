@@ -220,10 +220,11 @@ class _Search:
         low, high = self._interval()
         seconds = self._clock() - self._begun
         state = State(low, high, self._leaves, len(self._heap), seconds)
-        if not self._history or seconds > 1.05 * self._history[-1].seconds:
-            self._history.append(state)
-        elif len(self._history) > 1:
-            self._history[-1] = state
+        kept = self._history  # the last one is the newest, those before are some way apart
+        if len(kept) < 2 or kept[-1].seconds > 1.05 * kept[-2].seconds:
+            kept.append(state)
+        else:
+            kept[-1] = state
         self._progress(state)
         return state
 
