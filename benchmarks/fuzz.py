@@ -54,7 +54,7 @@ SECONDS, GROWTH = 20.0, 600 << 20
 """CPU seconds that one input may take, and bytes that the process may grow by."""
 EACH = 60
 """Inputs for each question."""
-READERS = ("format.py", "packing.py", "tables.py", "squares.py")
+READERS = ("format.py", "archive.py", "planes.py", "packing.py", "tables.py", "squares.py")
 
 
 class TooLongError(BaseException):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from proofs.packing import LONGEST
 from proofs.proof import ARRAYS, NodeKind, Proof
 from tests.proofs.helpers import mutated
 
@@ -97,6 +98,8 @@ def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
         content, more = _members(data), _members(other)
     except (zipfile.BadZipFile, OSError):
         return changed_bytes(rng, data, other)
+    if "arrays.npy" not in content and rng.random() < 0.5:
+        content = _with_lists(content)
     entries = list(content.items())
     for _ in range(int(rng.integers(1, 4))):
         at = int(rng.integers(0, len(entries)))
@@ -109,7 +112,7 @@ def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
         elif kind == 2:
             entries.append((name, body))
         elif kind == 3:
-            names = [f"{n}.npy" for n in ARRAYS] + ["../x", "/etc/passwd", "x" * 60000]
+            names = [f"{n}.npy" for n in ("arrays", *ARRAYS)] + ["../x", "/etc/passwd", "x" * 60000]
             entries.append((str(rng.choice(names)), body))
         elif kind == 4:
             entries[at] = name, more.get(name, body)
@@ -125,6 +128,18 @@ def changed_members(rng: Rng, data: bytes, other: bytes) -> bytes:
         at = found.find(b"\x04\x05\x00")
         found = found[:at] + changed_bytes(rng, found[at : at + 12], found[:12]) + found[at + 12 :]
     return found
+
+
+def _with_lists(content: dict[str, bytes]) -> dict[str, bytes]:
+    """Members of an archive as earlier versions packed them: in the manifest."""
+    manifest, lists = json.loads(content["manifest.json"]), {}
+    for name, body in content.items():
+        if name.endswith(".npy"):
+            array = np.load(io.BytesIO(body))
+            if array.size <= LONGEST:
+                lists[name.removesuffix(".npy")] = array.tolist()
+    rest = {name: body for name, body in content.items() if name[:-4] not in lists}
+    return {**rest, "manifest.json": json.dumps({**manifest, "arrays": lists}).encode()}
 
 
 def changed_witness(rng: Rng, data: bytes, other: bytes) -> bytes:
@@ -147,8 +162,11 @@ def _json(rng: Rng, body: bytes) -> bytes:
         name = str(rng.choice([*lists]))
         lists[name] = _list(rng, lists[name])
         return json.dumps(content).encode()
+    if "planes" in content and rng.random() < 0.7:
+        content["planes"] = _planes(rng, content["planes"])
+        return json.dumps(content).encode()
     for _ in range(int(rng.integers(1, 3))):
-        keys = [*content, "arrays", "tensors", "signatures", "stranger", "\x1b[2J"]
+        keys = [*content, "arrays", "planes", "tensors", "signatures", "stranger", "\x1b[2J"]
         content[str(rng.choice(np.array(keys, dtype=object)))] = _value(rng, content)
     return json.dumps(content).encode()
 
@@ -163,6 +181,28 @@ def _list(rng: Rng, values: Any) -> Any:
     choices = (*whole, *strange, *values[:3])
     result[at : at + int(rng.integers(0, 2))] = [choices[int(rng.integers(0, len(choices)))]]
     return result if rng.random() < 0.9 else result[:at]
+
+
+def _planes(rng: Rng, planes: Any) -> Any:
+    """Other types of arrays, other lengths, or what is no list of them."""
+    if not isinstance(planes, list) or not planes or not isinstance(planes[0], str):
+        return planes
+    digits, sizes = planes[0], planes[1:]
+    kind = int(rng.integers(0, 4))
+    if kind == 0:
+        return _list(rng, planes)
+    if kind == 1:
+        found = _list(rng, sizes)
+        return [digits, *found] if isinstance(found, list) else found
+    if kind == 2 and len(sizes) > 1:  # what one array loses, another one gains
+        one, other = rng.integers(0, len(sizes), 2)
+        moved = int(rng.integers(0, 5))
+        if type(sizes[one]) is type(sizes[other]) is int:
+            sizes[one], sizes[other] = sizes[one] - moved, sizes[other] + moved
+        return [digits, *sizes]
+    at = int(rng.integers(0, len(digits) + 1))
+    put = str(rng.choice(np.array(["", "0", "1", "2", "3", "7", "9", "-", "x", "0" * 60])))
+    return [digits[:at] + put + digits[at + 1 :], *sizes]
 
 
 def _value(rng: Rng, content: dict[str, Any]) -> Any:

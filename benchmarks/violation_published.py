@@ -2,7 +2,7 @@
 
 H.-D. Tran et al., *Quantitative Verification for Neural Networks using ProbStars* (HSCC 2023);
 figures from the tables ``artifacts/HSCC2023/ACASXU/ACASXUTable_full.tex`` and ``..._small.tex`` of
-the authors' repository (V2A2/StarV), rows with ``p_filter = 0``: no piece of the input set is left out.
+the authors' repository (V2A2/StarV), rows with ``p_filter = 0``, where no piece is left out.
 Each input is normal around the middle of its side with a third of half the side as its deviation
 (so says the script of the evaluation) and is *not* conditioned on the box: figures are divided by
 the "inputSet Probability" of the same row to be comparable with a normal that is cut at the box.

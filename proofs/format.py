@@ -18,7 +18,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -27,10 +27,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from proofs.archive import allowance, archived, member, short_archive
 from proofs.arrays import MOST, ArrayEvidence
 from proofs.arrays import TYPES as ARRAY_TYPES
 from proofs.packing import TYPES, fitted, listed, packed, types_of, unpacked
 from proofs.partitions.evidence import PartitionEvidence
+from proofs.planes import from_planes, in_planes
 from proofs.proof import Proof
 from proofs.watermarks.evidence import MarkEvidence
 from proofs.witness import Witness
@@ -40,11 +42,8 @@ from specs.faults.exact import WordFault
 VERSION = 1
 PROOF, WITNESS = "farkas-proof", "farkas-witness"
 MANIFEST_LIMIT = 1 << 24
-FLOOR, RATIO = 1 << 22, 64
-"""Unpacked arrays may take 4 MiB plus 64 times the file's size."""
-
-_LZMA_HEAD = 9
-"""Bytes of a member's LZMA properties: version, their size, and five of them."""
+MANIFEST, PLANES = "manifest.json", "arrays.npy"
+"""Members of archives: a packed proof has these two alone."""
 
 Array = npt.NDArray[Any]
 Evidence = Proof | Witness | ArrayEvidence
@@ -58,8 +57,8 @@ KINDS: dict[str, type[ArrayEvidence]] = {
 def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     """Write a proof beside its target and rename it; returns its size in bytes.
 
-    The file depends on the proof alone: equal proofs give equal bytes.  With ``pack`` short
-    arrays stand in the manifest, and all in as few bits as hold them.
+    The file depends on the proof alone: equal proofs give equal bytes.  With ``pack`` all
+    arrays are one member of the archive, in as few bits as hold them.
     """
     data = file_content(proof, pack=pack)
     with replacing(path) as stream:
@@ -67,44 +66,31 @@ def write_proof(path: str | Path, proof: Proof, *, pack: bool = False) -> int:
     return len(data)
 
 
-def file_content(proof: Proof, *, pack: bool = False, smallest: bool = True) -> bytes:
-    """What :func:`write_proof` writes; packed but not ``smallest``, without LZMA."""
-    manifest = {
-        **proof.manifest,
-        "format": PROOF,
-        "version": VERSION,
-        "question": proof.question,
-        "tensors": list(proof.tensors),
-    }
-    manifest.pop("arrays", None)
+def file_content(proof: Proof, *, pack: bool = False) -> bytes:
+    """What :func:`write_proof` writes."""
+    stated = {"format": PROOF, "version": VERSION, "question": proof.question}
+    manifest = {**proof.manifest, **stated, "tensors": list(proof.tensors)}
+    for key in ("arrays", "planes"):
+        manifest.pop(key, None)
     members = {name: array for name, array in proof.arrays.items() if array.size}
     if pack:
-        members, lists = packed(proof.arrays)
-        manifest["arrays"] = lists
-    content = {name: _npy(array) for name, array in members.items()}
-    layout: dict[str, Any] = {"separators": (",", ":")} if pack else {"indent": 1}
-    content["manifest.json"] = json.dumps(manifest, sort_keys=True, **layout).encode()
-    return _archived(content, smallest=pack and smallest)
+        members = packed(proof.arrays)
+        table, content = in_planes(members)
+        text = _json({**manifest, "planes": table}, short=True)
+        data = short_archive({MANIFEST: text, PLANES: _npy(content)})
+        if data is not None:
+            return data
+    return _archived(manifest, members)
 
 
-def _archived(content: dict[str, bytes], smallest: bool = False) -> bytes:
-    """An archive that depends on its members alone, and that a reader's limits allow.
+def _archived(manifest: dict[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    content = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    return archived({**content, MANIFEST: _json(manifest)})
 
-    With ``smallest``, a member is compressed by LZMA where it is shorter then.
-    """
-    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", method) as archive:
-            for name in sorted(content):
-                entry = name if name == "manifest.json" else f"{name}.npy"
-                info = zipfile.ZipInfo(entry, date_time=(1980, 1, 1, 0, 0, 0))
-                info.compress_type = method
-                if smallest and method == zipfile.ZIP_DEFLATED and _lzma_is_shorter(content[name]):
-                    info.compress_type = zipfile.ZIP_LZMA
-                archive.writestr(info, content[name], compresslevel=9)
-        if sum(map(len, content.values())) <= _allowance(buffer.tell()):
-            break
-    return buffer.getvalue()
+
+def _json(manifest: dict[str, Any], *, short: bool = False) -> bytes:
+    layout: dict[str, Any] = {"separators": (",", ":")} if short else {"indent": 1}
+    return json.dumps(manifest, sort_keys=True, **layout).encode()
 
 
 def write_witness(path: str | Path, witness: Witness) -> int:
@@ -155,9 +141,7 @@ def write_arrays(path: str | Path, evidence: ArrayEvidence) -> int:
         "question": evidence.question,
         "claims": evidence.claims,
     }
-    content = {name: _npy(array) for name, array in evidence.arrays.items() if array.size}
-    content["manifest.json"] = json.dumps(manifest, sort_keys=True, indent=1).encode()
-    data = _archived(content)
+    data = _archived(manifest, {n: a for n, a in evidence.arrays.items() if a.size})
     with replacing(path) as stream:
         stream.write(data)
     return len(data)
@@ -176,10 +160,10 @@ def read_evidence(path: str | Path) -> Evidence:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise EvidenceError("it is not a regular file")
         with open(path, "rb") as stream:
-            head = stream.read(4)
+            head = stream.read(2)
             stream.seek(0)
             size = os.fstat(stream.fileno()).st_size
-            if head[:2] == b"PK":
+            if head == b"PK":
                 return _read_archive(stream, size)
             if head[:1] != b"{":
                 raise EvidenceError("it is neither a proof nor a witness")
@@ -210,20 +194,20 @@ def _read_archive(stream: BinaryIO, size: int) -> Proof | ArrayEvidence:
         infos = {info.filename: info for info in archive.infolist()}
         if len(infos) != len(archive.infolist()):
             raise EvidenceError("members are repeated")
-        if "manifest.json" not in infos:
+        if MANIFEST not in infos:
             raise EvidenceError("it has no manifest.json")
-        left = _allowance(size)
-        data = _member(archive, infos.pop("manifest.json"), min(left, MANIFEST_LIMIT))
+        left = allowance(size)
+        data = member(archive, infos.pop(MANIFEST), min(left, MANIFEST_LIMIT))
         left -= len(data)
         manifest = _object(data, PROOF, *KINDS)
         proof = manifest["format"] == PROOF
-        known = {f"{name}.npy" for name in TYPES}
+        known = {PLANES, *(f"{name}.npy" for name in TYPES)}
         strange = [name for name in infos if not (name in known if proof else _plain(name))]
         if strange or (not proof and len(infos) > MOST):
             raise EvidenceError(f"members are unknown, or too many: {strange!r:.200}")
         content = {}
         for name, info in infos.items():
-            content[name] = _member(archive, info, left)
+            content[name] = member(archive, info, left)
             left -= len(content[name])
     return _proof(manifest, content) if proof else _arrays(manifest, content)
 
@@ -237,26 +221,45 @@ def _arrays(manifest: dict[str, Any], content: dict[str, bytes]) -> ArrayEvidenc
     if not isinstance(claims, str):
         raise EvidenceError("the manifest does not say what it claims")
     arrays = {
-        member.removesuffix(".npy"): _unpacked(member, data, ARRAY_TYPES)
-        for member, data in content.items()
+        name.removesuffix(".npy"): _unpacked(name, data, ARRAY_TYPES)
+        for name, data in content.items()
     }
     return KINDS[manifest["format"]](_digest(manifest), claims, arrays, manifest)
 
 
 def _proof(manifest: dict[str, Any], content: dict[str, bytes]) -> Proof:
-    tensors = manifest.get("tensors")
-    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
-        raise EvidenceError("the manifest's tensors are not a list of names")
     lists = manifest.pop("arrays", {})
     if not isinstance(lists, dict):
         raise EvidenceError("the manifest's arrays are not lists by name")
     stored = {name: listed(name, values) for name, values in lists.items()}
-    for member, data in content.items():
-        name = member.removesuffix(".npy")
-        if name in stored:
-            raise EvidenceError(f"'{name}' is both a member and in the manifest")
-        stored[name] = fitted(name, _unpacked(member, data, types_of(name)))
-    return Proof(_digest(manifest), tuple(tensors), unpacked(stored), manifest)
+    if (PLANES in content) != ("planes" in manifest):
+        raise EvidenceError(f"'{PLANES}' and 'planes' in the manifest need each other")
+    if PLANES in content:
+        planes = _unpacked(PLANES, content.pop(PLANES), ("uint8",))
+        _join(stored, from_planes(manifest.pop("planes"), planes))
+    members = {file.removesuffix(".npy"): data for file, data in content.items()}
+    _join(
+        stored,
+        {
+            name: fitted(name, _unpacked(f"{name}.npy", data, types_of(name)))
+            for name, data in members.items()
+        },
+    )
+    return Proof(_digest(manifest), _tensors(manifest), unpacked(stored), manifest)
+
+
+def _join(stored: dict[str, Array], more: Mapping[str, Array]) -> None:
+    twice = sorted(stored.keys() & more.keys())
+    if twice:
+        raise EvidenceError(f"'{twice[0]}' is both a member and in the manifest, or in planes")
+    stored.update(more)
+
+
+def _tensors(manifest: dict[str, Any]) -> tuple[str, ...]:
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, list) or not all(isinstance(name, str) for name in tensors):
+        raise EvidenceError("the manifest's tensors are not a list of names")
+    return tuple(tensors)
 
 
 def _read_witness(data: bytes) -> Witness:
@@ -327,78 +330,31 @@ def _digest(content: dict[str, Any]) -> str:
     return digest
 
 
-def _allowance(size: int) -> int:
-    return FLOOR + RATIO * size
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
-    """A member's content; the size that counts is the one read, not the one declared."""
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
-        raise EvidenceError(f"'{info.filename}' is neither stored nor deflated, nor LZMA")
-    with archive.open(info) as stream:
-        lzma_ = info.compress_type == zipfile.ZIP_LZMA
-        data = _unpacked_lzma(archive, info, limit) if lzma_ else stream.read(limit + 1)
-    if len(data) > limit:
-        raise EvidenceError(f"'{info.filename}' unpacks to more than {limit} bytes")
-    return data
-
-
-def _lzma_is_shorter(content: bytes) -> bool:
-    packed = lzma.compress(content, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1}])
-    return _LZMA_HEAD + len(packed) < len(zlib.compress(content, 9, wbits=-15))
-
-
-def _unpacked_lzma(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
-    """A member's content up to one byte above a limit; ``zipfile`` unpacks without any.
-
-    Raises:
-        EvidenceError: it asks for a large dictionary, or its sums are wrong.
-    """
-    stream = archive.fp
-    if stream is None:
-        raise EvidenceError("the archive is closed")
-    stream.seek(info.header_offset + 26)
-    stream.seek(sum(struct.unpack("<HH", stream.read(4))), os.SEEK_CUR)
-    packed = stream.read(info.compress_size)
-    size, code, dictionary = struct.unpack("<2xHBI", packed[:_LZMA_HEAD])
-    if size != _LZMA_HEAD - 4 or dictionary > MANIFEST_LIMIT:
-        raise EvidenceError(f"'{info.filename}' needs a dictionary of {dictionary} bytes")
-    pb, rest = divmod(code, 45)
-    lp, lc = divmod(rest, 9)
-    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": dictionary, "lc": lc, "lp": lp, "pb": pb}]
-    data = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters).decompress(
-        packed[_LZMA_HEAD:], max_length=limit + 1
-    )
-    if len(data) <= limit and zlib.crc32(data) != info.CRC:
-        raise EvidenceError(f"'{info.filename}' is damaged: its sum is another one")
-    return data
-
-
 def _npy(array: Array) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
-def _unpacked(member: str, data: bytes, types: Sequence[str]) -> Array:
+def _unpacked(file: str, data: bytes, types: Sequence[str]) -> Array:
     """A one-dimensional ``.npy`` array; the shape must agree with the bytes present."""
     if data[:8] != b"\x93NUMPY\x01\x00" or len(data) < 10:
-        raise EvidenceError(f"'{member}' is not a version 1 .npy array")
+        raise EvidenceError(f"'{file}' is not a version 1 .npy array")
     length = struct.unpack("<H", data[8:10])[0]
     body = data[10 + length :]
     try:
         header = ast.literal_eval(data[10 : 10 + length].decode("ascii").strip())
         kind, order, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        raise EvidenceError(f"'{member}' has a damaged header") from error
+        raise EvidenceError(f"'{file}' has a damaged header") from error
     allowed = {np.dtype(name).newbyteorder("<").str: name for name in types}
     if not isinstance(kind, str) or kind not in allowed or order is not False:
-        raise EvidenceError(f"'{member}' is of type {kind!r:.40}, not {' or '.join(allowed)}")
+        raise EvidenceError(f"'{file}' is of type {kind!r:.40}, not {' or '.join(allowed)}")
     dtype = np.dtype(kind)
     if not isinstance(shape, tuple) or len(shape) != 1 or not isinstance(shape[0], int):
-        raise EvidenceError(f"'{member}' is not one-dimensional")
+        raise EvidenceError(f"'{file}' is not one-dimensional")
     if shape[0] * dtype.itemsize != len(body):
-        raise EvidenceError(f"'{member}' declares {shape[0]} entries, not what it holds")
+        raise EvidenceError(f"'{file}' declares {shape[0]} entries, not what it holds")
     return np.frombuffer(body, dtype=dtype).astype(allowed[kind])
 
 

@@ -48,17 +48,13 @@ class Size:
     work: float
 
     @staticmethod
-    def of(proof: Proof, *, pack: bool = True, quick: bool = False) -> Size:
-        """The size of a proof, in a packed file or a plain one.
-
-        With ``quick``, that of a packed file whose members are deflated, which takes half the
-        time and may be a little more.
-        """
+    def of(proof: Proof, *, pack: bool = True) -> Size:
+        """The size of a proof, in a packed file or a plain one."""
         kinds, arrays = proof.arrays["node_kind"], proof.arrays
         sweeps = int(np.count_nonzero((kinds == NodeKind.SWEEP) & (arrays["node_arg"] == 0)))
         hints = ("slope", "multiplier_value", "weight_value")
         return Size(
-            len(file_content(proof, pack=pack, smallest=not quick)),
+            len(file_content(proof, pack=pack)),
             proof.leaves,
             int(np.count_nonzero(np.isin(kinds, (*TWO_WAY, NodeKind.SPLIT_DISJUNCT)))),
             sum(int(arrays[name].size) for name in hints),
@@ -189,7 +185,7 @@ class _Run:
         kept = proof.manifest.keys() - {"signatures", SIZES, NEURONS}
         self._manifest = {key: proof.manifest[key] for key in sorted(kept)}
         self._oracle = Oracle(self._draft.query, deadline=deadline)
-        self.proof, self.size = proof, Size.of(proof, quick=True)
+        self.proof, self.size = proof, Size.of(proof)
         self.taken: list[Taken] = []
 
     def take(self, name: str, each: Pass) -> None:
@@ -210,7 +206,7 @@ class _Run:
         thin.remove_skipped(draft)
         made, _ = written(draft)
         made = replace(made, manifest={**self._manifest, **made.manifest})
-        size = Size.of(made, quick=True)
+        size = Size.of(made)
         if self.key(size) < self.key(before):
             self._draft, self.proof, self.size = draft, made, size
         self.taken.append(Taken(name, before, self.size, time.monotonic() - started))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -289,9 +290,17 @@ def _self_test() -> None:
         raise FarkasError("underflow is flushed to zero; no check is possible")
     # A fast matrix product in the manner of Strassen mixes large and small blocks and
     # loses the small ones; here every entry is an integer that floats hold exactly.
-    size = 192
-    pattern = np.arange(size * size, dtype=np.float64).reshape(size, size) % 7.0 - 3.0
-    factors = np.where(np.arange(size) < size // 2, 2.0**60, 1.0)
-    expected = (pattern.astype(np.int64) @ pattern.astype(np.int64)).astype(np.float64)
-    if not np.array_equal((factors[:, None] * pattern) @ pattern, factors[:, None] * expected):
+    pattern, square = _integers()
+    factors = np.where(np.arange(len(pattern)) < len(pattern) // 2, 2.0**60, 1.0)[:, None]
+    if not np.array_equal(_product(factors * pattern, pattern), factors * square):
         raise FarkasError("the matrix product is not accurate componentwise")
+
+
+@cache
+def _integers() -> tuple[Numbers, Numbers]:
+    """``(192, 192)`` small integers, and their square as integers give it, which takes longer."""
+    pattern = np.arange(192 * 192).reshape(192, 192) % 7 - 3
+    found = pattern.astype(np.float64), (pattern @ pattern).astype(np.float64)
+    for array in found:
+        array.setflags(write=False)
+    return found

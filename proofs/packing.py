@@ -1,11 +1,10 @@
-"""The packed form of a proof's arrays: words for nodes, counts for pointers, short lists.
+"""The packed form of a proof's arrays: words for nodes, counts for pointers, narrow types.
 
 ``FORMAT.md`` specifies it.  What is unpacked is what was packed; nothing else changes.
 """
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,16 +19,13 @@ from specs.errors import EvidenceError
 Array = npt.NDArray[Any]
 
 LONGEST = 4096
-"""Entries of an array in the manifest."""
+"""Entries of an array in the manifest, where archives may have short ones."""
 
 NODES = 1 << 22
 """Nodes that words spell; each takes some 40 bytes while they are spelled out."""
 
 LARGEST = 1 << 53
 """Absolute value of a whole number there; they count as floats, too."""
-
-OF_MEMBER = 160
-"""Bytes that a member of an archive takes beside its content, more or less."""
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 
@@ -70,13 +66,8 @@ def types_of(name: str) -> tuple[str, ...]:
     return (*canonical, *(other for other in INTEGERS if _whole(name) and other not in canonical))
 
 
-def packed(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, list[Any]]]:
-    """Arrays that are members of the archive, and lists that the manifest takes.
-
-    An array goes where it is shorter; what is empty goes nowhere.
-    """
-    members: dict[str, Array] = {}
-    lists: dict[str, list[Any]] = {}
+def packed(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays as they are stored to be short; :func:`unpacked` is the inverse."""
     stored = dict(arrays)
     for name, pointer in POINTERS.items():
         counts = np.diff(arrays[pointer].astype(np.int64), prepend=0)
@@ -89,23 +80,11 @@ def packed(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, lis
         stored = {**stored, **words}
         stored.pop("node_kind")
         stored.pop("node_arg")
-    for name, array in stored.items():
-        if not array.size:
-            continue
-        narrow = _narrowed(array)
-        if array.size <= LONGEST and _text(narrow) <= _length(narrow) + OF_MEMBER:
-            lists[name] = narrow.tolist()
-        else:
-            members[name] = narrow
-    return members, lists
+    return {name: _narrowed(array) for name, array in stored.items() if array.size}
 
 
 def _length(array: Array) -> int:
     return len(zlib.compress(_narrowed(array).tobytes(), 9)) if array.size else 0
-
-
-def _text(array: Array) -> int:
-    return len(zlib.compress(json.dumps(array.tolist(), separators=(",", ":")).encode(), 9))
 
 
 def _can_be_spelled(arrays: Mapping[str, Array]) -> bool:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Says whether an instance can be run: 0 yes, 1 no.  Nothing is computed ahead.
+# Says on standard error what hinders an answer.  Nothing is computed ahead.  The exit code is 0 where
+# Farkas runs at all: after a failure the competition skips the rest of the benchmark.
 # VNN-COMP calls: prepare_instance.sh v1 CATEGORY ONNX VNNLIB
 set -euo pipefail
 if [[ "${1:-}" != v1 || $# -lt 4 ]]; then

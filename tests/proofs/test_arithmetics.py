@@ -212,7 +212,32 @@ def test_slopes_are_on_a_grid_on_which_one_minus_them_is_exact():
         assert F(1.0 - slope) == 1 - F(slope)
 
 
-@pytest.mark.parametrize("broken", ["rounding", "flushing", "product"])
+def fast_product(a, b):
+    """Strassen's: seven products of blocks in place of eight."""
+    (a, b, c, d), (e, f, g, h) = (
+        [block for half in np.split(whole, 2) for block in np.split(half, 2, axis=1)]
+        for whole in (a, b)
+    )
+    one, two, three = (a + d) @ (e + h), (c + d) @ e, a @ (f - h)
+    four, five = d @ (g - e), (a + b) @ h
+    six, seven = (c - a) @ (e + f), (b - d) @ (g + h)
+    return np.block(
+        [[one + four - five + seven, three + five], [two + four, one - two + three + six]]
+    )
+
+
+def test_a_fast_matrix_product_is_noticed_at_every_start(monkeypatch):
+    from proofs import outward
+
+    whole = np.arange(16.0).reshape(4, 4)
+    assert np.array_equal(fast_product(whole, whole.T), whole @ whole.T)
+    Outward()
+    monkeypatch.setattr(outward, "_product", fast_product)
+    with pytest.raises(FarkasError, match="componentwise"):
+        Outward()
+
+
+@pytest.mark.parametrize("broken", ["rounding", "flushing"])
 def test_the_start_refuses_a_machine_that_does_not_compute_as_assumed(broken, monkeypatch):
     from proofs import outward
 
@@ -230,9 +255,6 @@ def test_the_start_refuses_a_machine_that_does_not_compute_as_assumed(broken, mo
                 return made * 0
             return made
 
-        def array_equal(self, a, b):
-            return False if broken == "product" else np.array_equal(a, b)
-
     monkeypatch.setattr(outward, "np", Machine())
-    with pytest.raises(FarkasError, match=r"no check is possible|componentwise"):
+    with pytest.raises(FarkasError, match="no check is possible"):
         Outward()

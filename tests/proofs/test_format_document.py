@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proofs import archive, packing
 from proofs import format as files
-from proofs import packing
 from proofs.proof import ARRAYS, Fact, NodeKind
 
 PAGE = (Path(__file__).resolve().parents[2] / "proofs/FORMAT.md").read_text()
@@ -22,7 +22,7 @@ def test_worked_example():
 
 
 def test_a_worked_example_that_is_wrong_would_be_noticed():
-    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    *_, block = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     wrong = block.replace("shortfall - 1.5", "shortfall - 1.6")
     assert wrong != block
     with pytest.raises(AssertionError):
@@ -48,5 +48,5 @@ def test_every_kind_of_node_is_numbered_as_in_the_code():
 
 def test_limits():
     assert f"up to {packing.LONGEST} entries long" in PAGE.replace("\n", " ")
-    assert f"{files.FLOOR >> 20} MiB plus {files.RATIO} times" in PAGE.replace("\n", " ")
+    assert f"{archive.FLOOR >> 20} MiB plus {archive.RATIO} times" in PAGE.replace("\n", " ")
     assert f"the manifest at most {files.MANIFEST_LIMIT >> 20} MiB" in PAGE.replace("\n", " ")

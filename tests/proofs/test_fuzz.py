@@ -22,7 +22,7 @@ def tried(count: int, seed: int = 11, **options) -> Fuzzer:
 
 
 def test_nothing_breaks_and_much_is_tried():
-    fuzzer = tried(2 * PER_QUESTION * len(KINDS))
+    fuzzer = tried(3 * PER_QUESTION * len(KINDS))
     assert not fuzzer.findings, fuzzer.findings[0].what
     words = " ".join(fuzzer.outcomes)
     for outcome in ("unreadable", "invalid", "refused on reading", "valid sat"):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from proofs import archive, packing
 from proofs import format as files
-from proofs import packing
 from proofs.check import check_proof, check_witness
 from proofs.format import read_evidence, write_proof, write_witness
 from proofs.signature import LONGEST, MOST
@@ -45,7 +45,7 @@ def refused(path: Path, says: str) -> bool:
 def test_the_page_states_the_numbers_of_the_code():
     numbers = {what: [int(n.replace(",", "")) for n in re.findall(r"-?\d[\d,]*", limit)]
                for what, limit in LIMITS.items()}  # fmt: skip
-    assert numbers["all members of a proof, unpacked"] == [files.FLOOR >> 20, files.RATIO]
+    assert numbers["all members of a proof, unpacked"] == [archive.FLOOR >> 20, archive.RATIO]
     assert numbers["`manifest.json`, and a witness"] == [files.MANIFEST_LIMIT >> 20]
     assert numbers["digits of a whole number in JSON"] == [sys.int_info.default_max_str_digits]
     assert numbers["common denominator of all coordinates"] == [DENOMINATOR_LIMIT]
@@ -80,16 +80,16 @@ def test_members_unpacked(tmp_path, beyond):
     made = content(tmp_path)
     held = sum(map(len, made.values())) - len(made.get("slope.npy", b""))
     path = tmp_path / "f"
-    zeros = npy(np.zeros(files.FLOOR, dtype=np.uint8))
+    zeros = npy(np.zeros(archive.FLOOR, dtype=np.uint8))
     size = len(packed({**made, "slope.npy": zeros})) + 2000
-    room = files.FLOOR + files.RATIO * size - held + beyond
+    room = archive.FLOOR + archive.RATIO * size - held + beyond
     array = npy(np.zeros(room - 128, dtype=np.uint8))
     path.write_bytes(packed({**made, "slope.npy": array}))
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = b" " * (size - path.stat().st_size)
+    with zipfile.ZipFile(path, "a") as opened:
+        opened.comment = b" " * (size - path.stat().st_size)
     assert path.stat().st_size == size
     unpacked = held + len(array)
-    assert unpacked - (files.FLOOR + files.RATIO * size) == beyond
+    assert unpacked - (archive.FLOOR + archive.RATIO * size) == beyond
     assert refused(path, "unpacks to more than") == bool(beyond)
 
 

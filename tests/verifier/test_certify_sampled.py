@@ -21,6 +21,8 @@ from verifier.certify.config import load_config
 from verifier.certify.run import EXIT_CODES, WORST_FIRST
 from verifier.certify.section import above, below, measured_at_least
 from verifier.certify.table import Table
+from verifier.progress import Progress
+from verifier.resumed import KeptError, or_anew
 from verifier.statistics.intervals import lower_end, sample_size
 from verifier.statistics.smoothing import Setting
 
@@ -329,3 +331,37 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch, section):
     text = page.partition(f"## `[{section}]`\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == known[section]
+
+
+# ------------------------------------------------------------------------- damaged states of runs
+
+
+@pytest.mark.parametrize("text", [ROBUST, SMOOTH], ids=["probabilistic", "smoothing"])
+def test_a_damaged_state_is_put_aside_and_the_run_begun_anew(text, tmp_path, capsys):
+    path = configured(tmp_path, text)
+    before = plain(part(run(path)).facts)
+    shutil.rmtree(tmp_path / "out/results")
+    (state,) = (tmp_path / "out/scratch").rglob("counts.json")
+    state.write_bytes(state.read_bytes()[:-7])
+    capsys.readouterr()
+    assert plain(part(run(path)).facts) == before
+    told = capsys.readouterr().err
+    assert str(state) in told
+    assert "begun anew" in told
+    assert {file.name for file in state.parent.iterdir()} == {"counts.json", "counts.json.damaged"}
+
+
+def test_only_a_damaged_state_begins_a_run_anew(tmp_path):
+    """What else is at fault is said; without a file there is nothing to put aside."""
+    file, runs = tmp_path / "counts.json", []
+
+    def failing(error):
+        runs.append(error)
+        raise error
+
+    file.write_text("{}")
+    for error, times in ((InputError("the runtime fails"), 1), (KeptError("damaged"), 2)):
+        runs.clear()
+        with pytest.raises(InputError, match=str(error)):
+            or_anew(lambda error=error: failing(error), file, Progress(enabled=False))
+        assert len(runs) == times

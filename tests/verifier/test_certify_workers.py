@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import farkas
 from specs.errors import FarkasError, InputError
 from tests.verifier.certify_files import folder_with, part, run
+from verifier.certify.cluster import SETTINGS, Cluster, join
 from verifier.certify.config import load_config
 from verifier.certify.processes import Processes
 from verifier.certify.run import certify
@@ -178,10 +184,21 @@ def test_wrong_usage(name, tmp_path, capsys):
 ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
-@ray
-def test_ray_does_the_tasks_of_a_killed_worker_again(tmp_path):
-    from verifier.certify.cluster import Cluster
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster that the tests share; its words at its start."""
+    words = io.StringIO()
+    with redirect_stderr(words), redirect_stdout(words):
+        assert join("local", 2)
+    import ray as joined
 
+    yield words.getvalue()
+    joined.shutdown()
+
+
+@ray
+def test_ray_does_the_tasks_of_a_killed_worker_again(tmp_path, cluster):
+    assert cluster == ""
     path = several(tmp_path, 30)
     crew = Cluster(path, tmp_path / "out", "local", 2)
     found = []
@@ -201,22 +218,92 @@ def test_ray_does_the_tasks_of_a_killed_worker_again(tmp_path):
 
 
 @ray
-def test_ray_faults(tmp_path):
-    from verifier.certify.cluster import Cluster
-
+def test_ray_lacks_the_gpus(tmp_path, cluster):
     path = several(tmp_path, 2)
-    crew = Cluster(path, tmp_path / "out", "local", 1, 64)
-    try:
-        with pytest.raises(InputError, match="--gpus 64"):
-            list(crew.run(digests(path)))
-    finally:
-        crew.close()
+    with pytest.raises(InputError, match="--gpus 64"):
+        list(Cluster(path, tmp_path / "out", "local", 1, 64).run(digests(path)))
+
+
+@ray
+def test_a_fault_of_a_ray_task_is_said(tmp_path, cluster):
+    path = several(tmp_path, 2)
+    known = digests(path)
+    path.write_text(path.read_text().replace("0.001", "0.002"))
+    with pytest.raises(InputError, match="changed while tasks were done"):
+        list(Cluster(path, tmp_path / "out", "local", 1).run(known))
+
+
+@ray
+def test_the_command_joins_a_cluster_and_says_nothing_of_it(tmp_path, cluster):
+    import ray as joined
+
+    address = joined.get_runtime_context().gcs_address
+    path = several(tmp_path, 4)
+    out = ["--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "farkas", "certify", str(path), *out, "--ray", address]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0
+    assert not re.search("INFO|WARNING", told.stderr)
+    assert len(stamps(tmp_path)) == 4
+    assert joined.is_initialized()
+
+
+@ray
+def test_a_count_of_processors_is_for_a_cluster_that_is_started(tmp_path):
     with pytest.raises(InputError, match="goes with --ray local"):
-        Cluster(path, tmp_path / "out", "127.0.0.1:1", 1)
+        Cluster(several(tmp_path, 1), tmp_path / "out", "127.0.0.1:1", 1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_it_is_said_what_to_install(tmp_path, capsys):
+@dataclass
+class NoRay(ModuleType):
+    """A Ray whose first starts fail.
+
+    Attributes:
+        bad: how many do.
+        told: the arguments of each.
+    """
+
+    bad: int
+    told: list = field(default_factory=list)
+
+    def is_initialized(self):
+        return False
+
+    def shutdown(self):
+        pass
+
+    def init(self, **given):
+        self.told.append(given)
+        if len(self.told) <= self.bad:
+            raise Exception("The current node timed out during startup.")
+
+
+STARTED = {
+    "local, at last": ("local", 2, 3),
+    "local": ("local", 3, 0),
+    "other": ("10.0.0.1:1", 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", list(STARTED))
+def test_a_slow_start_is_tried_again(name, monkeypatch):
+    address, bad, tries = STARTED[name]
+    for key in SETTINGS:
+        monkeypatch.setenv(key, "")  # what is set below goes again
+        monkeypatch.delenv(key)
+    fake = NoRay(bad)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    if tries:
+        assert join(address)
+        assert len(fake.told) == tries
+    else:
+        with pytest.raises(InputError, match=f"--ray {address}: The current node timed out"):
+            join(address)
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_without_ray_it_is_said_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     path = several(tmp_path, 1)
     command = ["certify", str(path), "--out", str(tmp_path / "o"), "--ray", "local"]
     assert farkas.main(command) == 3

@@ -18,6 +18,7 @@ from tests.faulty_models import conv_model, dense_model, floats, graph_bytes, mo
 from verifier.faults.campaign import Campaign, Outcomes, Plan
 from verifier.faults.judge import exact_outputs, exact_verdict
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.intervals import clopper_pearson
 
 POINTS = np.random.default_rng(0).normal(size=(5, 6))
@@ -194,9 +195,19 @@ def test_a_file_of_another_campaign_is_refused(memory, tmp_path):
     ):
         with pytest.raises(InputError, match="of another campaign"):
             campaign.run()
-    for text in ("", "{}", '{"outcomes": {"trials": 1}}', '{"outcomes": {"x": 1}, "campaign": ""}'):
+    wrong = ("x", "", [1], None)
+    made = [json.dumps({"outcomes": {"trials": value}, "campaign": ""}) for value in wrong]
+    made += [
+        "",
+        "{}",
+        "[]",
+        '{"outcomes": {"trials": 1}}',
+        '{"outcomes": {"x": 1}, "campaign": ""}',
+    ]
+    made += ['{"outcomes": {"trials": Infinity}, "campaign": ""}']
+    for text in made:
         file.write_text(text)
-        with pytest.raises(InputError, match=r"no file of a campaign|of another campaign"):
+        with pytest.raises(KeptError, match=r"no file of a campaign|of another campaign"):
             Campaign(found, Plan(9, k=2), POINTS, None, file).run()
 
 

@@ -12,6 +12,7 @@ import pytest
 from specs.errors import InputError
 from tests.linear_models import linear_model, share_above
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.blackbox import read_black_box
 from verifier.statistics.intervals import mean_interval, sample_size
 from verifier.statistics.noise import Around, Stream
@@ -154,7 +155,7 @@ def test_a_file_of_another_measurement_is_refused(box, tmp_path):
         measurement(box, Plan(50, SHARES), file, Around("normal", RADIUS)),
         measurement(box, Plan(50, SHARES, LEVEL), file),
     ):
-        with pytest.raises(InputError, match="of another measurement"):
+        with pytest.raises(KeptError, match="of another measurement"):
             other.run()
     digest = measurement(box, Plan(50, SHARES)).digest
     for text, message in (
@@ -166,7 +167,7 @@ def test_a_file_of_another_measurement_is_refused(box, tmp_path):
         (json.dumps({"digest": digest, "hits": [0] * 6, "trials": [51] * 6}), "of another"),
     ):
         file.write_text(text)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(KeptError, match=message):
             measurement(box, Plan(50, SHARES), file).run()
 
 

@@ -16,6 +16,7 @@ from specs.errors import InputError
 from tests.faulty_models import graph_bytes, node
 from tests.linear_models import linear_model
 from tests.verifier.test_statistics_robustness import Stopping
+from verifier.resumed import KeptError
 from verifier.statistics.blackbox import read_black_box
 from verifier.statistics.smoothing import Setting, Smoothed, Smoothing, radius_of
 from verifier.statistics.tails import ball, normal_cdf, precision
@@ -130,16 +131,17 @@ def test_a_file_of_another_run_is_refused(box, tmp_path):
         Setting(Fraction(1, 4), samples=100, seed=1),
         Setting(Fraction(1, 4), selection=50, samples=100),
     ):
-        with pytest.raises(InputError, match="another run of smoothing"):
+        with pytest.raises(KeptError, match="another run of smoothing"):
             smoothing(box, other, file).run()
     kept = json.loads(file.read_text())
     for row in ([7, 0, 1, 1, 1], [0, 0, 1, 101, 100], [0, 0, 1, 5, 101]):
         file.write_text(json.dumps({**kept, "inputs": [row]}))
-        with pytest.raises(InputError, match="another run of smoothing"):
+        with pytest.raises(KeptError, match="another run of smoothing"):
             smoothing(box, setting, file).run()
-    for text in ("", "{}", '{"digest": "", "inputs": [[1]]}'):
+    endless = '{"digest": "", "inputs": [[0, 0, 0, 0, Infinity]]}'
+    for text in ("", "{}", '{"digest": "", "inputs": [[1]]}', endless):
         file.write_text(text)
-        with pytest.raises(InputError, match="no file of smoothing"):
+        with pytest.raises(KeptError, match="no file of smoothing"):
             smoothing(box, setting, file).run()
 
 

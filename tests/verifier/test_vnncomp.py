@@ -199,6 +199,25 @@ def test_a_clock_with_a_comma(tmp_path):
     assert said.stdout.splitlines()[-1] == "1700000000.25"
 
 
+HINDERED = {
+    "no model": ("none.onnx", "none.onnx: there is no such file"),
+    "two networks": ("[('f', 'a.onnx'), ('g', 'b.onnx')]", "2 networks"),
+    "no list": ("[('f', 'a.onnx'", "no list of names and paths"),
+}
+
+
+@pytest.mark.parametrize("name", list(HINDERED))
+def test_an_instance_without_an_answer_does_not_end_its_benchmark(name, files, tmp_path, capsys):
+    """The competition skips what follows in a benchmark after a preparation that failed."""
+    model, words = HINDERED[name]
+    given = ["digits", model, str(files["holds 1"])]
+    assert vnncomp.main(["--prepare", *given]) == 0
+    assert words in capsys.readouterr().err
+    results = tmp_path / "r.txt"
+    assert vnncomp.main([*given, str(results), "10"]) == 0
+    assert results.read_text() == "unknown\n"
+
+
 def test_the_scripts(files, tmp_path):
     given = ("digits", files["net"], files["violated 2"])
     results = tmp_path / "r.txt"
@@ -207,4 +226,3 @@ def test_the_scripts(files, tmp_path):
     assert judge(results, files["net"], files["violated 2"]) == "sat, correct"
     for name in ("prepare_instance.sh", "run_instance.sh", "install_tool.sh"):
         assert script(name, "v2", *given, results, 60) == 1
-    assert script("prepare_instance.sh", "v1", "digits", "none.onnx", files["holds 1"]) == 1

@@ -8,6 +8,7 @@ appears in the store.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,53 @@ LOCAL = "local"
 AHEAD = 4
 """Tasks for each CPU of the cluster that wait in it."""
 
+STARTS = 3
+"""Times that a cluster is started on this machine before that is given up."""
+
+SETTINGS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Ray's settings that hold unless the environment says otherwise: a task that takes no GPU still
+sees them, and no usage statistics are sent."""
+
+STORE = 100_000_000
+"""Bytes for the shared objects of a cluster that is started: tasks pass digests alone."""
+
+
+def join(address: str, processors: int | None = None) -> bool:
+    """Join a cluster, unless this process belongs to one already; whether it did not.
+
+    Args:
+        address: of the cluster; ``"local"`` starts one, which ends with ``ray.shutdown()``.
+        processors: of one that is started; ``None``: all of this machine's.
+
+    Raises:
+        InputError: there is no such cluster.
+    """
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        return False
+    given: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        path = os.pathsep.join(filter(None, sys.path))
+        given |= {"num_cpus": processors, "include_dashboard": False}
+        given |= {"object_store_memory": STORE}
+        given["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
+    # Ray waits 30 seconds for the processes that it has started, which a busy machine outlasts.
+    for left in reversed(range(STARTS if address == LOCAL else 1)):
+        try:
+            ray.init(address=address, **given)
+            break
+        except Exception as error:  # Ray raises of all kinds, Exception itself among them
+            ray.shutdown()
+            if not left:
+                raise InputError(f"--ray {address}: {error}") from error
+    return True
+
 
 class Cluster:
     """A Ray cluster.
@@ -36,7 +84,8 @@ class Cluster:
         processors: of one that is started; ``None``: all of this machine's.
         gpus: that each task takes, or a part of one.
 
-    The cluster is started or joined when there is work for it.
+    The cluster is started or joined when there is work for it.  A process that belongs to a
+    cluster already stays in that one.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -55,7 +104,7 @@ class Cluster:
             raise MissingExtraError('--ray needs Ray: pip install ".[ray]"')
         if processors is not None and address != LOCAL:
             raise InputError("--processes with --ray goes with --ray local")
-        self._ray: Any = None
+        self._leave = False
         self._address, self._processors, self._gpus = address, processors, gpus or 0
         self._arguments = (str(config.resolve()), str(out.resolve()))
 
@@ -65,19 +114,9 @@ class Cluster:
         Raises:
             InputError: there is no such cluster, or no such GPUs in it.
         """
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        self._leave |= join(self._address, self._processors)
         import ray
 
-        given: dict[str, Any] = {"log_to_driver": False}
-        if self._address == LOCAL:
-            path = os.pathsep.join(filter(None, sys.path))
-            given |= {"num_cpus": self._processors, "include_dashboard": False}
-            given["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
-        try:
-            ray.init(address=self._address, **given)
-        except Exception as error:  # Ray raises of all kinds, Exception itself among them
-            raise InputError(f"--ray {self._address}: {error}") from error
-        self._ray = ray
         there = ray.cluster_resources().get("GPU", 0)
         if self._gpus > there:
             raise InputError(f"--gpus {self._gpus:g}: the cluster has {there:g}")
@@ -107,9 +146,11 @@ class Cluster:
                 running[do.remote(*self._arguments, each)] = each
 
     def close(self) -> None:
-        """Leave the cluster; one that was started here ends."""
-        if self._ray is not None:
-            self._ray.shutdown()
+        """Leave the cluster if it was joined here; one that was started here ends."""
+        if self._leave:
+            import ray
+
+            ray.shutdown()
 
 
 def _do(config: str, out: str, digest: str) -> tuple[str, str] | None:

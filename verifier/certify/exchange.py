@@ -33,13 +33,38 @@ MOST = 5000
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+"""Of SARIF files."""
+
 RULES = {
-    "threshold-missed": ("error", "A threshold is missed, for certain."),
-    "threshold-undecided": ("warning", "It was not decided whether a threshold is met."),
-    "question-refuted": ("note", "A question has a counterexample."),
-    "question-undecided": ("note", "A question was not decided in time."),
+    "threshold-missed": (
+        "error",
+        "A threshold is missed, for certain.",
+        "Evidence shows that the data set cannot reach the threshold: the counterexamples are on "
+        "the page and in the evidence folder. Mend the model, or state what it can hold.",
+    ),
+    "threshold-undecided": (
+        "warning",
+        "It was not decided whether a threshold is met.",
+        "Questions that were left open could still decide the threshold either way. Give them "
+        "more time ([limits] timeout), or a smaller region.",
+    ),
+    "question-refuted": (
+        "note",
+        "A question has a counterexample.",
+        "The counterexample is in the evidence folder; farkas check confirms it. It fails nothing "
+        "by itself: a threshold may allow for it.",
+    ),
+    "question-undecided": (
+        "note",
+        "A question was not decided in time.",
+        "Neither a proof nor a counterexample was found. It fails nothing by itself: a threshold "
+        "may allow for it.",
+    ),
 }
-"""By the name of a SARIF rule its level and its meaning."""
+"""By the name of a SARIF rule its level, its meaning, and what to do."""
 
 _MET, _MISSED = (PROVED, SUPPORTED), (REFUTED, CONTRADICTED)
 _RULE_OF = {**dict.fromkeys(_MISSED, "threshold-missed"), UNDECIDED: "threshold-undecided"}
@@ -55,7 +80,7 @@ def as_junit(outcome: Outcome) -> str:
     root = Element("testsuites", name=_xml(outcome.title), time=f"{outcome.seconds:.3f}")
     for section, title, part in _titled(outcome):
         _suite(root, section, title, part)
-    for count in ("tests", "failures", "errors", "skipped"):
+    for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -106,13 +131,15 @@ def as_sarif(outcome: Outcome, config: Path, folder: Path) -> str:
         {
             "id": name,
             "shortDescription": {"text": meaning},
+            "fullDescription": {"text": meaning},
+            "help": {"text": remedy},
             "defaultConfiguration": {"level": level},
         }
-        for name, (level, meaning) in RULES.items()
+        for name, (level, meaning, remedy) in RULES.items()
     ]
     driver = {"name": "Farkas", "version": VERSION, "rules": rules}
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
-    return json.dumps({"version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+    return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
 def _results(outcome: Outcome, text: str, place: str) -> Iterator[dict[str, Any]]:
@@ -122,17 +149,17 @@ def _results(outcome: Outcome, text: str, place: str) -> Iterator[dict[str, Any]
             if judged.verdict not in _MET:
                 words = f"{title}: {judged.asked}; found: {judged.found}"
                 key = f"{name}|{title}|{judged.asked}"
-                yield _result(_RULE_OF[judged.verdict], words, key, place, _line(text, name))
+                yield _result(_RULE_OF[judged.verdict], words, key, place, _region(text, name))
     for name, title, part in parts:
         for asked in part.asked:
             if asked.verdict != PROVED:
                 words = f"{title}, {asked.name}: {asked.verdict}; {asked.reason}"
                 key = f"{name}|{title}|{asked.name}"
-                yield _result(f"question-{asked.verdict}", words, key, place, _line(text, name))
+                yield _result(f"question-{asked.verdict}", words, key, place, _region(text, name))
 
 
-def _result(rule: str, words: str, key: str, place: str, line: int) -> dict[str, Any]:
-    where = {"artifactLocation": {"uri": place}, "region": {"startLine": line}}
+def _result(rule: str, words: str, key: str, place: str, region: dict[str, int]) -> dict[str, Any]:
+    where = {"artifactLocation": {"uri": place}, "region": region}
     print_of = hashlib.sha256(key.encode()).hexdigest()[:32]
     return {
         "ruleId": rule,
@@ -140,14 +167,17 @@ def _result(rule: str, words: str, key: str, place: str, line: int) -> dict[str,
         "level": RULES[rule][0],
         "message": {"text": words},
         "locations": [{"physicalLocation": where}],
-        "partialFingerprints": {"farkas/v1": print_of},
+        # The name that GitHub heeds; what it would compute itself is the same for all of a line.
+        "partialFingerprints": {"primaryLocationLineHash": print_of},
     }
 
 
-def _line(text: str, section: str) -> int:
-    """Where the section's first table begins; 1 where no line shows it."""
+def _region(text: str, section: str) -> dict[str, int]:
+    """The line where the section's first table begins; the first where no line shows it."""
     found = re.search(rf"^[ \t]*\[+[ \t]*{re.escape(section)}[ \t]*[.\]]", text, re.MULTILINE)
-    return 1 if found is None else text.count("\n", 0, found.start()) + 1
+    line = 1 if found is None else text.count("\n", 0, found.start()) + 1
+    end = len(text.split("\n")[line - 1]) + 1
+    return {"startLine": line, "startColumn": 1, "endLine": line, "endColumn": end}
 
 
 def _relative(path: Path, folder: Path) -> str:

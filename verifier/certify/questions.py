@@ -224,8 +224,8 @@ def ask(
     finally:
         if not kept and not any(file.exists() for file in _evidence_of(path).values()):
             path.unlink(missing_ok=True)
-    if isinstance(found.evidence, Proof):
-        hints.keep(name)
+    if isinstance(found.evidence, Proof) and len(found.evidence.arrays["case_number"]):
+        hints.keep(name)  # the empty proof is tried in any case
     witness = found.evidence if isinstance(found.evidence, Witness) else None
     named = [os.path.relpath(file, place.evidence), *beside] if kept else []
     return Answered(

@@ -41,6 +41,7 @@ from verifier.certify.section import (
 )
 from verifier.certify.section import Setting as Configured
 from verifier.certify.table import Table
+from verifier.resumed import or_anew
 from verifier.statistics.blackbox import BlackBox
 from verifier.statistics.smoothing import Setting, Smoothed, Smoothing
 
@@ -122,15 +123,17 @@ class Smooth:
         return Task(f"smoothing with {shown(setting.sigma)}", depends, partial(self._run, setting))
 
     def _run(self, setting: Setting, place: Place) -> Record:
-        seen = Smoothing(
+        file = place.scratch / "counts.json"
+        smoothing = Smoothing(
             self.box,
             self.data.points,
             self.data.numbers,
             setting,
             self.denoiser,
-            place.scratch / "counts.json",
+            file,
             place.progress,
-        ).run()
+        )
+        seen = or_anew(smoothing.run, file, place.progress)
         name = f"smoothing-{self._task(setting).digest[:16]}.json"
         with replacing(place.evidence / name) as stream:
             stream.write(json.dumps(self._certificate(setting, seen), indent=1).encode())

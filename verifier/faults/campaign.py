@@ -29,6 +29,7 @@ from specs.linear import IndexArray
 from specs.network import Linear
 from verifier.faults.judge import Judge
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.intervals import clopper_pearson
 
 EVERY = 256
@@ -165,7 +166,8 @@ class Campaign:
         """Make all trials that were not made yet.
 
         Raises:
-            InputError: the file is of another campaign, or no prediction is certain at a point.
+            InputError: no prediction is certain at a point.
+            KeptError: the file is damaged or of another campaign.
         """
         counted = self._resumed()
         for index in range(counted.trials, self.plan.trials):
@@ -282,12 +284,12 @@ class Campaign:
             return Outcomes()
         try:
             kept = json.loads(self.file.read_text())
-            counted = Outcomes(**kept["outcomes"])
+            counted = Outcomes(**{name: int(n) for name, n in kept["outcomes"].items()})
             digest = kept["campaign"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{self.file}: no file of a campaign ({error})") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise KeptError(f"{self.file}: no file of a campaign ({error})") from None
         if digest != self._digest:
-            raise InputError(f"{self.file}: of another campaign; name another file")
+            raise KeptError(f"{self.file}: of another campaign; name another file")
         return counted
 
     def _keep(self, counted: Outcomes) -> None:

@@ -27,6 +27,7 @@ from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.linear import IndexArray
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.betting import mean_of_population
 from verifier.statistics.blackbox import BlackBox, Floats, prefers
 from verifier.statistics.intervals import (
@@ -200,8 +201,9 @@ class Measurement:
         """Sample what was not sampled yet.
 
         Raises:
-            InputError: the runtime fails, the file is of another measurement, or the box around an
-                input holds no number of the model's type.
+            InputError: the runtime fails, or the box around an input holds no number of the
+                model's type.
+            KeptError: the file is damaged or of another measurement.
         """
         correct = np.flatnonzero(correctly(self.box, self.points, self.labels))
         hits, trials = self._resumed(len(correct))
@@ -267,10 +269,10 @@ class Measurement:
             digest = kept["digest"]
             hits, trials = (np.array(kept[key], dtype=np.int64) for key in ("hits", "trials"))
         except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise InputError(f"{self.file}: no file of a measurement ({error})") from None
+            raise KeptError(f"{self.file}: no file of a measurement ({error})") from None
         sane = hits.shape == trials.shape == (count,) and np.all((hits >= 0) & (hits <= trials))
         if digest != self.digest or not sane or np.any(trials > self.plan.samples):
-            raise InputError(f"{self.file}: of another measurement; name another file")
+            raise KeptError(f"{self.file}: of another measurement; name another file")
         return hits, trials
 
     def _keep(self, hits: IndexArray, trials: IndexArray) -> None:

@@ -30,6 +30,7 @@ from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.linear import IndexArray
 from verifier.progress import Progress
+from verifier.resumed import KeptError
 from verifier.statistics.blackbox import BlackBox, Floats, classes
 from verifier.statistics.intervals import lower_end
 from verifier.statistics.noise import Stream, batched, gaussian
@@ -169,7 +170,8 @@ class Smoothing:
         """Sample what was not sampled yet.
 
         Raises:
-            InputError: the runtime fails, or the file is of another run.
+            InputError: the runtime fails.
+            KeptError: the file is damaged or of another run.
         """
         known = self._resumed()
         try:
@@ -228,14 +230,14 @@ class Smoothing:
         try:
             kept = json.loads(self.file.read_text())
             digest, known = kept["digest"], [Smoothed(*map(int, row)) for row in kept["inputs"]]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{self.file}: no file of smoothing ({error})") from None
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+            raise KeptError(f"{self.file}: no file of smoothing ({error})") from None
         sane = len(known) <= len(self.points) and all(
             one.number == number and 0 <= one.hits <= one.samples <= self.setting.samples
             for one, number in zip(known, self.numbers.tolist(), strict=False)
         )
         if digest != self.digest or not sane:
-            raise InputError(f"{self.file}: of another run of smoothing; name another file")
+            raise KeptError(f"{self.file}: of another run of smoothing; name another file")
         return known
 
     def _keep(self, known: list[Smoothed]) -> None:

@@ -12,6 +12,7 @@ from verifier.certify.faults.common import Faults, narrowed, predictions
 from verifier.certify.section import Part, Place, Record, Rows, Task, above, below
 from verifier.certify.table import Table
 from verifier.faults.campaign import Campaign, Outcomes, Plan
+from verifier.resumed import or_anew
 
 ESTIMATE = (
     "a campaign estimates shares over its own distribution of faults and samples; it proves "
@@ -42,15 +43,16 @@ class Injection:
 
     def _run(self, place: Place) -> Record:
         predictions(self.faults.memory, self.data)
+        file = place.scratch / "campaign.json"
         campaign = Campaign(
             self.faults.cells,
             self.plan,
             self.data.points,
             self.data.labels,
-            place.scratch / "campaign.json",
+            file,
             place.progress,
         )
-        return Record({"outcomes": asdict(campaign.run())})
+        return Record({"outcomes": asdict(or_anew(campaign.run, file, place.progress))})
 
     def conclude(self, records: Sequence[Record]) -> Part:
         """Shares with their intervals."""

@@ -30,6 +30,7 @@ from verifier.certify.section import (
     measured_at_least,
     shown,
 )
+from verifier.resumed import or_anew
 from verifier.statistics.blackbox import BlackBox
 from verifier.statistics.intervals import clopper_pearson
 from verifier.statistics.noise import Around
@@ -123,16 +124,18 @@ class Probabilistic:
 
     def _run(self, cell: Cell, place: Place) -> Record:
         data = self.data
-        found = Measurement(
+        file = place.scratch / "counts.json"
+        measurement = Measurement(
             self.boxes[cell.net],
             data.points,
             np.zeros(0, np.int64) if data.labels is None else data.labels,
             data.numbers,
             cell.around,
             self.plan,
-            place.scratch / "counts.json",
+            file,
             place.progress,
-        ).run()
+        )
+        found = or_anew(measurement.run, file, place.progress)
         arrays = {"numbers": found.numbers, "hits": found.hits, "trials": found.trials}
         return Record({"inputs": found.inputs, "with": versions()}, arrays)
 
