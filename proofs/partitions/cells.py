@@ -62,7 +62,8 @@ class Draw:
         self._measure = Measure(question)
         self._normal = question.distribution.kind == NORMAL
         self._first, self._end = _thresholds(shares)
-        splits = content_hash(replace(evidence, question="", claims=HOLDS))
+        arrays = {name: held for name, held in evidence.arrays.items() if held.size}  # as in files
+        splits = content_hash(replace(evidence, question="", claims=HOLDS, arrays=arrays))
         seed = f"farkas-samples-2\n{question.draws}\n{splits}\n".encode()
         self._blocks = _blocks(seed)
         self._held: Words = np.zeros(0, dtype=np.uint64)

@@ -193,6 +193,16 @@ def test_what_is_enclosed_may_be_no_leaf():
     assert [len(ends) for ends in _thresholds([(Fraction(0), THIRD)])] == [0, 0]
 
 
+def test_arrays_that_are_empty_do_not_change_what_is_drawn():
+    asked = question(
+        diagonal(), [0, 0], [1, 1], unsafe_above(1), sampling=Sampling(Fraction(9, 10), 9, 0)
+    )
+    box = np.zeros((1, 2)), np.ones((1, 2)), [(Fraction(1), Fraction(1))]
+    empty = partition(asked, "o", axis=np.zeros(0, np.int32), point=np.zeros(0))  # not in files
+    one, other = (Draw(asked, made, *box).take(50)[0] for made in (empty, partition(asked, "o")))
+    assert np.array_equal(one, other)
+
+
 def test_batches_do_not_change_what_is_drawn():
     asked = question(
         diagonal(), [0, 0], [1, 1], unsafe_above(1), sampling=Sampling(Fraction(9, 10), 9, 0)
