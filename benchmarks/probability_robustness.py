@@ -84,7 +84,7 @@ def section(out: Path) -> tuple[str, Any]:
     uniform = [cell for cell in facts["cells"] if cell["noise"] == "uniform"]
     pages.append(
         "\nIn the population that the images were drawn from, if they were drawn independently "
-        f"(uniform noise; ProbAcc among correctly classified images):\n\n"
+        f"(uniform noise; PR and ProbAcc among correctly classified images):\n\n"
         f"{table([*_population(uniform)])}"
     )
     few = _few(files, samples)
@@ -118,6 +118,8 @@ def _population(cells: Sequence[Any]):
     for net in dict.fromkeys(cell["net"] for cell in cells):
         own = [cell for cell in cells if cell["net"] == net]
         row = {"model": net, "accuracy": _percent(own[0]["population_accuracy"])}
+        for cell in own:
+            row[f"PR({cell['radius']:g})"] = _percent(cell["pr"]["population"])
         for cell in own:
             row[f"ProbAcc({cell['radius']:g})"] = _percent(cell["prob_acc"][0]["population"])
         yield row

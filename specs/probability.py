@@ -33,7 +33,7 @@ from specs.question import check_question, only_model, stated_property
 
 TABLE = "probability"
 UNIFORM, NORMAL = "uniform", "normal"
-MOST_SAMPLES = 10**6
+MOST_SAMPLES = 10**8
 SIDES = 32
 """Of a box, that are printed."""
 

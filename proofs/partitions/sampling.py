@@ -1,49 +1,44 @@
 """Samples of what a partition leaves open, and the exact bounds that they give.
 
-A sample is not a point but a tiny cell of an open leaf: each side of the leaf is cut into
-``2 ** CELL_BITS`` parts of the same probability, and one of them is drawn.  An input of the open
-leaves, drawn as the question says, lies in exactly such a cell.  A cell counts as safe, or as
-unsafe, only if the kernel proves that of all of it, so rounding cannot favour a claim.  Of
-independent samples of which at most ``k`` could be unsafe the interval of Clopper and Pearson
-(1934) bounds the share.
+A sample is not a point but a tiny cell of an open leaf (``cells.py``).  A cell counts as safe, or
+as unsafe, only if the kernel proves that of all of it, so rounding cannot favour a claim: by an
+evaluation whose error is bounded (``points.py``), and where that does not decide by the rules of
+proofs.  Of independent samples of which at most ``k`` could be unsafe the interval of Clopper and
+Pearson (1934) bounds the share.
 """
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 from flint import arb, fmpq
 
-from proofs.arrays import HOLDS, ArrayEvidence
+from proofs.arrays import ArrayEvidence
 from proofs.balls import working
 from proofs.frame import Batch
-from proofs.partitions.measure import Measure, Share, quantiles
+from proofs.partitions.cells import Draw
+from proofs.partitions.points import Points
 from proofs.partitions.prover import Prover
-from proofs.signature import content_hash
-from specs.decimals import outward
 from specs.enclosure import FloatArray
 from specs.probability import ProbabilityQuestion
 
 if TYPE_CHECKING:
     from proofs.partitions.probability import Volumes
 
-CELL_BITS = 40
-"""Each side of an open leaf has so many bits of cells."""
-LEAF_BITS = 128
-"""Of the number that chooses a leaf."""
 PRECISION = 256
 """Bits of working precision of binomial tails."""
-TERMS = 2000
+TERMS = 10_000
 """Tails with fewer terms are summed."""
 STEPS = 60
-"""Of the bisection for a bound that is printed."""
+"""Binary places of a bound that is printed."""
+DIGITS = 24
+"""Significant ones of them."""
 
 
 @dataclass(frozen=True)
@@ -67,95 +62,55 @@ def draw(
     prover: Prover,
     volumes: Volumes,
     tick: Callable[[], None] = lambda: None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> Drawn:
     """Draw the samples that question and partition determine, and look at their cells.
 
     A sample of which it is not certain in which leaf it lies counts as neither.
     """
     wanted = 0 if question.sampling is None else question.sampling.samples
-    stream = _Stream(question, evidence)
-    choose = _Leaves(volumes.shares)
-    measure = Measure(question)
-    unsafe = safe = done = 0
+    stream = Draw(question, evidence, volumes.lower, volumes.upper, volumes.shares)
     root = prover.root().batch
+    low, high = root.lower[0], root.upper[0]
+    radius = (high - low) * 2.0**-38 + (np.abs(low) + np.abs(high)) * 2.0**-48
+    points = Points.of(prover, root, radius)
+    size = prover.width if points is None else max(prover.width, points.width)
+    unsafe = safe = done = 0
     while done < wanted:
         tick()
-        size = min(prover.width, wanted - done)
-        done += size
-        cells = []
-        for _ in range(size):
-            place = choose(stream.number(LEAF_BITS))
-            parts = [stream.number(CELL_BITS) for _ in range(volumes.lower.shape[1])]
-            if place is not None:
-                cells.append(cell(measure, volumes.lower[place], volumes.upper[place], parts))
-        if not cells:
-            continue
-        lower, upper = (np.stack(ends) for ends in zip(*cells, strict=True))
-        batch = root.pick(np.zeros(len(cells), dtype=np.int64))
-        batch = Batch(lower, upper, batch.bounds, batch.empty)
-        prover.intervals(batch)
-        good = prover.safe(batch)
-        safe += int(good.sum())
-        left = np.flatnonzero(~good)
-        bad = np.zeros(left.size, dtype=bool)
-        for disjunct in prover.sides.unsafe:
-            if left.size:
-                bad |= prover.unsafe(batch.pick(left), np.full(left.size, disjunct))
-        unsafe += int(bad.sum())
+        count = min(size, wanted - done)
+        done += count
+        lower, upper = stream.take(count)
+        good = bad = np.zeros(len(lower), dtype=bool)
+        if points is not None:
+            x, _ = stream.boxes(0.5 * lower + 0.5 * upper, upper)
+            good, bad = points.look(x)
+            near = ((upper - lower) * 1.5 <= radius[stream.free]).all(axis=1)
+            good, bad = good & near, bad & near
+        safe, unsafe = safe + int(good.sum()), unsafe + int(bad.sum())
+        left = np.flatnonzero(~good & ~bad)
+        for first in range(0, len(left), prover.width):
+            own = left[first : first + prover.width]
+            found = _looked_at(prover, root, *stream.boxes(lower[own], upper[own]))
+            safe, unsafe = safe + found[0], unsafe + found[1]
+        report(done)
     return Drawn(wanted, unsafe, wanted - safe)
 
 
-def cell(
-    measure: Measure, lower: FloatArray, upper: FloatArray, parts: list[int]
-) -> tuple[FloatArray, FloatArray]:
-    """The cell of a leaf, rounded outward; ``parts``: which of each side."""
-    ends = [
-        quantiles(measure, axis, float(low), float(high), part, CELL_BITS)
-        for axis, (low, high, part) in enumerate(zip(lower, upper, parts, strict=True))
-    ]
-    below, above = outward([low for low, _ in ends], [high for _, high in ends])
-    return np.maximum(below, lower), np.minimum(above, upper)
-
-
-class _Stream:
-    """Numbers that question, seed and partition determine."""
-
-    def __init__(self, question: ProbabilityQuestion, evidence: ArrayEvidence) -> None:
-        splits = content_hash(replace(evidence, question="", claims=HOLDS))
-        seed = f"farkas-samples-1\n{question.draws}\n{splits}\n"
-        self._bytes = self._blocks(seed.encode())
-
-    @staticmethod
-    def _blocks(seed: bytes) -> Iterator[int]:
-        block = 0
-        while True:
-            yield from hashlib.shake_256(seed + str(block).encode()).digest(1 << 16)
-            block += 1
-
-    def number(self, bits: int) -> int:
-        """A uniform number of so many bits, a multiple of 8."""
-        return int.from_bytes(bytes(next(self._bytes) for _ in range(bits // 8)), "big")
-
-
-class _Leaves:
-    """Chooses leaves with the probabilities that they have among themselves."""
-
-    def __init__(self, shares: tuple[Share, ...]) -> None:
-        self._below = list(accumulate(low for low, _ in shares))
-        self._above = list(accumulate(high for _, high in shares))
-
-    def __call__(self, number: int) -> int | None:
-        """The leaf of a number of ``LEAF_BITS`` bits; ``None`` where it may be another one."""
-        # With exact shares c_k / c_n in between, leaf k is that with c_(k-1) <= u c_n < c_k.
-        first = Fraction(number, 1 << LEAF_BITS)
-        last = Fraction(number + 1, 1 << LEAF_BITS)
-        place = bisect_right(self._below, first * self._below[-1])
-        other = bisect_right(self._above, first * self._above[-1])
-        if place != other or place == len(self._below):
-            return None
-        low = self._above[place - 1] if place else Fraction(0)
-        inside = low <= first * self._below[-1] and last * self._above[-1] <= self._below[place]
-        return place if inside else None
+def _looked_at(
+    prover: Prover, root: Batch, lower: FloatArray, upper: FloatArray
+) -> tuple[int, int]:
+    """Of how many boxes all is safe, and of how many all is unsafe; by the rules of proofs."""
+    batch = root.pick(np.zeros(len(lower), dtype=np.int64))
+    batch = Batch(lower, upper, batch.bounds, batch.empty)
+    prover.intervals(batch)
+    good = prover.safe(batch)
+    left = np.flatnonzero(~good)
+    bad = np.zeros(left.size, dtype=bool)
+    for disjunct in prover.sides.unsafe:
+        if left.size:
+            bad |= prover.unsafe(batch.pick(left), np.full(left.size, disjunct))
+    return int(good.sum()), int(bad.sum())
 
 
 def tail_below(k: int, n: int, p: Fraction) -> arb:
@@ -190,13 +145,25 @@ def _first_terms(k: int, n: int, q: arb) -> arb:
 def upper_bound(k: int, n: int, miss: Fraction) -> Fraction:
     """A dyadic number that is at least Clopper and Pearson's upper bound."""
     low, high = 0, 1 << STEPS
-    while high - low > 1:
+    for near, is_high in _around(k, n, miss):  # guesses, which spare steps where they are right
+        if low < near < high and excludes_above(k, n, Fraction(near, 1 << STEPS), miss) == is_high:
+            low, high = (low, near) if is_high else (near, high)
+    while high - low > 1 << max(0, high.bit_length() - DIGITS):
         middle = (low + high) // 2
         if excludes_above(k, n, Fraction(middle, 1 << STEPS), miss):
             high = middle
         else:
             low = middle
     return Fraction(high, 1 << STEPS)
+
+
+def _around(k: int, n: int, miss: Fraction) -> list[tuple[int, bool]]:
+    """Numbers below and above the bound, if the normal approximation (Wilson's) is good."""
+    z = -NormalDist().inv_cdf(float(max(miss, Fraction(1, 1 << 60))))
+    share, spread = min(1.0, (k + 0.5) / n), z * z / n
+    root = z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    found, error = (share + spread / 2 + root) / (1 + spread), (z * z + 1) / n
+    return [(round((found + e) * (1 << STEPS)), e > 0) for e in (-error, error)]
 
 
 def lower_bound(k: int, n: int, miss: Fraction) -> Fraction:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 from statistics import NormalDist
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +24,7 @@ from proofs.partitions.measure import (
 )
 from proofs.partitions.probability import enough, replay
 from proofs.partitions.prover import Prover
-from proofs.partitions.sampling import cell, draw, excludes_above, lower_bound, upper_bound
+from proofs.partitions.sampling import draw, excludes_above, lower_bound, upper_bound
 from specs.probability import Distribution, Sampling
 from tests.partition_models import partition, question, unsafe_above
 from tests.proofs.helpers import Net
@@ -121,22 +120,18 @@ def test_cells_cover_their_side_in_order(distribution):
     assert ends[-1][1] == 1
     for (_, above), (below, _) in itertools.pairwise(ends):
         assert below <= above
-    low, high = cell(measure, np.array([0.25, 0.0]), np.array([1.0, 1.0]), [0, 2**40 - 1])
-    assert low[0] == 0.25
-    assert high[1] == 1.0
-    assert np.all(low < high)
 
 
-@pytest.mark.parametrize("miss", [Fraction(1, 20), Fraction(1, 1000)], ids=str)
+@pytest.mark.parametrize("miss", [Fraction(1, 1000), Fraction(1, 20), Fraction(1, 2)], ids=str)
 def test_binomial_bounds_are_those_of_clopper_and_pearson(miss):
     beta = pytest.importorskip("scipy.stats").beta
-    for n in (1, 10, 1000):
+    for n in (1, 10, 1000, 10**6):
         for k in {0, 1, n // 3, n - 1, n}:
             high = upper_bound(k, n, miss)
             wanted = beta.ppf(1 - float(miss), k + 1, n - k) if k < n else 1.0
-            assert float(high) == pytest.approx(wanted, rel=1e-9, abs=1e-15)
+            assert float(high) == pytest.approx(wanted, rel=1e-6, abs=1e-15)
             assert excludes_above(k, n, high, miss)
-            assert not excludes_above(k, n, high - Fraction(1, 1 << 50), miss) or k == n
+            assert not excludes_above(k, n, high * (1 - Fraction(1, 10**6)), miss) or k == n
             assert lower_bound(n - k, n, miss) == 1 - high
     assert float(upper_bound(0, 299, Fraction(1, 20))) < 0.01  # as the field counts
 

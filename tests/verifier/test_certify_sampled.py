@@ -62,6 +62,7 @@ def test_what_is_known_lies_in_the_intervals(tmp_path):
     assert (fifth["at_least"], fifth["at_most"]) == (2, 2)
     assert half["interval"] == [1.0, 1.0]
     assert half["population"][0] < 0.4
+    assert cell["pr"]["population"][0] < sum(exact) / 3 < cell["pr"]["population"][1]
     assert cell["population_accuracy"][0] < 0.75 < cell["population_accuracy"][1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from fractions import Fraction
@@ -54,6 +55,9 @@ def test_a_search_closes_in_on_the_truth():
     assert found.state.high == pytest.approx(float(high), rel=1e-9)
     widths = [state.high - state.low for state in found.history]
     assert widths == sorted(widths, reverse=True)
+    times = [state.seconds for state in found.history]
+    assert all(later > 1.05 * first for first, later in itertools.pairwise(times[:-1]))
+    assert any(found.state.seconds / 2 < time < found.state.seconds / 1.1 for time in times)
 
 
 def test_a_search_goes_on_from_a_partition():
@@ -167,12 +171,68 @@ def test_what_is_measured_is_kept_apart(tmp_path, capsys):
     proved, measured = ([float(Fraction(e)) for e in record[key]] for key in ("proved", "measured"))
     assert proved[0] <= measured[0] <= TRUE <= measured[1] <= proved[1]
     assert measured[1] - measured[0] < proved[1] - proved[0]
-    assert "measured, with confidence 0.99" in found.lines[0]
+    assert "measured on 300 samples, with confidence 0.99" in found.lines[0]
     assert outcome.verdict == "reported"
     assert farkas.main(["check", str(path.parent / "out/evidence")]) == 0
     said = capsys.readouterr().out
     assert said.count("valid unsat") == 3  # two pieces and the summary
     assert "with confidence 0.99 the claim holds" in said
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "verdict", "code"),
+    [
+        ("at_most = 0.6", "supported", 0),
+        ("at_most = 0.4", "contradicted", 1),
+        ("at_least = 0.4", "supported", 0),
+        ("at_least = 0.6", "contradicted", 1),
+        ("at_most = 0.469", "undecided", 2),
+        ("at_most = 0.99", "proved", 0),
+        ("at_least = 0.99", "refuted", 1),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_samples_judge_what_the_proof_leaves_open(tmp_path, capsys, thresholds, verdict, code):
+    path = config(tmp_path, thresholds, "confidence = 0.99\nsamples = 2000\nleaves = 5")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == code
+    said = capsys.readouterr().out
+    assert said.startswith(f"{verdict}\n")
+    content = json.loads((tmp_path / "out/results.json").read_text())
+    (section,) = content["sections"]["probability"]
+    (judged,) = section["thresholds"]
+    assert judged["verdict"] == verdict
+    assert ("measured" in judged["found"]) == (verdict not in ("proved", "refuted"))
+
+
+def test_the_confidence_is_of_all_questions_together(tmp_path):
+    extra = "confidence = 0.97\nsamples = 200\nleaves = 3"
+    path = config(tmp_path, "", extra)
+    more = path.read_text().partition("[[probability.question]]")[2]
+    again = more.replace('"fold"', '"again"').replace("0.5)", "0.25)")
+    third = more.replace('"fold"', '"third"').replace("0.5)", "0.75)")
+    path.write_text(
+        path.read_text() + "".join(f"[[probability.question]]{m}" for m in (again, third))
+    )
+    outcome = run(path)
+    assert "measured on 200 samples, with confidence 0.97" in part(outcome).lines[0]
+    claims = [p.read_text() for p in (path.parent / "out/evidence").glob("*.toml")]
+    assert sum("confidence = 0.99\n" in text for text in claims) == 3
+    path.write_text(path.read_text().replace(f"[[probability.question]]{third}", ""))
+    run(path)
+    claims = [p.read_text() for p in (path.parent / "out/evidence").glob("*.toml")]
+    assert sum("confidence = 0.985\n" in text for text in claims) == 2
+
+
+def test_as_many_samples_as_there_is_time_for(tmp_path):
+    path = config(tmp_path, "at_most = 0.6", "confidence = 0.999")
+    path.write_text(path.read_text().replace("timeout = 20", "timeout = 0.3").replace("0.02", "0"))
+    outcome = run(path)
+    (record,) = part(outcome).facts["questions"]
+    assert outcome.verdict in ("supported", "proved")
+    assert record["samples"] >= 1000
+    low, high = (Fraction(end) for end in record["measured"])
+    assert low <= TRUE <= high
+    assert farkas.main(["check", str(path.parent / "out/evidence")]) == 0
 
 
 def test_boxes_around_samples_and_property_files(tmp_path):
@@ -222,7 +282,7 @@ def test_an_interrupted_search_goes_on(tmp_path):
         ("[[probability.question]]\nradius = 1\nodd = 1", "unknown key 'odd'"),
         ('distribution = "normal"\n[[probability.question]]\nradius = 1', "needs 'mean'"),
         ("mean = 0\n[[probability.question]]\nradius = 1", "for distribution 'normal'"),
-        ("confidence = 0.9\n[[probability.question]]\nradius = 1", "needs 'samples'"),
+        ("confidence = 1\n[[probability.question]]\nradius = 1", "between 0 and 1"),
         ("samples = 9\n[[probability.question]]\nradius = 1", "goes with 'confidence'"),
         ('net = "none"\n[[probability.question]]\nradius = 1', "has no 'none'"),
         ('[[probability.question]]\nproperty = "none.vnnlib"', "none.vnnlib"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -93,6 +94,7 @@ def test_wrong_inputs_are_left_out(box):
     assert (len(none.hits), none.mean(LEVEL), none.each(LEVEL)) == (0, (0.0, 1.0), [])
     assert none.prob_acc(SHARES[0], LEVEL) == (0, 0)
     assert none.population(SHARES[0], LEVEL) == (0.0, 1.0)
+    assert none.population_mean(LEVEL) == (0.0, 1.0)
 
 
 def test_a_tie_is_no_right_answer(box):
@@ -230,6 +232,10 @@ def test_what_follows_is_weaker_for_many_inputs():
     low, high = counts(30, 700).population(share, LEVEL)  # wrong tests are paid for once
     assert 0.75 < low < 0.8
     assert high == 1.0
+    low, high = counts(30, 650).population_mean(LEVEL)
+    assert 0.6 < low < 65 / 70 < high < 1.0
+    few = replace(counts(30, 650), sequential=True).population_mean(LEVEL)
+    assert few[0] < low < high < few[1] <= 1.0
     assert counts(30, 650).mean(LEVEL) == mean_interval(30 * 650, 30 * 700, LEVEL)
     each = counts(30, 650).each(LEVEL)
     assert each[0] != counts(1, 650).each(LEVEL)[0]

@@ -4,7 +4,8 @@ net              one of the models
 distribution     "uniform" or "normal"; with mean and deviation as in ``specs/probability.py``
 width            of an interval that is enough
 leaves           of a partition, at most
-confidence       with samples and seed: what is left open is sampled as well, and reported
+confidence       what is left open is sampled as well; of all intervals together
+samples, seed    of each question; as many samples as the time is for where it is left out
 [[probability.question]]
 title            how to call it
 property         a property file; or
@@ -25,6 +26,7 @@ from typing import Any
 
 from proofs.format import read_evidence, write_arrays
 from proofs.partitions.evidence import PartitionEvidence, read_tree
+from proofs.partitions.probability import enough
 from specs.errors import EvidenceError, InputError
 from specs.numerals import numeral
 from specs.onnx_reader import read_model
@@ -35,8 +37,10 @@ from verifier.certify.delivery import BY_EVIDENCE, BY_SAMPLES, Measured
 from verifier.certify.questions import box_around
 from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
+    CONTRADICTED,
     PROVED,
     REFUTED,
+    SUPPORTED,
     UNDECIDED,
     Judged,
     Part,
@@ -51,15 +55,18 @@ from verifier.certify.section import (
 )
 from verifier.certify.table import Table
 from verifier.probability.files import Kept, Stated, ask, keep
-from verifier.probability.search import Limits, Result, search
+from verifier.probability.mixture import mixed
+from verifier.probability.search import Limits, Result, State, search
 
 STATEMENT = ("kind", "label", "target", "output", "minimum", "maximum", "formula")
 """Keys of ``[statement]``."""
 ASSUMED = (
     "inputs are distributed as stated, independently of each other, on the box and nowhere else",
-    "proved: intervals follow from a partition of the box that the kernel replays; measured: "
-    "they hold with the stated confidence, for all but that share of draws",
+    "proved: intervals follow from a partition of the box that the kernel replays; measured: all "
+    "of the section hold together with the stated confidence, for all but that share of draws",
 )
+Ends = tuple[Fraction, Fraction]
+"""Of an interval."""
 ROUNDED = Fraction(1, 10**9)
 """By how much, relatively, sums of floats are taken to be off; the kernel's sums are exact."""
 
@@ -86,8 +93,10 @@ class Probability:
         model: what is asked about.
         asked: its questions: one, or one for each sample.
         at_most, at_least: thresholds of each.
-        sampling: the keys of a statistical claim; ``None``: nothing is sampled.
-        limits: of the search.
+        sampling: the keys of a statistical claim, of which ``samples`` may be missing: as many as
+            there is time for; ``None``: nothing is sampled.
+        together: of all intervals of the section that rest on samples, their confidence.
+        limits: of the search, and of a check with as many samples as there is time for.
     """
 
     title: str
@@ -96,6 +105,7 @@ class Probability:
     at_most: Fraction | None
     at_least: Fraction | None
     sampling: Mapping[str, Any] | None
+    together: Fraction | None
     limits: Limits
 
     def tasks(self) -> Sequence[Task]:
@@ -106,7 +116,7 @@ class Probability:
     def _task(self, model: ModelFile, asked: Asked) -> Task:
         thresholds = self.at_most, self.at_least
         depends = (
-            "probability-1",
+            "probability-2",
             model.digest,
             asked.stated.text("net", {}),
             "" if asked.stated.beside is None else asked.stated.beside.hex(),
@@ -121,7 +131,7 @@ class Probability:
         question = replace(
             ask(place, model, asked.stated), at_most=self.at_most, at_least=self.at_least
         )
-        found = _searched(place, question, self.limits, asked.title)
+        found, sampling = _searched(place, question, self.limits, asked.title, self.sampling)
         interval = _outward(found.state.low, found.state.high)
         place.progress.stage(f"{asked.title}: checking {found.state.leaves} leaves")
         kept = keep(place, model, asked.stated, found.evidence, interval)
@@ -129,15 +139,16 @@ class Probability:
         replayed = kept.replayed.found
         if replayed is None:
             raise EvidenceError("the kernel's check says nothing of an interval")
-        if self.sampling is not None and replayed.interval[0] < replayed.interval[1]:
-            place.progress.stage(f"{asked.title}: sampling what is open")
-            second = _sampled(place, model, asked.stated, found, replayed.interval, self.sampling)
+        if sampling is not None and replayed.interval[0] < replayed.interval[1]:
+            place.progress.stage(f"{asked.title}: {sampling['samples']} samples of what is open")
+            second = _sampled(place, model, asked.stated, found, replayed.interval, sampling)
             files += [name for name in second.files if name not in files]
             measured = second.replayed.found and second.replayed.found.measured
         place.progress.clear()
         values = {
             "proved": [str(end) for end in replayed.interval],
             "measured": None if measured is None else [str(end) for end in measured],
+            "samples": None if sampling is None or measured is None else sampling["samples"],
             "leaves": replayed.leaves,
             "unproved": replayed.unproved,
             "ended": found.ended,
@@ -147,19 +158,20 @@ class Probability:
         return Record(values)
 
     def conclude(self, records: Sequence[Record]) -> Part:
-        """Intervals, and thresholds judged on what is proved."""
+        """Intervals, and thresholds judged on what is proved; where that is open, on samples."""
         judged: list[Judged] = []
         rows, lines, facts = [], [], []
         for asked, record in zip(self.asked, records, strict=True):
             low, high = map(Fraction, record.values["proved"])
             sampled = record.values["measured"]
+            ends = None if sampled is None else (Fraction(sampled[0]), Fraction(sampled[1]))
             words = f"proved: P(unsafe) is at least {below(low)} and at most {above(high)}"
             cells = [asked.title, below(low), above(high)]
-            if sampled is not None and self.sampling is not None:
-                ends = [Fraction(end) for end in sampled]
+            if ends is not None and self.together is not None:
                 words += (
-                    f"; measured, with confidence {numeral(self.sampling['confidence'])}: at "
-                    f"least {below(ends[0])} and at most {above(ends[1])}"
+                    f"; measured on {record.values['samples']} samples, with confidence "
+                    f"{numeral(self.together)}: at least {below(ends[0])} and at most "
+                    f"{above(ends[1])}"
                 )
                 cells.append(f"{below(ends[0])} to {above(ends[1])}")
             else:
@@ -167,13 +179,14 @@ class Probability:
             cells += [str(record.values["leaves"]), f"{record.values['seconds']:.1f}"]
             rows.append(tuple(cells))
             lines.append(f"{asked.title}: {words}")
-            judged += self._judged(asked.title, low, high)
+            judged += self._judged(asked.title, (low, high), ends)
             facts.append({"title": asked.title, **record.values})
         drawn = sum(record.values["measured"] is not None for record in records)
         measured: tuple[Measured, ...] = ()
         if drawn and self.sampling is not None:
             sure = Fraction(self.sampling["confidence"])
-            measured = (Measured("measured intervals", sure, drawn),)
+            used = any(each.verdict in (SUPPORTED, CONTRADICTED) for each in judged)
+            measured = (Measured("measured intervals", sure, drawn, used),)
         head = ("question", "proved: at least", "proved: at most", "measured", "leaves", "seconds")
         return Part(
             self.title,
@@ -186,29 +199,45 @@ class Probability:
             measured=measured,
         )
 
-    def _judged(self, title: str, low: Fraction, high: Fraction) -> list[Judged]:
-        found = f"proved: from {below(low)} to {above(high)}"
+    def _judged(self, title: str, proved: Ends, measured: Ends | None) -> list[Judged]:
         made = []
-        if self.at_most is not None:
-            verdict = _verdict(high <= self.at_most, low > self.at_most)
-            made.append(Judged(f"{title}: P(unsafe) at most {shown(self.at_most)}", found, verdict))
-        if self.at_least is not None:
-            verdict = _verdict(low >= self.at_least, high < self.at_least)
-            asked = f"{title}: P(unsafe) at least {shown(self.at_least)}"
-            made.append(Judged(asked, found, verdict))
+        for threshold, most in ((self.at_most, True), (self.at_least, False)):
+            if threshold is None:
+                continue
+            found = f"proved: from {below(proved[0])} to {above(proved[1])}"
+            verdict = _verdict(proved, threshold, most, (PROVED, REFUTED))
+            if verdict == UNDECIDED and measured is not None and self.together is not None:
+                verdict = _verdict(measured, threshold, most, (SUPPORTED, CONTRADICTED))
+                found += (
+                    f"; measured: from {below(measured[0])} to {above(measured[1])} with "
+                    f"confidence {numeral(self.together)}"
+                )
+            words = f"{title}: P(unsafe) at {'most' if most else 'least'} {shown(threshold)}"
+            made.append(Judged(words, found, verdict))
         return made
 
 
-def _verdict(holds: bool, fails: bool) -> str:
-    return PROVED if holds else REFUTED if fails else UNDECIDED
+def _verdict(ends: Ends, threshold: Fraction, most: bool, words: tuple[str, str]) -> str:
+    """What an interval says of a threshold; ``words``: it is met, it is not."""
+    low, high = ends
+    holds, fails = (
+        (high <= threshold, low > threshold) if most else (low >= threshold, high < threshold)
+    )
+    return words[0] if holds else words[1] if fails else UNDECIDED
 
 
 def _outward(low: float, high: float) -> tuple[Fraction, Fraction]:
     return Fraction(low) * (1 - ROUNDED), Fraction(high) * (1 + ROUNDED)
 
 
-def _searched(place: Place, question: ProbabilityQuestion, limits: Limits, title: str) -> Result:
-    """A partition; one that an interrupted run left is gone on with."""
+def _searched(
+    place: Place,
+    question: ProbabilityQuestion,
+    limits: Limits,
+    title: str,
+    sampling: Mapping[str, Any] | None,
+) -> tuple[Result, Mapping[str, Any] | None]:
+    """A partition, and how it is sampled; one that an interrupted run left is gone on with."""
     file = place.scratch / "partition.farkas"
     start = None
     try:
@@ -218,17 +247,22 @@ def _searched(place: Place, question: ProbabilityQuestion, limits: Limits, title
             start = read_tree(before, inputs, disjuncts)
     except EvidenceError:
         pass  # there is none, or it is damaged
-    found = search(
-        question,
-        limits,
-        lambda state: place.progress.leaves(
-            f"{title}: width {state.high - state.low:.3g}", state.open, state.leaves - state.open
-        ),
-        start,
-        lambda evidence: write_arrays(file, evidence) and None,
-    )
+
+    def report(state: State) -> None:
+        words = f"{title}: width {state.high - state.low:.3g}"
+        place.progress.leaves(words, state.open, state.leaves - state.open)
+
+    def save(evidence: PartitionEvidence) -> None:
+        write_arrays(file, evidence)
+
+    if sampling is None or "samples" in sampling:
+        found = search(question, limits, report, start, save)
+    else:
+        both = mixed(question, limits, report, start, save)
+        found = both.found
+        sampling = {**sampling, "samples": both.samples} if both.samples else None
     write_arrays(file, found.evidence)
-    return found
+    return found, sampling
 
 
 def _sampled(
@@ -262,7 +296,7 @@ def read(setting: Setting) -> Sequence[Probability]:
         raise table.error("", "[probability] asks nothing: add [[probability.question]]")
     limits = Limits(setting.timeout, float(width or 0), int(leaves or 1))
     model = table.placed("net", lambda: read_model(setting.models[name])[1])
-    found = []
+    stated = []
     for number, each in enumerate(asked):
         title = each.text("title") or f"Probability of a violation {number + 1}"
         at_most, at_least = each.share("at_most"), each.share("at_least")
@@ -272,10 +306,24 @@ def read(setting: Setting) -> Sequence[Probability]:
             rehearse(each, lambda place, one=one: ask(place, model, one.stated))
         if at_most is not None and at_least is not None and at_least > at_most:
             raise each.error("at_least", "'at_least' is above 'at_most'")
-        own = replace(limits, decide=at_most is not None or at_least is not None)
-        path = setting.models[name]
-        found.append(Probability(title, path, questions, at_most, at_least, sampling, own))
-    return found
+        stated.append((title, questions, at_most, at_least))
+    together = None if sampling is None else Fraction(sampling["confidence"])
+    if sampling is not None and together is not None:
+        every = sum(len(questions) for _, questions, _, _ in stated)
+        sampling = {**sampling, "confidence": 1 - Fraction(enough((1 - together) / every))}
+    return [
+        Probability(
+            title,
+            setting.models[name],
+            questions,
+            at_most,
+            at_least,
+            sampling,
+            together,
+            replace(limits, decide=at_most is not None or at_least is not None),
+        )
+        for title, questions, at_most, at_least in stated
+    ]
 
 
 def _label(asked: Asked) -> int:
@@ -313,9 +361,8 @@ def _sampling(table: Table) -> dict[str, Any] | None:
         return None
     if not 0 < confidence < 1:
         raise table.error("confidence", "'confidence' must lie between 0 and 1")
-    if samples is None:
-        raise table.error("confidence", "'confidence' needs 'samples'")
-    return {"confidence": confidence, "samples": samples, "seed": seed}
+    many = {} if samples is None else {"samples": samples}
+    return {"confidence": confidence, **many, "seed": seed}
 
 
 def _questions(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
@@ -66,7 +66,8 @@ class Result:
         evidence: the partition.
         state: the last one.
         history: some states on the way.
-        ended: why: ``"claim"`` (decided), ``"width"``, ``"closed"``, ``"leaves"``, ``"time"``.
+        ended: why: ``"claim"`` (decided), ``"width"``, ``"closed"``, ``"leaves"``, ``"time"``, or
+            ``"enough"``, as the caller said.
     """
 
     evidence: PartitionEvidence
@@ -84,12 +85,14 @@ class Limits:
         width: of the interval that is enough; 0: none is.
         leaves: at most.
         decide: whether it ends as soon as the claim is decided.
+        clock: in seconds.
     """
 
     seconds: float
     width: float = 0.0
     leaves: int = 2_000_000
     decide: bool = True
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(order=True)
@@ -110,14 +113,16 @@ def search(
     progress: Callable[[State], None] = lambda _: None,
     start: Tree | None = None,
     save: Callable[[PartitionEvidence], None] = lambda _: None,
+    enough: Callable[[Sequence[State]], bool] = lambda _: False,
 ) -> Result:
     """Look for a partition.
 
     Args:
         start: one to go on with, of the same box and unsafe set.
         save: called now and then with what there is.
+        enough: whether to end, asked with some states up to now.
     """
-    return _Search(question, limits, progress, save).run(start)
+    return _Search(question, limits, progress, save, enough).run(start)
 
 
 class _Search:
@@ -127,9 +132,11 @@ class _Search:
         limits: Limits,
         progress: Callable[[State], None],
         save: Callable[[PartitionEvidence], None],
+        enough: Callable[[Sequence[State]], bool],
     ) -> None:
         self._question, self._limits, self._progress = question, limits, progress
-        self._begun = self._saved = time.monotonic()
+        self._clock, self._enough = limits.clock, enough
+        self._begun = self._saved = self._clock()
         self._save = save
         self._deadline = self._begun + limits.seconds
         self._prover = Prover(question.query, Outward(), self._tick)
@@ -146,7 +153,7 @@ class _Search:
         self._cells = sum(question.query.network.sizes[t] for t in self._prover.frame.stored) * 2
 
     def _tick(self) -> None:
-        if time.monotonic() > self._deadline:
+        if self._clock() > self._deadline:
             raise DeadlineError("the time limit is over")
 
     def run(self, start: Tree | None) -> Result:
@@ -158,9 +165,9 @@ class _Search:
                 self._begin(start)
                 while not (over := self._over()):
                     self._round()
-                    if time.monotonic() - self._saved > SAVED:
+                    if self._clock() - self._saved > SAVED:
                         self._save(self._evidence())
-                        self._saved = time.monotonic()
+                        self._saved = self._clock()
                 ended = over
         except DeadlineError:
             pass
@@ -196,6 +203,8 @@ class _Search:
             return "width"
         if self._leaves >= self._limits.leaves:
             return "leaves"
+        if self._enough(self._history):
+            return "enough"
         self._tick()
         return ""
 
@@ -209,12 +218,13 @@ class _Search:
 
     def _note(self) -> State:
         low, high = self._interval()
-        seconds = time.monotonic() - self._begun
+        seconds = self._clock() - self._begun
         state = State(low, high, self._leaves, len(self._heap), seconds)
-        if not self._history or seconds > 1.05 * self._history[-1].seconds:
-            self._history.append(state)
-        elif len(self._history) > 1:
-            self._history[-1] = state
+        kept = self._history  # the last one is the newest, those before are some way apart
+        if len(kept) < 2 or kept[-1].seconds > 1.05 * kept[-2].seconds:
+            kept.append(state)
+        else:
+            kept[-1] = state
         self._progress(state)
         return state
 

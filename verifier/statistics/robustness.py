@@ -28,6 +28,7 @@ from specs.errors import InputError
 from specs.linear import IndexArray
 from verifier.progress import Progress
 from verifier.resumed import KeptError
+from verifier.statistics.betting import mean_of_population
 from verifier.statistics.blackbox import BlackBox, Floats, prefers
 from verifier.statistics.intervals import (
     holm,
@@ -133,6 +134,20 @@ class Counts:
         shown = sum(holm(self.p_values(share, above=True), level))
         refuted = sum(holm(self.p_values(share, above=False), level))
         return shown, len(self.hits) - refuted
+
+    def population_mean(self, level: Fraction) -> Pair:
+        """Bounds of the mean of PR in the population; each fails with probability ``level``.
+
+        Of correctly classified inputs, if those of the data set are drawn independently from it.
+        The share of hits at an input has the mean PR where trials were decided upon beforehand;
+        otherwise ends of intervals take its place, which are wrong with probability ``level``.
+        """
+        if not self.sequential:
+            return mean_of_population([Fraction(k, n) for k, n in self._pairs], level)
+        ends = [confidence_sequence(int(k), int(n), 2 * level) for k, n in self._pairs]
+        lower = Fraction(mean_of_population([Fraction(low) for low, _ in ends], level)[0]) - level
+        upper = Fraction(mean_of_population([Fraction(high) for _, high in ends], level)[1]) + level
+        return round_down(max(Fraction(0), lower)), round_up(min(Fraction(1), upper))
 
     def population(self, share: Fraction, level: Fraction) -> Pair:
         """Bounds of the share of inputs with PR above ``share`` in the population.

@@ -208,6 +208,7 @@ class Probabilistic:
         if self.population:
             ends = clopper_pearson(right, counts.inputs, 1 - 2 * level)
             found["population_accuracy"] = list(ends)
+            found["pr"]["population"] = list(counts.population_mean(level))
         return found
 
     def _prob_acc(self, counts: Counts, rho: Fraction) -> dict[str, Any]:
@@ -253,7 +254,7 @@ class Probabilistic:
             head = ["model", "radius", "accuracy (counted)", "mean PR"]
             head += [f"ProbAcc({shown(rho)})" for rho in self.rhos]
             if self.population:
-                head.append("accuracy, population")
+                head += ["accuracy, population", "mean PR, population"]
                 head += [f"ProbAcc({shown(rho)}), population" for rho in self.rhos]
             rows = tuple(tuple(self._row(fact)) for fact in own)
             yield Rows(f"{kind} noise: sampled, {self._together}", tuple(head), rows)
@@ -272,6 +273,7 @@ class Probabilistic:
         yield from (_interval(each["interval"]) for each in fact["prob_acc"])
         if self.population:
             yield _interval(fact["population_accuracy"])
+            yield _interval(fact["pr"]["population"])
             yield from (_interval(each["population"]) for each in fact["prob_acc"])
 
     def _judged(self, facts: Sequence[Mapping[str, Any]]) -> Iterator[Judged]:

@@ -46,7 +46,7 @@ def read(setting: Setting) -> Sequence[Answer]:
         raise table.error("rho", "'rho' must hold numbers between 0 and 1")
     population, together = table.flag("population"), confidence(table, CONFIDENCE)
     cells = len(boxes) * len(arounds)
-    statements = cells * (2 + len(rhos) * (1 + population)) + population * len(boxes)
+    statements = cells * (2 + len(rhos) + population * (1 + len(rhos))) + population * len(boxes)
     level = side_level(together, statements)
     plan = _plan(table, rhos, level / len(data.points))
     wanted = tuple(each for key in SHARES for each in _wanted(table, key))
