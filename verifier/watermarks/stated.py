@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from proofs.watermarks.claims.persistence import CHANGE
@@ -11,9 +13,11 @@ from specs.watermarks.changes import Ball, Changes, Flips, Pruned
 from specs.watermarks.claims.persistence import ChangedWeights
 from specs.watermarks.question import MarkQuestion
 from verifier.toml import toml
-from verifier.watermarks.margin_attack import Removal
-from verifier.watermarks.persistence import Certified
 from verifier.watermarks.problem import Problem, problem
+
+if TYPE_CHECKING:  # with torch and scipy, which kept results do without
+    from verifier.watermarks.margin_attack import Removal
+    from verifier.watermarks.persistence import Certified
 
 
 def allowed_keys(changes: Changes) -> dict[str, str]:

@@ -29,8 +29,6 @@ from specs.source import Source
 from specs.watermarks.samples import Labelled
 from verifier.certify.questions import Answered, Question, ask
 from verifier.certify.section import Place
-from verifier.faults.branching import prove
-from verifier.faults.word_attack import WordAttack
 from verifier.progress import Progress
 
 SIZES = ("absolute", "relative", "k")
@@ -150,6 +148,8 @@ class Trigger:
 
     def proved(self, size: Fraction) -> bool:
         """Whether a proof for a size was found: the empty one, or one with better slopes."""
+        from verifier.faults.branching import prove
+
         query, faults = self.query(size)
         if check_proof(query, None, processes=1).verdict == "valid unsat":
             return True
@@ -159,6 +159,8 @@ class Trigger:
 
     def broken(self, size: Fraction) -> bool:
         """Whether a change of a size was found that takes the label, exactly."""
+        from verifier.faults.word_attack import WordAttack
+
         query, faults = self.query(size)
         return WordAttack(query, faults).run(time.monotonic() + self._settings.seconds) is not None
 

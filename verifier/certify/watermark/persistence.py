@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specs.watermarks.changes import Ball, Flips, Pruned
 from specs.watermarks.claims.persistence import ChangedWeights
@@ -35,10 +35,12 @@ from verifier.certify.watermark.budgets import KINDS, Budget, draw
 from verifier.certify.watermark.common import Marked, ask_claim, at_once, in_words, stated
 from verifier.certify.watermark.extraction import checked, linear, read_bits
 from verifier.certify.watermark.false_claim import level_in, threshold_of
-from verifier.watermarks.margin_attack import Removal, cheapest_ball, cheapest_count
-from verifier.watermarks.persistence import Certified, certified_ball, certified_count
 from verifier.watermarks.problem import Problem
 from verifier.watermarks.stated import problem_of, proof_of, witness_of
+
+if TYPE_CHECKING:  # with torch and scipy, which kept results do without
+    from verifier.watermarks.margin_attack import Removal
+    from verifier.watermarks.persistence import Certified
 
 NORMS = ("linf", "l2", "l1")
 MOST_FLIPS = 64
@@ -117,6 +119,9 @@ class Persistence:
         return Record(values)
 
     def _one(self, keys: Mapping[str, Any], place: Place) -> Record:
+        from verifier.watermarks.margin_attack import cheapest_ball
+        from verifier.watermarks.persistence import certified_ball
+
         models = {"net": self.marked.model}
         claim = {**self._common, **keys}
 
@@ -194,6 +199,8 @@ TENSOR = (
 
 
 def _certified(kind: str, asked: Problem, claim: ChangedWeights) -> Certified:
+    from verifier.watermarks.persistence import certified_ball, certified_count
+
     if kind in NORMS:
         return certified_ball(asked, kind)
     many, make = _counted(kind, asked, claim)
@@ -201,6 +208,8 @@ def _certified(kind: str, asked: Problem, claim: ChangedWeights) -> Certified:
 
 
 def _attacked(kind: str, asked: Problem, claim: ChangedWeights, found: Certified) -> Removal | None:
+    from verifier.watermarks.margin_attack import cheapest_ball, cheapest_count
+
     if kind in NORMS:
         return cheapest_ball(asked, kind, found.shares)
     many, make = _counted(kind, asked, claim)
