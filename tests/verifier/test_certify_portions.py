@@ -385,3 +385,30 @@ def test_wrong_usage_of_split_after(name, tmp_path, capsys):
     path = hard(tmp_path)
     assert farkas.main(["certify", str(path), "--out", str(tmp_path / "o"), *given]) == 3
     assert words in capsys.readouterr().err
+
+
+def test_a_round_that_another_run_has_ended_stops_no_portion(tmp_path, monkeypatch):
+    bench = Bench(hard(tmp_path))
+    portion = bench.begin()[0]
+    search = divided.search_portion
+
+    def slow(*given, **named):
+        found = search(*given, **named)
+        shutil.rmtree(bench.folder(portion))
+        return found
+
+    monkeypatch.setattr(divided, "search_portion", slow)
+    bench.do(portion)
+    assert not bench.folder(portion).exists()
+
+
+def test_a_portion_that_cannot_write_says_so(tmp_path, monkeypatch):
+    bench = Bench(hard(tmp_path))
+    portion = bench.begin()[0]
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(divided, "write_proof", full)
+    with pytest.raises(OSError, match="no space"):
+        bench.do(portion)

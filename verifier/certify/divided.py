@@ -32,7 +32,7 @@ from proofs.draft import Draft, draft_of, written
 from proofs.format import read_evidence, replacing, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
-from specs.errors import EvidenceError
+from specs.errors import EvidenceError, FarkasError
 from specs.query import Query
 from specs.question import load_question
 from verifier.options import HandOver, Options
@@ -184,11 +184,27 @@ def do_portion(portion: str, evidence: Path, scratch: Path) -> None:
 
     if begun is None or _result(folder / f"{own}.json") is not None or unwanted():
         return
+    try:
+        _portion(evidence / f"{name}.toml", folder, int(own), begun, unwanted)
+    except (OSError, FarkasError):
+        if _round(folder) == begun:
+            raise
+        # another run in the same folder has ended the round, and removed it
+
+
+def _portion(
+    question: Path, folder: Path, own: int, begun: Round, unwanted: Callable[[], bool]
+) -> None:
+    """Search a portion of a round, and write what is found.
+
+    Raises:
+        FarkasError: the question, or its unfinished proof, cannot be read.
+    """
     start = time.monotonic()
     found = search_portion(
-        load_question(evidence / f"{name}.toml"),
+        load_question(question),
         begun.unfinished(folder),
-        int(own),
+        own,
         begun.count,
         deadline=start + begun.seconds,
         margin=begun.margin,
