@@ -21,7 +21,7 @@ from tests.verifier.certify_files import folder_with
 from tests.verifier.page_outcome import outcome
 from verifier.certify import exchange
 from verifier.certify.exchange import as_junit, as_sarif
-from verifier.certify.run import Outcome
+from verifier.certify.run import EXIT_CODES, Outcome
 from verifier.certify.section import Judged, Part
 
 MAP = '[faults]\nmodel = "bit_flips"\nformat = "int8"\n[faults.map]\n'
@@ -148,6 +148,26 @@ def test_sarif_lists_what_is_not_proved(config):
     place = results[0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "a%20b/c.toml"
     assert place["region"] == {"startLine": 5, "startColumn": 1, "endLine": 5, "endColumn": 22}
+
+
+@pytest.mark.parametrize("verdict", ["refuted", "contradicted"])
+def test_what_samples_contradict_is_not_said_to_be_certain(verdict, config):
+    text = as_sarif(a_threshold(verdict), config, config.parents[1])
+    (found,) = checked_sarif(text)
+    rules = json.loads(text)["runs"][0]["tool"]["driver"]["rules"]
+    words = rules[found["ruleIndex"]]["shortDescription"]["text"]
+    assert found["level"] == "error"
+    assert ("for certain" in words) == (verdict == "refuted")
+    assert ("samples" in words) == (verdict == "contradicted")
+
+
+def test_the_docs_list_every_outcome_and_its_exit_code():
+    for page in ("ci.md", "certify.md"):
+        text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        for outcome_, code in EXIT_CODES.items():
+            mine = [row for row in rows if f"`{outcome_}`" in row]
+            assert any(re.search(rf"\| {code} \|", row) for row in mine), (page, outcome_)
 
 
 FOUND = {

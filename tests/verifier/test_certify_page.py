@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.verifier.page_outcome import asked, outcome
 from verifier.certify import page, plots
 from verifier.certify.counterexamples import pair_html, png
+from verifier.certify.data import Pixels
 from verifier.certify.delivery import (
     BY_SAMPLES,
     Asked,
@@ -258,3 +259,17 @@ def test_dollar_signs_of_names_are_no_formulas():
     assert "$\\frac{x$" in drawn
     assert "$w_{$" in drawn
     assert "mathdefault" not in drawn
+
+
+def test_images_are_shown_as_the_pixels_before_mean_and_std():
+    pixels = np.linspace(0, 1, 12)
+    known = Pixels((Fraction(1, 2), Fraction(0), Fraction(1, 4)), (Fraction(1, 4),), (3, 2, 2), 0)
+    means = np.repeat([0.5, 0.0, 0.25], 4)
+    assert known.of((pixels - means) / 0.25) == pytest.approx(pixels)
+    changed = pixels + np.eye(12)[5] / 8
+    pair = Pair("p", (pixels - means) / 0.25, (changed - means) / 0.25, (3, 2, 2), pixels=known)
+    plain = Pair("p", pixels, changed, (3, 2, 2))
+    image = re.compile(r"base64,[^\"]*")
+    shown, wanted = ("".join(pair_html(each)) for each in (pair, plain))
+    assert image.findall(shown) == image.findall(wanted)
+    assert "largest 0.125 before mean and std" in shown

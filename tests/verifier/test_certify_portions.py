@@ -31,6 +31,7 @@ from verifier.certify.processes import Processes
 from verifier.certify.run import certify
 from verifier.certify.store import Store
 from verifier.certify.workbench import Agenda, Workbench
+from verifier.portions import Searched
 from verifier.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -385,3 +386,69 @@ def test_wrong_usage_of_split_after(name, tmp_path, capsys):
     path = hard(tmp_path)
     assert farkas.main(["certify", str(path), "--out", str(tmp_path / "o"), *given]) == 3
     assert words in capsys.readouterr().err
+
+
+def test_a_round_that_another_run_has_ended_stops_no_portion(tmp_path, monkeypatch):
+    bench = Bench(hard(tmp_path))
+    portion = bench.begin()[0]
+    search = divided.search_portion
+
+    def slow(*given, **named):
+        found = search(*given, **named)
+        shutil.rmtree(bench.folder(portion))
+        return found
+
+    monkeypatch.setattr(divided, "search_portion", slow)
+    bench.do(portion)
+    assert not bench.folder(portion).exists()
+
+
+def test_a_portion_that_cannot_write_says_so(tmp_path, monkeypatch):
+    bench = Bench(hard(tmp_path))
+    portion = bench.begin()[0]
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(divided, "write_proof", full)
+    with pytest.raises(OSError, match="no space"):
+        bench.do(portion)
+
+
+def test_a_round_that_another_run_has_begun_meanwhile_is_kept(tmp_path, monkeypatch):
+    path = hard(tmp_path)
+    one, other = Bench(path), Bench(path)
+    write, meanwhile = divided.write_proof, []
+
+    def slow(file, proof):
+        if not meanwhile:
+            meanwhile.append(())
+            meanwhile[0] = other.begin()
+            meanwhile.append(begun().stat().st_mtime_ns)
+        write(file, proof)
+
+    def begun():
+        return one.folder(meanwhile[0][0]) / "round.json"
+
+    monkeypatch.setattr(divided, "write_proof", slow)
+    assert one.begin() == meanwhile[0]
+    assert begun().stat().st_mtime_ns == meanwhile[1]
+    assert [each.name for each in begun().parents[1].iterdir()] == ["0"]
+
+
+def test_a_round_that_another_run_has_removed_meanwhile_is_not_missed(tmp_path, monkeypatch):
+    bench = Bench(hard(tmp_path))
+    first = bench.begin()
+    monkeypatch.setattr(divided, "search_portion", lambda *_, **__: Searched("timeout"))
+    for portion in first:
+        bench.do(portion)
+    begin = divided.Divided._begin
+
+    def slow(*given):
+        found = begin(*given)
+        shutil.rmtree(bench.folder(first[0]))
+        return found
+
+    monkeypatch.setattr(divided.Divided, "_begin", slow)
+    (number,) = {portion.split("/")[2] for portion in bench.begin()}
+    assert number == "1"

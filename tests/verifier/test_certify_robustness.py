@@ -22,6 +22,7 @@ from verifier.certify import questions
 from verifier.certify.balls import Change, root_above
 from verifier.certify.config import load_config
 from verifier.certify.data import Pixels, read_data
+from verifier.certify.pairs import class_words
 from verifier.certify.prefix import differences
 from verifier.certify.questions import Stated
 from verifier.certify.sweep import CERTIFIED, OPEN, VIOLATED, Sweep
@@ -261,6 +262,18 @@ def test_a_sample_outside_the_clip_is_no_violation_of_itself(tmp_path):
     rows = part(found).facts["questions"]
     outside = [k for k, point in enumerate(points) if np.any((point < 0) | (point > 1))]
     assert {each["radius"] for each in rows if each["sample"] in outside} == {"5"}
+
+
+def test_what_the_model_says_of_a_sample_stands_beside_its_label(tmp_path):
+    path = folder_with(tmp_path, "[robustness]\nradius = 5.0\nclip = [0, 1]\n", sizes=(2, 3, 3))
+    pairs, network = part(run(path)).pairs, read_model(tmp_path / "net.onnx")[0]
+    labels = np.load(tmp_path / "data.npz")["y"]
+    wrong = 0
+    for pair in pairs:
+        said, label = class_words(network, pair.original), labels[int(pair.name.split()[1][:-1])]
+        wrong += said != f"class {label}"
+        assert pair.before == said + ("" if said == f"class {label}" else f", labelled {label}")
+    assert wrong
 
 
 def test_a_sample_outside_the_clip_of_a_norm_is_refused(tmp_path):

@@ -31,7 +31,10 @@ def pair_html(pair: Pair) -> Iterator[str]:
 
 
 def _images(pair: Pair, shape: tuple[int, int, int]) -> Iterator[str]:
-    original, changed = pair.original.reshape(shape), pair.changed.reshape(shape)
+    both = pair.original, pair.changed
+    if pair.pixels is not None:
+        both = pair.pixels.of(pair.original), pair.pixels.of(pair.changed)
+    original, changed = (each.reshape(shape) for each in both)
     low = min(original.min(), changed.min())
     high = max(original.max(), changed.max())
     span = (high - low) or 1.0
@@ -40,10 +43,15 @@ def _images(pair: Pair, shape: tuple[int, int, int]) -> Iterator[str]:
     parts = difference / largest if largest else np.zeros(shape)
     factor = span / (2 * largest) if largest else 1.0
     legend = "orange: more, blue: less" if shape[0] == 1 else "grey: none"
+    unit = "" if pair.pixels is None else " before mean and std"
     shown = (
         (pair.kinds[0], pair.before, (original - low) / span),
         (pair.kinds[1], pair.after, (changed - low) / span),
-        (f"difference, {_factor(factor)}", f"largest {largest:.3g}; {legend}", _coloured(parts)),
+        (
+            f"difference, {_factor(factor)}",
+            f"largest {largest:.3g}{unit}; {legend}",
+            _coloured(parts),
+        ),
     )
     yield '<div class="images">'
     for title, words, pixels in shown:

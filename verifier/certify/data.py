@@ -58,6 +58,16 @@ class Pixels:
         pairs = zip(self._each(self.mean), self.stds, strict=True)
         return tuple(Fraction((float(pixel) - float(m)) / float(s)) for m, s in pairs)
 
+    def of(self, sample: FloatArray) -> FloatArray:
+        """``(size,)`` the pixels of a sample, in floats: to look at."""
+        means, stds = (np.array([float(x) for x in own]) for own in (self.means, self.stds))
+        return np.asarray(sample * stds + means)
+
+    @cached_property
+    def means(self) -> tuple[Fraction, ...]:
+        """``(size,)`` what was subtracted of each pixel."""
+        return self._each(self.mean)
+
     def _each(self, listed: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
         if len(listed) == 1:
             return listed * math.prod(self.shape)

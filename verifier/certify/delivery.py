@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verifier.certify.data import Pixels
+
 FloatArray = npt.NDArray[np.float64]
 
 WORDS = {"unsat": "proved", "sat": "refuted"}
@@ -116,6 +118,7 @@ class Pair:
         shape: of an image, ``(channels, height, width)``; ``None``: it is none.
         before, after: what the model says of each, in words; empty: not known.
         kinds: what the two are.
+        pixels: what both were before ``mean`` and ``std``, as which images are shown.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Pair:
     before: str = ""
     after: str = ""
     kinds: tuple[str, str] = ("original", "counterexample")
+    pixels: Pixels | None = None
 
 
 @dataclass(frozen=True)

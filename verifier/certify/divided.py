@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -32,7 +33,7 @@ from proofs.draft import Draft, draft_of, written
 from proofs.format import read_evidence, replacing, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
-from specs.errors import EvidenceError
+from specs.errors import EvidenceError, FarkasError
 from specs.query import Query
 from specs.question import load_question
 from verifier.options import HandOver, Options
@@ -145,6 +146,11 @@ def _write(file: Path, values: Mapping[str, Any]) -> None:
         stream.write(json.dumps(dict(values), indent=1).encode())
 
 
+def _removed(folder: Path) -> None:
+    """Remove a folder; another run in the same folder may be doing that, too."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _round(folder: Path) -> Round | None:
     """The round of a folder; ``None``: it has not begun."""
     found = _read(folder / "round.json")
@@ -184,11 +190,27 @@ def do_portion(portion: str, evidence: Path, scratch: Path) -> None:
 
     if begun is None or _result(folder / f"{own}.json") is not None or unwanted():
         return
+    try:
+        _portion(evidence / f"{name}.toml", folder, int(own), begun, unwanted)
+    except (OSError, FarkasError):
+        if _round(folder) == begun:
+            raise
+        # another run in the same folder has ended the round, and removed it
+
+
+def _portion(
+    question: Path, folder: Path, own: int, begun: Round, unwanted: Callable[[], bool]
+) -> None:
+    """Search a portion of a round, and write what is found.
+
+    Raises:
+        FarkasError: the question, or its unfinished proof, cannot be read.
+    """
     start = time.monotonic()
     found = search_portion(
-        load_question(evidence / f"{name}.toml"),
+        load_question(question),
         begun.unfinished(folder),
-        int(own),
+        own,
         begun.count,
         deadline=start + begun.seconds,
         margin=begun.margin,
@@ -255,7 +277,7 @@ class Divided:
             try:
                 return begun, begun.unfinished(folder)
             except EvidenceError:
-                shutil.rmtree(folder)
+                _removed(folder)
         return None
 
     def _joined(self, begun: Round, given: Proof, search: Callable[[Options], Verdict]) -> Verdict:
@@ -326,18 +348,27 @@ class Divided:
             spent,
             rejections,
         )
-        self._begin(begun, proof)
+        begun = self._begin(begun, proof)
         if before is not None:
-            shutil.rmtree(self._folder / str(before.number))
+            _removed(self._folder / str(before.number))
         raise NotYetError(self._named(number, range(begun.count)))
 
-    def _begin(self, begun: Round, proof: Proof) -> None:
+    def _begin(self, begun: Round, proof: Proof) -> Round:
+        """The round, which appears at once; or that which another run has begun meanwhile."""
         folder = self._folder / str(begun.number)
-        shutil.rmtree(folder, ignore_errors=True)  # of one that was interrupted before it began
-        folder.mkdir(parents=True)
-        file = folder / "proof.farkas"
-        write_proof(file, proof)
-        _write(folder / "round.json", asdict(replace(begun, proof=_digest(file))))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder.parent) as name:
+            made = Path(name, "round")
+            made.mkdir()
+            file = made / "proof.farkas"
+            write_proof(file, proof)
+            _write(made / "round.json", asdict(replace(begun, proof=_digest(file))))
+            if _round(folder) is None:
+                _removed(folder)
+            with suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                made.rename(folder)
+        return _round(folder) or begun
 
     def _named(self, number: int, owns: Iterable[int]) -> tuple[str, ...]:
         return tuple(f"{self._prefix}/{number}/{own}" for own in owns)
@@ -355,7 +386,7 @@ class Divided:
         about = {"answer": verdict.answer, "reason": verdict.reason, "seconds": seconds}
         _write(self._folder / "open.json", about)
         for folder in self._folder.glob("[0-9]*"):
-            shutil.rmtree(folder)
+            _removed(folder)
 
 
 def _with(verdict: Verdict, spent: float) -> Verdict:

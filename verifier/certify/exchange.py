@@ -45,6 +45,12 @@ RULES = {
         "Evidence shows that the data set cannot reach the threshold: the counterexamples are on "
         "the page and in the evidence folder. Mend the model, or state what it can hold.",
     ),
+    "threshold-contradicted": (
+        "error",
+        "A threshold is missed by samples, with the stated confidence.",
+        "What was measured contradicts the threshold; it is no proof, and there may be no "
+        "counterexample. The page says what was sampled, and with which confidence it holds.",
+    ),
     "threshold-undecided": (
         "warning",
         "It was not decided whether a threshold is met.",
@@ -67,7 +73,11 @@ RULES = {
 """By the name of a SARIF rule its level, its meaning, and what to do."""
 
 _MET, _MISSED = (PROVED, SUPPORTED), (REFUTED, CONTRADICTED)
-_RULE_OF = {**dict.fromkeys(_MISSED, "threshold-missed"), UNDECIDED: "threshold-undecided"}
+_RULE_OF = {
+    REFUTED: "threshold-missed",
+    CONTRADICTED: "threshold-contradicted",
+    UNDECIDED: "threshold-undecided",
+}
 
 
 def as_junit(outcome: Outcome) -> str:

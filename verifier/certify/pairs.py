@@ -11,7 +11,7 @@ import numpy as np
 
 from specs.enclosure import FloatArray
 from specs.network import Network
-from verifier.certify.data import Data
+from verifier.certify.data import Data, Pixels
 from verifier.certify.delivery import Pair, image_shape
 from verifier.certify.questions import Box
 from verifier.faults.floats import Floats, joined
@@ -32,19 +32,21 @@ class Near:
         point: ``(size,)``.
         kind: what the point is, in words.
         shape: of an image, with its channels; ``None``: it is none.
+        pixels: what it was before ``mean`` and ``std``.
     """
 
     name: str
     point: FloatArray
     kind: str = "original"
     shape: tuple[int, int, int] | None = None
+    pixels: Pixels | None = None
 
     @classmethod
     def samples(cls, data: Data) -> tuple[Near, ...]:
         """The samples."""
         shape = image_shape(data.shape)
         return tuple(
-            cls(f"sample {number}", point, shape=shape)
+            cls(f"sample {number}", point, shape=shape, pixels=data.pixels)
             for number, point in zip(data.numbers, data.points, strict=True)
         )
 
@@ -63,7 +65,8 @@ class Near:
             add: to the name.
         """
         kinds = (self.kind, "counterexample")
-        return Pair(self.name + add, self.point, changed, self.shape, before, after, kinds)
+        name = self.name + add
+        return Pair(name, self.point, changed, self.shape, before, after, kinds, self.pixels)
 
 
 def pairs(found: Iterable[tuple[Mapping[str, Any], Paired | None]]) -> Iterator[Pair]:

@@ -206,6 +206,13 @@ def _pairs(answer: Robustness, records: Sequence[Record]) -> Iterator[Pair]:
             answer.data.points[index],
             changed,
             shape,
-            f"class {record.values['label']}",
+            _before(answer, index, record.values["label"]),
             class_words(answer.subject.network, changed),
+            pixels=answer.data.pixels,
         )
+
+
+def _before(answer: Robustness, index: int, label: int | None) -> str:
+    """What the model says of a sample, and its label where that is another."""
+    found = class_words(answer.subject.network, answer.data.points[index])
+    return found if label is None or found == f"class {label}" else f"{found}, labelled {label}"

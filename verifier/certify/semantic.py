@@ -67,7 +67,8 @@ class _Semantic:
         words = ", ".join(
             f"{name} {amount:.4g}" for name, amount in zip(self.amounts.names, at, strict=True)
         )
-        near = Near(f"sample {self.data.numbers[index]}", point, shape=shape)
+        name = f"sample {self.data.numbers[index]}"
+        near = Near(name, point, shape=shape, pixels=self.data.pixels)
         before, after = (class_words(network, x) for x in (point, made))
         label = self._label(index)
         if label is not None and before != f"class {label}":
