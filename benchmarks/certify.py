@@ -2,6 +2,7 @@
 
     python -m benchmarks.certify [--questions N] [--out DIR] [--only one,two,ray]
     python -m benchmarks.certify --only subtrees [--vnncomp FOLDER] [--net 3_3 --property 2]
+                                [--split-after 5]
 
 Robustness questions about the bundled classifier of digits, one for each of scikit-learn's images:
 in one process, in two, and on a Ray cluster started here; of the latter two a worker is killed when
@@ -192,8 +193,10 @@ def unpacked(folder: Path, name: str) -> bytes:
     )
 
 
-def subtrees(folder: Path, queries: Path, net: str, number: str) -> list[dict[str, object]]:
-    """Rows of one hard question of acasxu."""
+def subtrees(
+    folder: Path, queries: Path, net: str, number: str, after: str
+) -> list[dict[str, object]]:
+    """Rows of one hard question of acasxu, divided after so many seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     model = unpacked(queries / "acasxu/onnx", f"ACASXU_run2a_{net}_batch_2000.onnx")
     (folder / "net.onnx").write_bytes(model)
@@ -208,6 +211,7 @@ def subtrees(folder: Path, queries: Path, net: str, number: str) -> list[dict[st
         shutil.rmtree(out, ignore_errors=True)
         farkas = [sys.executable, "-m", "farkas"]
         command = [*farkas, "certify", str(folder / "hard.toml"), "--out", str(out), *given]
+        command += ["--split-after", after] if given else []
         load = os.getloadavg()[0]
         seen = watch(command, out, 1, kill=kill, counted=_portions)
         (asked,) = json.loads((out / "results.json").read_text())["sections"]["vnnlib"]
@@ -239,12 +243,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--vnncomp", type=Path, default=os.environ.get("FARKAS_VNNCOMP"))
     parser.add_argument("--net", default="3_3")
     parser.add_argument("--property", default="2")
+    parser.add_argument("--split-after", default="5")
     args = parser.parse_args(argv)
     if args.only == "subtrees":
         if args.vnncomp is None:
             parser.error("--only subtrees needs --vnncomp or FARKAS_VNNCOMP")
         out = args.out.resolve() / "subtrees"
-        rows = subtrees(out, Path(args.vnncomp), args.net, args.property)
+        rows = subtrees(out, Path(args.vnncomp), args.net, args.property, args.split_after)
         (out / "rows.json").write_text(json.dumps(rows, indent=1))
         return 0
     args.out.mkdir(parents=True, exist_ok=True)

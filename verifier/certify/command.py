@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="S",
         help="seconds of branch and bound after which a question is divided among the processes, "
-        "10 where left out",
+        "5 where left out",
     )
     parser.add_argument("--json", type=Path, metavar="F", help="write the outcome here as well")
     parser.add_argument(

@@ -25,7 +25,7 @@ from verifier.progress import Progress
 ATTEMPTS = 3
 """How often a task is begun whose process ends before it does."""
 
-SPLIT_AFTER = 10.0
+SPLIT_AFTER = 5.0
 """Seconds of branch and bound after which a question is divided."""
 
 
