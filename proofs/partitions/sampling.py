@@ -22,7 +22,7 @@ from flint import arb, fmpq
 from proofs.arrays import ArrayEvidence
 from proofs.balls import working
 from proofs.frame import Batch
-from proofs.partitions.cells import Draw
+from proofs.partitions.cells import TINY, Draw
 from proofs.partitions.points import Points
 from proofs.partitions.prover import Prover
 from specs.enclosure import FloatArray
@@ -72,7 +72,7 @@ def draw(
     stream = Draw(question, evidence, volumes.lower, volumes.upper, volumes.shares)
     root = prover.root().batch
     low, high = root.lower[0], root.upper[0]
-    radius = (high - low) * 2.0**-38 + (np.abs(low) + np.abs(high)) * 2.0**-48
+    radius = (high - low) * 2.0**-38 + (np.abs(low) + np.abs(high)) * 2.0**-48 + TINY
     points = Points.of(prover, root, radius)
     size = prover.width if points is None else max(prover.width, points.width)
     unsafe = safe = done = 0

@@ -145,6 +145,24 @@ def test_samples_are_the_same_with_points_and_without(monkeypatch):
     assert 0 < found.unsafe == found.not_safe < 700
 
 
+@pytest.mark.parametrize("steep", [2.0**900, -(2.0**900)], ids=["up", "down"])
+@pytest.mark.parametrize("part", [0, Fraction(1, 2), Fraction(3, 2)], ids=str)
+def test_inputs_between_subnormal_floats_are_not_taken_for_floats(steep, part):
+    """A share of such an input underflows; steep weights make much of what was left out."""
+    net, tiny = Net(2), Fraction(1, 2**1074)
+    sampling = Sampling(Fraction(9, 10), 20, 0)
+    true = Fraction(steep) * tiny * part
+    off = abs(Fraction(steep)) * tiny / 8
+    for shift, held in ((-off, True), (off, False)):
+        asked = question(
+            net.done(net.dense(0, [[steep, 0.0]])), [tiny * part, 0], [tiny * part, 1],
+            unsafe_above(true + shift), sampling=sampling,
+        )  # fmt: skip
+        made, prover = partition(asked, "o"), Prover(asked.query, Outward())
+        found = draw(asked, made, prover, replay(prover, Measure(asked), read_tree(made, 2, 1)))
+        assert found.not_safe == 20 if held else found.unsafe == 0
+
+
 @pytest.mark.parametrize("distribution", [UNIFORM, NORMAL], ids=["uniform", "normal"])
 @pytest.mark.parametrize("bits", [0, 1, (1 << CELL_BITS) - 1, 0xABCDEF1234], ids=str)
 def test_cells_lie_around_what_was_drawn(distribution, bits):
