@@ -42,8 +42,9 @@ RULES = {
     "threshold-missed": (
         "error",
         "A threshold is missed, for certain.",
-        "Evidence shows that the data set cannot reach the threshold: the counterexamples are on "
-        "the page and in the evidence folder. Mend the model, or state what it can hold.",
+        "It is proved, or was evaluated exactly, that the threshold is not reached; where that "
+        "rests on counterexamples, they are on the page and in the evidence folder. Mend the "
+        "model, or state what it can hold.",
     ),
     "threshold-contradicted": (
         "error",
