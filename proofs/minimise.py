@@ -51,7 +51,9 @@ class Size:
     def of(proof: Proof, *, pack: bool = True) -> Size:
         """The size of a proof, in a packed file or a plain one."""
         kinds, arrays = proof.arrays["node_kind"], proof.arrays
-        sweeps = int(np.count_nonzero((kinds == NodeKind.SWEEP) & (arrays["node_arg"] == 0)))
+        every = np.concatenate([kinds, arrays["prelude_kind"]])
+        args = np.concatenate([arrays["node_arg"], arrays["prelude_arg"]])
+        sweeps = int(np.count_nonzero((every == NodeKind.SWEEP) & (args == 0)))
         hints = ("slope", "multiplier_value", "weight_value")
         return Size(
             len(file_content(proof, pack=pack)),
@@ -59,7 +61,7 @@ class Size:
             int(np.count_nonzero(np.isin(kinds, (*TWO_WAY, NodeKind.SPLIT_DISJUNCT)))),
             sum(int(arrays[name].size) for name in hints),
             int(arrays["step_target"].size),
-            1.0 + sweeps + 0.1 * (kinds.size - sweeps),
+            1.0 + sweeps + 0.1 * (every.size - sweeps),
         )
 
 
@@ -242,6 +244,7 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     yield "share hints", _by_parts(lambda work, tops: work.settle(tops, sharing.share(work, tops)))
     yield "round preludes", lambda work, _: preludes.rounded(work)
     yield "thin preludes", lambda work, _: preludes.thinned(work)
+    yield "leave out preludes' sweeps", lambda work, _: preludes.unswept(work)
     for rung, (bits, *_) in enumerate(BITS):
         yield f"round to {bits} bits", _settled(partial(rounding.hints, rung=rung))
 

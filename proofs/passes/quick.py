@@ -39,6 +39,10 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 """Made all at once, and taken back near leaves that do not close."""
 
 
+FEW = 128
+"""Leaves up to which the sweep of a prelude is a share of a check that counts."""
+
+
 class Quick:
     """Part by part, do less on the way to the leaves, round their hints and share them.
 
@@ -58,7 +62,8 @@ class Quick:
             DeadlineError: the time is over, or too little of it is left; what was done stays.
         """
         kinds = list(EDITS)
-        size = max(FEWEST, sum(node.leaf for node in thin.below(tops)) // UNITS)
+        leaves = sum(node.leaf for node in thin.below(tops))
+        size = max(FEWEST, leaves // UNITS)
         units, count = list(work.parts(size)), SAMPLE
         least = ENOUGH * (len(units) - count)
         while units:
@@ -72,6 +77,8 @@ class Quick:
             count, least = int(min(affordable, len(units), max(1, LARGEST // size))), 0.0
         if not work.oracle.hurried:
             preludes.rounded(work)
+        if leaves <= FEW and not work.oracle.hurried:
+            preludes.unswept(work)
 
     def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:
         made: dict[str, frozenset[int]] = {}

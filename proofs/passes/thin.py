@@ -12,10 +12,17 @@ KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
 """What comes after a sweep that is kept."""
 
 
-def sweeps(work: Work, tops: Sequence[Node]) -> None:
-    """Sweeps above splits: leaves sweep on their own."""
-    for node in below(tops):
-        if node.kind is NodeKind.SWEEP and not node.skipped and _next(node).kind not in KEPT:
+MANY = 16
+"""Leaves below a sweep that it spares as much work as it costs."""
+
+
+def sweeps(work: Work, tops: Sequence[Node], most: int = MANY) -> None:
+    """Sweeps above splits with at most so many leaves below: leaves sweep on their own."""
+    found: dict[int, int] = {}
+    for node in reversed(below(tops)):
+        found[id(node)] = sum(found[id(child)] for child in node.children) or 1
+        kept = node.kind is not NodeKind.SWEEP or node.skipped or _next(node).kind in KEPT
+        if not kept and found[id(node)] <= most:
             work.skip(node)
 
 

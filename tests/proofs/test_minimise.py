@@ -269,6 +269,39 @@ def test_sweeps_above_splits_stay_only_where_leaves_need_them(seed):
     assert all(thin._next(node).kind in thin.KEPT for node in before if not node.skipped)
 
 
+def test_sweeps_stay_where_many_leaves_are_below():
+    question = stated(3)
+    draft = draft_of(question, hinted(question, 3))
+    work = Work(draft, Oracle(draft.query))
+    tops = [tree.root for tree in draft.trees()]
+    thin.sweeps(work, tops, 2)
+    for node in thin.below(tops):
+        if node.kind is NodeKind.SWEEP and thin._next(node).kind not in thin.KEPT:
+            assert node.skipped == (sum(under.leaf for under in node) <= 2)
+
+
+def test_a_preludes_sweep_goes_where_leaves_sweep():
+    question, made = one_split()
+    smaller = minimise(question, halves(made)).proof
+    assert not smaller.arrays["prelude_kind"].size
+    assert check_proof(question, smaller).verdict == "valid unsat"
+
+
+def test_a_preludes_sweep_stays_where_a_leaf_does_not_sweep():
+    question = stated(3)
+    draft = draft_of(question, hinted(question, 3))
+    work = Work(draft, Oracle(draft.query))
+    (case,) = draft.cases
+    (leaf, *_) = (node for tree in case.trees for node in tree.root if node.leaf)
+    for node in work.upwards(leaf):
+        if node.kind is NodeKind.SWEEP:
+            work.skip(node)
+    before = list(case.prelude)
+    preludes.unswept(work)
+    assert (NodeKind.SWEEP, 0) in before
+    assert case.prelude == before
+
+
 @pytest.mark.parametrize("order", list(ORDERS))
 def test_orders(order):
     question = stated(5)
@@ -293,6 +326,7 @@ PASSES = {
     "round": lambda w, t: rounding.hints(w, t, 0),
     "preludes": lambda w, _: preludes.thinned(w),
     "rounded preludes": lambda w, _: preludes.rounded(w),
+    "unswept preludes": lambda w, _: preludes.unswept(w),
 }
 
 
