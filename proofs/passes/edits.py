@@ -28,7 +28,7 @@ class _Edit:
         node.children = list(self.children)
 
 
-NEAR, FURTHER = 2, 4
+NEAR, FURTHER = 1, 2
 """Edits that are taken back above a failing leaf at first, and how many times as many next."""
 
 

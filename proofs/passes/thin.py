@@ -12,17 +12,19 @@ KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
 """What comes after a sweep that is kept."""
 
 
-MANY = 16
-"""Leaves below a sweep that it spares as much work as it costs."""
+MANY = 3
+"""A sweep with more than this part of the leaves below spares them more than it costs."""
 
 
-def sweeps(work: Work, tops: Sequence[Node], most: int = MANY) -> None:
-    """Sweeps above splits with at most so many leaves below: leaves sweep on their own."""
+def sweeps(work: Work, tops: Sequence[Node]) -> None:
+    """Sweeps above splits, but for those near the top: leaves sweep on their own."""
     found: dict[int, int] = {}
-    for node in reversed(below(tops)):
+    nodes = below(tops)
+    leaves = sum(node.leaf for node in nodes)
+    for node in reversed(nodes):
         found[id(node)] = sum(found[id(child)] for child in node.children) or 1
         kept = node.kind is not NodeKind.SWEEP or node.skipped or _next(node).kind in KEPT
-        if not kept and found[id(node)] <= most:
+        if not kept and MANY * found[id(node)] <= leaves:
             work.skip(node)
 
 
