@@ -12,8 +12,9 @@ KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
 """What comes after a sweep that is kept."""
 
 
-MANY = 3
-"""A sweep with more than this part of the leaves below spares them more than it costs."""
+MANY, FEW = 3, 8
+"""A sweep spares the leaves below more than it costs where they are more than this part of all,
+and more than a few."""
 
 
 def sweeps(work: Work, tops: Sequence[Node]) -> None:
@@ -24,7 +25,7 @@ def sweeps(work: Work, tops: Sequence[Node]) -> None:
     for node in reversed(nodes):
         found[id(node)] = sum(found[id(child)] for child in node.children) or 1
         kept = node.kind is not NodeKind.SWEEP or node.skipped or _next(node).kind in KEPT
-        if not kept and MANY * found[id(node)] <= leaves:
+        if not kept and found[id(node)] <= max(FEW, leaves // MANY):
             work.skip(node)
 
 

@@ -256,7 +256,8 @@ def test_the_same_proof_is_made_smaller_in_the_same_way():
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
-def test_sweeps_go_that_stand_neither_at_leaves_nor_above_many(seed):
+def test_sweeps_go_that_stand_neither_at_leaves_nor_above_many(monkeypatch, seed):
+    monkeypatch.setattr(thin, "FEW", 2)
     question = stated(seed)
     draft = draft_of(question, hinted(question, seed))
     work = Work(draft, Oracle(draft.query))
@@ -264,7 +265,7 @@ def test_sweeps_go_that_stand_neither_at_leaves_nor_above_many(seed):
     leaves = sum(node.leaf for node in nodes)
     thin.sweeps(work, [tree.root for tree in draft.trees()])
     few = {
-        id(node): thin.MANY * sum(under.leaf for under in node) <= leaves
+        id(node): sum(under.leaf for under in node) <= max(thin.FEW, leaves // thin.MANY)
         for node in nodes
         if node.kind is NodeKind.SWEEP and thin._next(node).kind not in thin.KEPT
     }
