@@ -139,6 +139,37 @@ class Arithmetic(Protocol):
         """At most ``sum(rows * values, axis=1)``; values ``(n,)`` or ``(R, n)``."""
         ...
 
+    def dot(self, rows: Numbers, values: Numbers) -> Numbers:
+        """``rows @ values`` for values ``(n,)``; what it is off by is in ``dot_cost``."""
+        ...
+
+    def dot_cost(self, values: Numbers) -> tuple[Numbers, Any]:
+        """Cost of ``dot`` per unit of each row coefficient, and independent of them."""
+        ...
+
+    def relax(
+        self,
+        rows: Numbers,
+        slopes: Sequence[tuple[Numbers, Numbers]],
+        floor: Numbers | None,
+        ceiling: Numbers,
+        owner: npt.NDArray[np.int64] | None,
+    ) -> tuple[list[Numbers], Numbers]:
+        """Replace each entry of a tensor by the line below it, or above where negative.
+
+        Args:
+            rows: ``(R, n)``.
+            slopes: of the lines below and above, ``(B, n)`` each, for each source.
+            floor, ceiling: intercepts, ``(B, n)``; ``floor=None``: all are 0 and no ceiling
+                is less.
+            owner: ``(R,)`` whose lines a row takes; ``None``: its own, or the only ones.
+
+        Returns:
+            The coefficients of each source, each off by at most one rounding, and at most the
+            sums of coefficients times intercepts, ``(R,)``.
+        """
+        ...
+
     def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
         """At most the minimum of ``rows @ x`` over the box, row by row."""
         ...

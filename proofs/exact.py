@@ -94,6 +94,29 @@ class Exact:
     def dot_down(self, rows: Numbers, values: Numbers) -> Numbers:
         return np.sum(rows * values, axis=1) >> BITS
 
+    def dot(self, rows: Numbers, values: Numbers) -> Numbers:
+        return (rows @ values) >> BITS
+
+    def dot_cost(self, values: Numbers) -> tuple[Numbers, Any]:
+        return values * 0, 0  # it is rounded down
+
+    def relax(
+        self,
+        rows: Numbers,
+        slopes: Sequence[tuple[Numbers, Numbers]],
+        floor: Numbers | None,
+        ceiling: Numbers,
+        owner: npt.NDArray[np.int64] | None,
+    ) -> tuple[list[Numbers], Numbers]:
+        def own(numbers: Numbers) -> Numbers:
+            return numbers if owner is None else np.take(numbers, owner, axis=0)
+
+        positive = np.asarray(rows > 0, dtype=bool)
+        intercept = np.where(positive, 0 if floor is None else own(floor), own(ceiling))
+        return [
+            self.scale(rows, np.where(positive, own(below), own(above))) for below, above in slopes
+        ], self.dot_down(rows, intercept)
+
     def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
         return np.sum(rows * np.where(rows > 0, lower, upper), axis=1) >> BITS
 

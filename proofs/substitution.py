@@ -187,7 +187,7 @@ class Backward:
         elif isinstance(node, Linear):
             offset = arithmetic.offset(node.offset)
             if offset is not None:
-                self._gain(arithmetic.dot_down(rows, offset[0]))
+                self._gain(arithmetic.dot(rows, offset[0]))  # its rounding is part of the cost
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
         elif isinstance(node, Perturbed):  # an error of rounding is part of the cost
@@ -195,11 +195,17 @@ class Backward:
                 self._strike(node.error, tensor, rows)
             self._accumulate(node.source, rows)
         else:
-            positive = np.asarray(rows > 0, dtype=bool)
-            slopes, intercept = self._relaxations.lines(tensor).chosen(positive, self._own)
-            self._gain(arithmetic.dot_down(rows, intercept))
-            for source, slope in zip(node.sources, slopes, strict=True):
-                self._accumulate(source, arithmetic.scale(rows, slope))
+            lines = self._relaxations.lines(tensor)
+            found, gain = arithmetic.relax(
+                rows,
+                list(zip(lines.below, lines.above, strict=True)),
+                None if lines.resting else lines.floor,
+                lines.ceiling,
+                None if self._shared or self._aligned else self._rows.owner,
+            )
+            self._gain(gain)
+            for source, coefficients in zip(node.sources, found, strict=True):
+                self._accumulate(source, coefficients)
 
     def _strike(self, error: Faulty, tensor: int, rows: Numbers) -> None:
         """Note what faulty words may take; paid for once all nodes are passed."""
