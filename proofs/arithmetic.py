@@ -170,8 +170,18 @@ class Arithmetic(Protocol):
         """
         ...
 
-    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
-        """At most the minimum of ``rows @ x`` over the box, row by row."""
+    def box_down(
+        self,
+        rows: Numbers,
+        lower: Numbers,
+        upper: Numbers,
+        owner: npt.NDArray[np.int64] | None = None,
+    ) -> Numbers:
+        """At most the minimum of ``rows @ x`` over the box, row by row.
+
+        Boxes are by row, ``(R, n)``, or one for all, ``(1, n)`` or ``(n,)``; or ``(B, n)``,
+        with the box of each row in ``owner``.
+        """
         ...
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:

@@ -117,7 +117,15 @@ class Exact:
             self.scale(rows, np.where(positive, own(below), own(above))) for below, above in slopes
         ], self.dot_down(rows, intercept)
 
-    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
+    def box_down(
+        self,
+        rows: Numbers,
+        lower: Numbers,
+        upper: Numbers,
+        owner: npt.NDArray[np.int64] | None = None,
+    ) -> Numbers:
+        if owner is not None:
+            lower, upper = lower[owner], upper[owner]
         return np.sum(rows * np.where(rows > 0, lower, upper), axis=1) >> BITS
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:

@@ -118,9 +118,8 @@ class Backward:
         self._at_inputs: dict[int, Numbers] | None = None
         domains = len(batch.lower)
         self._shared = domains == 1
-        self._aligned = domains == self._count and bool(
-            np.array_equal(rows.owner, np.arange(domains))
-        )
+        aligned = domains == self._count and np.array_equal(rows.owner, np.arange(domains))
+        self._taken = None if self._shared or aligned else rows.owner
 
     def linear(self, stop: Stop | None) -> Affine:
         """The rows as functions of the input."""
@@ -169,8 +168,8 @@ class Backward:
         left = np.ones(rows.shape[1], dtype=bool)
         left[stop.kept] = False
         if left.any():
-            lower, upper = (self._own(end[:, left]) for end in self._stored(stop.tensor))
-            self._gain(self._arithmetic.box_down(rows[:, left], lower, upper))
+            lower, upper = (end[:, left] for end in self._stored(stop.tensor))
+            self._gain(self._arithmetic.box_down(rows[:, left], lower, upper, self._taken))
         rest = self._arithmetic.zeros(rows.shape)
         rest[:, stop.kept] = rows[:, stop.kept]
         return rest
@@ -183,7 +182,7 @@ class Backward:
             columns = self._frame.box_columns(tensor)
             lower = arithmetic.lift_down(self._batch.lower[:, columns])
             upper = arithmetic.lift_up(self._batch.upper[:, columns])
-            self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
+            self._gain(arithmetic.box_down(rows, lower, upper, self._taken))
         elif isinstance(node, Linear):
             offset = arithmetic.offset(node.offset)
             if offset is not None:
@@ -201,7 +200,7 @@ class Backward:
                 list(zip(lines.below, lines.above, strict=True)),
                 None if lines.resting else lines.floor,
                 lines.ceiling,
-                None if self._shared or self._aligned else self._rows.owner,
+                self._taken,
             )
             self._gain(gain)
             for source, coefficients in zip(node.sources, found, strict=True):
@@ -269,11 +268,6 @@ class Backward:
         if isinstance(node, Nonlinear):
             return image(self._arithmetic, node, [self._batch.bounds[s] for s in node.sources])
         raise EvidenceError(f"substitution cannot stop at '{node.name}': no bounds are stored")
-
-    def _own(self, values: Numbers) -> Numbers:
-        if self._shared or self._aligned:
-            return values
-        return np.take(values, self._rows.owner, axis=0)
 
     def _gain(self, amount: Numbers) -> None:
         self._constant = self._arithmetic.add_down(self._constant, amount)
