@@ -71,8 +71,8 @@ class Arithmetic(Protocol):
         """The largest number that is at most a rational."""
         ...
 
-    def is_number(self, value: Fraction) -> bool:
-        """Whether a rational is a number, so that ``fraction_down`` does not change it."""
+    def number(self, value: Fraction) -> Any | None:
+        """A rational as a number, exactly; ``None`` where ``fraction_down`` changes it."""
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:

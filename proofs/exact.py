@@ -46,8 +46,9 @@ class Exact:
     def fraction_down(self, value: Fraction) -> Any:
         return (value.numerator << BITS) // value.denominator
 
-    def is_number(self, value: Fraction) -> bool:
-        return (1 << BITS) % value.denominator == 0
+    def number(self, value: Fraction) -> Any | None:
+        units, rest = divmod(value.numerator << BITS, value.denominator)
+        return None if rest else units
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape, dtype=object)

@@ -42,14 +42,15 @@ class Outward:
         _self_test()
 
     def fraction(self, number: Any) -> Fraction:
-        return Fraction(float(number))
+        return Fraction(*float(number).as_integer_ratio())
 
     def fraction_down(self, value: Fraction) -> Any:
+        numerator, denominator = value.as_integer_ratio()
         try:
-            nearest = float(value)
+            nearest = numerator / denominator  # integers are divided with one rounding
         except OverflowError as error:
             raise EvidenceError("a coefficient or constant is too large for floats") from error
-        if _is(nearest, value):
+        if nearest.as_integer_ratio() == (numerator, denominator):
             return nearest
         if Fraction(nearest) > value:
             nearest = math.nextafter(nearest, -math.inf)
@@ -57,11 +58,13 @@ class Outward:
             raise EvidenceError("a coefficient or constant is too large for floats")
         return nearest
 
-    def is_number(self, value: Fraction) -> bool:
+    def number(self, value: Fraction) -> Any | None:
+        ratio = value.as_integer_ratio()
         try:
-            return _is(float(value), value)
+            nearest = ratio[0] / ratio[1]
         except OverflowError:
-            return False
+            return None
+        return nearest if nearest.as_integer_ratio() == ratio else None
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape)
@@ -324,10 +327,6 @@ def _signed(rows: Numbers) -> tuple[Numbers, Numbers]:
     positive += rows
     positive *= 0.5
     return positive, rows - positive
-
-
-def _is(number: float, value: Fraction) -> bool:
-    return number.as_integer_ratio() == (value.numerator, value.denominator)
 
 
 def _below(rounded: Numbers) -> Numbers:

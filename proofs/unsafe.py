@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from proofs.arithmetic import Arithmetic, Numbers
 from proofs.domain import Path
 from proofs.facts import Facts
-from proofs.forms import Form, combine
+from proofs.forms import ONE, Form, combine
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop
 from proofs.substitution import substitute
 from proofs.tables import Substitution
@@ -147,7 +146,7 @@ class Unsafe:
             facts = self._facts.added(path, batch.bounds, place, own)
             for number in path.disjuncts:
                 for form in self._facts.combinations(path.case, number, own.weights):
-                    both = [(Fraction(1), form), (Fraction(1), facts)]
+                    both = [(ONE, form), (ONE, facts)]
                     forms.append(combine(both) if own.multipliers else form)
                     owner.append(position)
                     disjunct.append(number)
