@@ -45,8 +45,10 @@ def usable_slopes(slopes: FloatArray) -> FloatArray:
     Any finite slope is sound, since intercepts are computed for the slope used; a NaN
     becomes 0.
     """
-    finite = np.nan_to_num(slopes, nan=0.0, posinf=SLOPE_LIMIT, neginf=-SLOPE_LIMIT)
-    clipped = np.clip(finite, -SLOPE_LIMIT, SLOPE_LIMIT)
+    clipped = np.clip(np.asarray(slopes, dtype=np.float64), -SLOPE_LIMIT, SLOPE_LIMIT)
+    missing = np.isnan(clipped)
+    if missing.any():
+        clipped = np.where(missing, 0.0, clipped)
     return np.asarray(np.rint(clipped * SLOPE_GRID) / SLOPE_GRID, dtype=np.float64)
 
 
@@ -101,6 +103,13 @@ class Arithmetic(Protocol):
 
     def add_up(self, a: Numbers, b: Numbers) -> Numbers:
         """At least ``a + b``."""
+        ...
+
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        """At most the sums ``(count,)`` of parts, each ``(count,)`` or a number for all.
+
+        Minus infinity where a sum is not a number.
+        """
         ...
 
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:

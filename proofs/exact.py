@@ -71,6 +71,12 @@ class Exact:
     add_up = add_down
     accumulate = add_down
 
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        total = self.zeros((count,))
+        for part in parts:
+            total = total + part
+        return total
+
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
         return (a * b) >> BITS
 

@@ -82,6 +82,15 @@ class Outward:
     def add_up(self, a: Numbers, b: Numbers) -> Numbers:
         return _above(a + b)
 
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        _check_length(len(parts))
+        terms = np.empty((len(parts), count))
+        for term, part in zip(terms, parts, strict=True):
+            term[...] = part
+        value = terms.sum(axis=0)
+        size = np.abs(terms, out=terms).sum(axis=0)
+        return self.add_down(value, -(size * ((len(parts) + 4) * UNIT) + TINY))
+
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
         product = a * b
         return np.where(_product_exact(a, b), product, _below(product))
@@ -179,7 +188,8 @@ class Outward:
         count = rows.shape[1]
         _check_length(count)
         if isinstance(low, float):  # no term is positive: their sum is that of their sizes
-            value = np.einsum("ij,ij->i", negative, np.broadcast_to(high, rows.shape))
+            one = len(high) == 1
+            value = negative @ high[0] if one else np.einsum("ij,ij->i", negative, high)
             size = -value
         else:
             terms = positive * low
@@ -216,7 +226,9 @@ class Outward:
 
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
         if isinstance(term, MatMul) and term.rows == 1:
-            return term.weight.value.T[entries]
+            matrix = term.weight.value.T
+            few = entries.size < len(matrix)  # ``take`` lays all rows out first
+            return matrix[entries] if few else np.take(matrix, entries, axis=0)
         if isinstance(term, Sparse):
             return term.rows(entries, term.weight.value)
         return None

@@ -6,6 +6,7 @@ Side conditions (``soundness.md``) are named where they are obeyed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Backward:
         self._frame, self._batch, self._relaxations = frame, batch, relaxations
         self._arithmetic = frame.arithmetic
         self._rows = rows
-        self._constant = rows.constant.copy()
+        self._amounts: list[Any] = [rows.constant]  # of each row or, as numbers, of all
         self._coefficients: dict[int, Numbers] = {}
         self._count = rows.owner.size
         self._bill: Bill | None = None
@@ -125,11 +126,11 @@ class Backward:
         """The rows as functions of the input."""
         found: dict[int, Numbers] = {}
         self._at_inputs = found
-        self.run(stop)
+        constant = self.run(stop)
         matrix = self._arithmetic.zeros((self._count, self._frame.input_size))
         for tensor, rows in found.items():
             matrix[:, self._frame.box_columns(tensor)] = rows
-        return Affine(matrix, self._constant)
+        return Affine(matrix, constant)
 
     def run(self, stop: Stop | None) -> Numbers:
         """Substitute back to the inputs or to ``stop``, and insert the bounds there."""
@@ -157,11 +158,11 @@ class Backward:
                 self._visit(tensor, rows)
         if self._bill is not None:
             self._charge(self._bill.total())
-        return self._constant
+        return self._arithmetic.sum_down(self._amounts, self._count)
 
     def _pay(self, tensor: int, rows: Numbers) -> None:
         vector, flat = self._frame.cost(tensor)
-        self._charge(self._arithmetic.add_up(self._arithmetic.cost(rows, vector), flat))
+        self._charge(self._arithmetic.cost(rows, vector), flat)
 
     def _stopped(self, stop: Stop, rows: Numbers) -> Numbers:
         """Insert bounds for all entries but those kept; the coefficients of the latter."""
@@ -233,21 +234,21 @@ class Backward:
         unit = arithmetic.lift_down(np.ones(1))[0]
         if not np.all((value == unit) | (value == -unit)):
             return False
+        every = np.arange(self._count)
+        if not np.array_equal(row, every):
+            order = np.argsort(row)
+            if not np.array_equal(row[order], every):
+                return False  # some row has several entries, another none
+            entry, value = entry[order], value[order]
         picked = arithmetic.select(node.terms[0].map, entry)
         if picked is None:
             return False
-        order = np.argsort(row)
-        if not np.array_equal(row[order], np.arange(self._count)):
-            return False  # some row has several entries, another none
-        negative = np.asarray(value < 0, dtype=bool)[order]
-        rows = np.where(negative[:, None], -picked[order], picked[order])
         vector, flat = self._frame.cost(tensor)
-        self._charge(arithmetic.add_up(vector[entry][order], flat))
+        self._charge(vector[entry], flat)
         offset = arithmetic.offset(node.offset)
         if offset is not None:  # the radius is part of the cost
-            own = offset[0][entry][order]
-            self._gain(np.where(negative, -own, own))
-        self._accumulate(node.terms[0].source, rows)
+            self._gain(arithmetic.scale(offset[0][entry], value))  # exact, as is the next
+        self._accumulate(node.terms[0].source, arithmetic.scale(picked, value[:, None]))
         return True
 
     def _accumulate(self, tensor: int, rows: Numbers) -> None:
@@ -258,7 +259,7 @@ class Backward:
         arithmetic, magnitude = self._arithmetic, self._frame.magnitude(tensor)
         unit, flat = arithmetic.rounding(magnitude), arithmetic.rounding_scalar(magnitude)
         for part in (known, rows):  # each may carry a rounding; the sum's is paid later
-            self._charge(arithmetic.add_up(arithmetic.cost(part, unit), flat))
+            self._charge(arithmetic.cost(part, unit), flat)
         self._coefficients[tensor] = arithmetic.accumulate(known, rows)
 
     def _stored(self, tensor: int) -> Interval:
@@ -270,7 +271,7 @@ class Backward:
         raise EvidenceError(f"substitution cannot stop at '{node.name}': no bounds are stored")
 
     def _gain(self, amount: Numbers) -> None:
-        self._constant = self._arithmetic.add_down(self._constant, amount)
+        self._amounts.append(amount)
 
-    def _charge(self, amount: Numbers) -> None:
-        self._constant = self._arithmetic.add_down(self._constant, -amount)
+    def _charge(self, *amounts: Any) -> None:
+        self._amounts += [-amount for amount in amounts]

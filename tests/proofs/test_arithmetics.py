@@ -80,6 +80,12 @@ def _check_operations(arithmetic, rng: np.random.Generator) -> None:
     vector = arithmetic.lift_up(np.abs(b[0]))
     cost = exact(arithmetic.cost(p, vector))
     assert np.all(np.sum(np.abs(x) * exact(vector), axis=1) <= cost)
+    parts = [*p.T, *(-q).T, arithmetic.rounding_scalar(p[0])]
+    total = sum((exact(part) for part in parts[:-1]), arithmetic.fraction(parts[-1]))
+    found = exact(arithmetic.sum_down(parts, rows))
+    assert np.all(found <= total)
+    size = sum(np.abs(exact(part)) for part in parts)
+    assert np.all(total - found <= size / 2**45 + F(1, 2**120))
     _check_dot(arithmetic, rng, p, q)
     _check_relax(arithmetic, rng, p, q)
     _check_rounding(arithmetic, rng, p, q)
@@ -213,6 +219,7 @@ MUTANTS = {
     ),
     "products with offsets unpaid": ("outward", "dot_cost", lambda s, v: (v * 0, 0.0)),
     "products with offsets up": ("exact", "dot", lambda s, r, v: -((-r @ v) >> 128)),
+    "sums of parts to nearest": ("outward", "sum_down", lambda s, p, n: sum(p) + np.zeros(n)),
     "sums to nearest": ("outward", "add_down", lambda s, a, b: a + b),
     "sums to nearest, above": ("outward", "add_up", lambda s, a, b: a + b),
     "sums the wrong way": ("outward", "add_down", lambda s, a, b: np.nextafter(a + b, np.inf)),
