@@ -340,7 +340,8 @@ class Lines:
             np.where(positive, pick(below), pick(above))
             for below, above in zip(self.below, self.above, strict=True)
         ]
-        return slopes, np.where(positive, pick(self.floor), pick(self.ceiling))
+        ceiling = pick(self.ceiling)
+        return slopes, np.where(positive, 0 if self.resting else pick(self.floor), ceiling)
 
 
 @dataclass(eq=False)
