@@ -108,6 +108,8 @@ class Arithmetic(Protocol):
     def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
         """At most the sums ``(count,)`` of parts, each ``(count,)`` or a number for all.
 
+        A single part is itself.
+
         Minus infinity where a sum is not a number.
         """
         ...

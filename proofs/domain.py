@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
@@ -165,7 +165,9 @@ def assume(frame: Frame, domains: Domains, made: Sequence[Literal | None]) -> Do
     every split is kept as a fact.  Points are finite and the same in both halves.
     """
     paths = [
-        path if literal is None else replace(path, trail=Trail.extend(path.trail, literal))
+        path
+        if literal is None
+        else Path(path.case, path.disjuncts, Trail.extend(path.trail, literal))
         for path, literal in zip(domains.paths, made, strict=True)
     ]
     cuts: dict[tuple[int, Side], list[tuple[int, int, float]]] = {}

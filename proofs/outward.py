@@ -84,6 +84,8 @@ class Outward:
 
     def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
         _check_length(len(parts))
+        if len(parts) == 1:  # nothing is rounded: what is 0 closes where it is strict
+            return np.fmax(np.broadcast_to(parts[0], count), -np.inf)
         terms = np.empty((len(parts), count))
         for term, part in zip(terms, parts, strict=True):
             term[...] = part

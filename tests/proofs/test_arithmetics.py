@@ -82,6 +82,7 @@ def _check_operations(arithmetic, rng: np.random.Generator) -> None:
     assert np.all(np.sum(np.abs(x) * exact(vector), axis=1) <= cost)
     parts = [*p.T, *(-q).T, arithmetic.rounding_scalar(p[0])]
     total = sum((exact(part) for part in parts[:-1]), arithmetic.fraction(parts[-1]))
+    assert np.all(arithmetic.sum_down(parts[:1], rows) == parts[0])
     found = exact(arithmetic.sum_down(parts, rows))
     assert np.all(found <= total)
     size = sum(np.abs(exact(part)) for part in parts)
