@@ -45,8 +45,10 @@ def usable_slopes(slopes: FloatArray) -> FloatArray:
     Any finite slope is sound, since intercepts are computed for the slope used; a NaN
     becomes 0.
     """
-    finite = np.nan_to_num(slopes, nan=0.0, posinf=SLOPE_LIMIT, neginf=-SLOPE_LIMIT)
-    clipped = np.clip(finite, -SLOPE_LIMIT, SLOPE_LIMIT)
+    clipped = np.clip(np.asarray(slopes, dtype=np.float64), -SLOPE_LIMIT, SLOPE_LIMIT)
+    missing = np.isnan(clipped)
+    if missing.any():
+        clipped = np.where(missing, 0.0, clipped)
     return np.asarray(np.rint(clipped * SLOPE_GRID) / SLOPE_GRID, dtype=np.float64)
 
 
@@ -71,8 +73,8 @@ class Arithmetic(Protocol):
         """The largest number that is at most a rational."""
         ...
 
-    def is_number(self, value: Fraction) -> bool:
-        """Whether a rational is a number, so that ``fraction_down`` does not change it."""
+    def number(self, value: Fraction) -> Any | None:
+        """A rational as a number, exactly; ``None`` where ``fraction_down`` changes it."""
         ...
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
@@ -101,6 +103,15 @@ class Arithmetic(Protocol):
 
     def add_up(self, a: Numbers, b: Numbers) -> Numbers:
         """At least ``a + b``."""
+        ...
+
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        """At most the sums ``(count,)`` of parts, each ``(count,)`` or a number for all.
+
+        A single part is itself.
+
+        Minus infinity where a sum is not a number.
+        """
         ...
 
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
@@ -139,8 +150,49 @@ class Arithmetic(Protocol):
         """At most ``sum(rows * values, axis=1)``; values ``(n,)`` or ``(R, n)``."""
         ...
 
-    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
-        """At most the minimum of ``rows @ x`` over the box, row by row."""
+    def dot(self, rows: Numbers, values: Numbers) -> Numbers:
+        """``rows @ values`` for values ``(n,)``; what it is off by is in ``dot_cost``."""
+        ...
+
+    def dot_cost(self, values: Numbers) -> tuple[Numbers, Any]:
+        """Cost of ``dot`` per unit of each row coefficient, and independent of them."""
+        ...
+
+    def relax(
+        self,
+        rows: Numbers,
+        slopes: Sequence[tuple[Numbers, Numbers]],
+        floor: Numbers | None,
+        ceiling: Numbers,
+        owner: npt.NDArray[np.int64] | None,
+    ) -> tuple[list[Numbers], Numbers]:
+        """Replace each entry of a tensor by the line below it, or above where negative.
+
+        Args:
+            rows: ``(R, n)``.
+            slopes: of the lines below and above, ``(B, n)`` each, for each source.
+            floor, ceiling: intercepts, ``(B, n)``; ``floor=None``: all are 0 and no ceiling
+                is less.
+            owner: ``(R,)`` whose lines a row takes; ``None``: its own, or the only ones.
+
+        Returns:
+            The coefficients of each source, each off by at most one rounding, and at most the
+            sums of coefficients times intercepts, ``(R,)``.
+        """
+        ...
+
+    def box_down(
+        self,
+        rows: Numbers,
+        lower: Numbers,
+        upper: Numbers,
+        owner: npt.NDArray[np.int64] | None = None,
+    ) -> Numbers:
+        """At most the minimum of ``rows @ x`` over the box, row by row.
+
+        Boxes are by row, ``(R, n)``, or one for all, ``(1, n)`` or ``(n,)``; or ``(B, n)``,
+        with the box of each row in ``owner``.
+        """
         ...
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:

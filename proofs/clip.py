@@ -26,13 +26,23 @@ from proofs.tables import Substitution
 from proofs.unsafe import Group, Unsafe
 from specs.enclosure import FloatArray
 
+BLOCK = 1 << 15
+"""Coefficients of entries that are bounded at a time: what is made of them stays in cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A pre-activation that is linear in the inputs: its entries, then their negatives."""
+    """A pre-activation that is linear in the inputs: its entries, then their negatives.
+
+    Attributes:
+        cost: of one rounding of each coefficient, ``(2 n,)``.
+        floats, signs: of the coefficients, nearly.
+    """
 
     affine: Affine
-    floats: FloatArray
+    cost: Numbers
+    floats: npt.NDArray[np.float32]
+    signs: FloatArray
 
 
 class Clipper:
@@ -57,7 +67,7 @@ class Clipper:
         clipped apart, and the domain keeps the hull of what is left of them.  A disjunct of
         which no box is left has none.  Without hints only boxes are clipped.
         """
-        width = batch.lower.shape[1] + sum(len(v.floats) for v in self._first_layers().values())
+        width = batch.lower.shape[1] + sum(len(v.cost) for v in self._first_layers().values())
         for group in self._unsafe.groups(paths, hints, batch, self._room(width)):
             self._tick()
             if not self._frame.passes(group.rows.entries):
@@ -124,13 +134,15 @@ class Clipper:
         open_ = unstable(self._frame, tensor, (lower, upper)) & self._finite(cuts)[:, None]
         outside = self._corners(group, cuts, layer) > 0
         count = lower.shape[1]
-        size = max(1, arithmetic.entry_budget // max(1, cuts.matrix.shape[1]))
+        duals, cost = self._duals(group, cuts), self._cost(cuts.matrix)
+        size = max(1, min(arithmetic.entry_budget, BLOCK) // max(1, cuts.matrix.shape[1]))
         for first in (0, count):
             row, entry = np.nonzero(open_ & outside[:, first : first + count])
             for start in range(0, row.size, size):
                 self._tick()
                 rows, entries = row[start : start + size], entry[start : start + size]
-                found = self._entries(group, cuts, layer, rows, entries + first)
+                multiple = duals.best(layer.floats[entries + first], rows)
+                found = self._entries(group, cuts, cost, layer, rows, entries + first, multiple)
                 if first == 0:
                     held = lower[rows, entries]
                     lower[rows, entries] = np.where(found > held, found, held)
@@ -150,50 +162,79 @@ class Clipper:
         cut = arithmetic.floats_down(cuts.matrix)
         middle = arithmetic.floats_down(cuts.constant)
         middle = middle + (cut * (0.5 * lower + 0.5 * upper)).sum(axis=1)
-        swing = cut * (0.5 * upper - 0.5 * lower)
-        return np.asarray(middle[:, None] - swing @ np.sign(layer.floats).T)
+        swing = (cut * (0.5 * upper - 0.5 * lower)) @ layer.signs.T
+        return np.concatenate([middle[:, None] - swing, middle[:, None] + swing], axis=1)
+
+    def _duals(self, group: Group, cuts: Affine) -> Duals:
+        owner, arithmetic = group.rows.owner, self._arithmetic
+        coefficients, constant = map(arithmetic.floats_down, (cuts.matrix, cuts.constant))
+        return Duals.of(coefficients, constant, group.batch.lower[owner], group.batch.upper[owner])
 
     def _entries(
-        self, group: Group, cuts: Affine, layer: _Layer, row: IndexArray, entry: IndexArray
+        self,
+        group: Group,
+        cuts: Affine,
+        cost: Numbers,
+        layer: _Layer,
+        row: IndexArray,
+        entry: IndexArray,
+        multiple: FloatArray,
     ) -> Numbers:
-        """At most the least of entries ``(P,)`` over their row's box and half-space."""
+        """At most the least of entries ``(P,)`` over their row's box and half-space.
+
+        ``cost``: of one rounding of each coefficient of a cut, ``(R,)``.
+        """
         arithmetic, owner = self._arithmetic, group.rows.owner[row]
-        lower, upper = group.batch.lower[owner], group.batch.upper[owner]
-        multiple = arithmetic.lift_down(
-            best_multiple(
-                layer.floats[entry],
-                arithmetic.floats_down(cuts.matrix)[row],
-                arithmetic.floats_down(cuts.constant)[row],
-                lower,
-                upper,
-            )
+        times = arithmetic.lift_down(multiple)
+        total = arithmetic.accumulate(
+            layer.affine.matrix[entry], arithmetic.scale(cuts.matrix[row], times[:, None])
         )
-        scaled = arithmetic.scale(cuts.matrix[row], multiple[:, None])
-        total = arithmetic.accumulate(layer.affine.matrix[entry], scaled)
         constant = arithmetic.add_down(
             layer.affine.constant[entry],
-            arithmetic.multiply_down(multiple, cuts.constant[row]),
+            arithmetic.multiply_down(times, cuts.constant[row]),
         )
-        for part in (scaled, total):
-            constant = arithmetic.add_down(constant, -self._price(part))
-        box = arithmetic.lift_down(lower), arithmetic.lift_up(upper)
-        return arithmetic.add_down(constant, arithmetic.box_down(total, *box))
+        price = self._price(layer.cost[entry], arithmetic.multiply_up(times, cost[row]))
+        constant = arithmetic.add_down(constant, -price)
+        lower = arithmetic.lift_down(group.batch.lower)
+        upper = arithmetic.lift_up(group.batch.upper)
+        return arithmetic.add_down(constant, arithmetic.box_down(total, lower, upper, owner))
 
-    def _price(self, rows: Numbers) -> Numbers:
-        """What one rounding of each coefficient at the inputs may cost."""
-        arithmetic, inputs = self._arithmetic, self._frame.network.inputs
-        magnitude = np.concatenate([self._frame.magnitude(i) for i in inputs])
-        cost = arithmetic.cost(rows, arithmetic.rounding(magnitude))
-        return arithmetic.add_up(cost, arithmetic.rounding_scalar(magnitude))
+    def _cost(self, rows: Numbers) -> Numbers:
+        """What one rounding of each coefficient at the inputs costs, but for what is flat."""
+        return self._arithmetic.cost(rows, self._arithmetic.rounding(self._magnitude()))
+
+    def _magnitude(self) -> Numbers:
+        inputs = self._frame.network.inputs
+        return np.concatenate([self._frame.magnitude(i) for i in inputs])
+
+    def _price(self, entry: Numbers, scaled: Numbers) -> Numbers:
+        """What ``entry + t cut`` pays for rounding the product and the sum.
+
+        Args:
+            entry: what one rounding of each coefficient of the entry costs.
+            scaled: ``t`` times that of the cut: a rounded product is off by at most ``t`` times
+                as much, and a rounded sum by at most as much as both of its terms.
+        """
+        arithmetic = self._arithmetic
+        flat = arithmetic.rounding_scalar(self._magnitude())
+        costs = arithmetic.add_up(arithmetic.add_up(entry, scaled), scaled)
+        return arithmetic.add_up(costs, arithmetic.add_up(flat, flat))
 
     def _first_layers(self) -> dict[int, _Layer]:
         if self._layers is None:
             found = {tensor: affine(self._frame, tensor) for tensor in self._frame.first_layers}
-            self._layers = {
-                tensor: _Layer(own, self._arithmetic.floats_down(own.matrix))
-                for tensor, own in found.items()
-            }
+            self._layers = {tensor: self._made(own) for tensor, own in found.items()}
         return self._layers
+
+    def _made(self, affine: Affine) -> _Layer:
+        """A layer of entries and their negatives."""
+        floats = self._arithmetic.floats_down(affine.matrix)
+        return _Layer(
+            affine,
+            self._cost(affine.matrix),
+            floats.astype(np.float32),
+            np.sign(floats[: len(floats) // 2]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,31 +298,46 @@ class _Hull:
         )
 
 
-def best_multiple(
-    entry: FloatArray, cut: FloatArray, constant: FloatArray, lower: FloatArray, upper: FloatArray
-) -> FloatArray:
-    """The ``t >= 0`` that maximises ``min (entry + t cut) x + t constant`` over boxes, ``(P,)``.
+@dataclass(frozen=True, eq=False)
+class Duals:
+    """The one-dimensional duals of cuts, ``(R, n)``: what is gained by multiples of them.
 
-    The minimum is concave and piecewise linear in ``t``: it bends where a coefficient
-    changes its sign.  Whatever comes out is sound, so this is computed in plain float32.
+    ``min (entry + t cut) x + t constant`` over a box is concave and piecewise linear in ``t``:
+    it bends where a coefficient changes its sign.  Whatever multiple comes out is sound, so
+    this is computed in plain float32.
 
-    Args:
-        entry, cut: coefficients ``(P, n)``; ``constant``: ``(P,)``.
-        lower, upper: the boxes, ``(P, n)``.
+    Attributes:
+        negated: the negatives of the coefficients.
+        falls: by how much the slope falls where a coefficient changes its sign, the bits of a
+            float32 as an integer.
+        last: ``(R,)`` the slope beyond all bends.
     """
-    rows, cuts, height, low, high = (
-        part.astype(np.float32) for part in (entry, cut, constant, lower, upper)
-    )
-    swing = cuts * (0.5 * high - 0.5 * low)
-    rise = height + (cuts * (0.5 * low + 0.5 * high)).sum(axis=1)
-    rise -= (swing * np.where(rows == 0, np.sign(cuts), np.sign(rows))).sum(axis=1)
-    bends = cuts * rows < 0
-    at = np.full(cut.shape, np.inf, dtype=np.float32)
-    np.divide(-rows, cuts, out=at, where=bends)
-    order = np.argsort(at, axis=1)
-    at = np.take_along_axis(at, order, axis=1)
-    drop = np.take_along_axis(np.where(bends, 2.0 * np.abs(swing), 0.0), order, axis=1)
-    after = rise[:, None] - np.cumsum(drop, axis=1)
-    position = np.sum((after > 0) & np.isfinite(at), axis=1).clip(max=cut.shape[1] - 1)
-    best = np.take_along_axis(at, position[:, None], axis=1)[:, 0].astype(np.float64)
-    return np.where((rise > 0) & np.isfinite(best), best, 0.0)
+
+    negated: npt.NDArray[np.float32]
+    falls: IndexArray
+    last: npt.NDArray[np.float32]
+
+    @staticmethod
+    def of(cut: FloatArray, constant: FloatArray, lower: FloatArray, upper: FloatArray) -> Duals:
+        """Of cuts ``cut x + constant`` over boxes, ``(R, n)``."""
+        swing = np.abs(cut) * (0.5 * upper - 0.5 * lower)
+        last = constant + (cut * (0.5 * lower + 0.5 * upper)).sum(axis=1) - swing.sum(axis=1)
+        falls = (2.0 * swing).astype(np.float32).view(np.int32).astype(np.int64)
+        return Duals((-cut).astype(np.float32), falls, last.astype(np.float32))
+
+    def best(self, entry: npt.NDArray[np.float32], row: IndexArray) -> FloatArray:
+        """The best ``t >= 0`` for entries ``(P, n)`` and a cut for each of them, ``(P,)``."""
+        width = entry.shape[1]
+        # Non-negative floats are ordered as their bits are; what bends at t < 0 comes first.
+        keys = (entry / self.negated[row]).view(np.int32).astype(np.int64)
+        keys <<= 32
+        keys |= self.falls[row]
+        keys.sort(axis=1)
+        falls = keys.astype(np.int32).view(np.float32)
+        last = self.last[row]
+        # Going back from beyond all bends, the best one is where the slope becomes positive.
+        passed = np.count_nonzero(np.cumsum(falls[:, ::-1], axis=1) <= -last[:, None], axis=1)
+        place = np.maximum(width - 1 - passed, 0)
+        at = (keys[np.arange(len(keys)), place] >> 32).astype(np.int32).view(np.float32)
+        found = (passed < width) & (last <= 0) & (at > 0) & np.isfinite(at)
+        return np.where(found, at, 0.0).astype(np.float64)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from proofs.arithmetic import Interval, Numbers
-from proofs.forms import Form, Place
+from proofs.forms import Form, Place, exactly
 from proofs.frame import Batch, Frame, IndexArray
 from proofs.proof import Side
 from specs.enclosure import FloatArray
@@ -25,13 +26,15 @@ class Literal:
     point: float
     side: Side
 
+    @cached_property
     def fact(self) -> Form:
         """The literal as a fact, ``<= 0``."""
-        sign = 1 if self.side is Side.LOWER else -1
+        sign = 1.0 if self.side is Side.LOWER else -1.0
         weights: dict[Place, Fraction] = {}
         for place, weight in self.weights:
-            weights[place] = weights.get(place, Fraction(0)) + sign * Fraction(weight)
-        return Form(weights, -sign * Fraction(self.point))
+            own = exactly(sign * weight)
+            weights[place] = weights[place] + own if place in weights else own
+        return Form(weights, exactly(-sign * self.point))
 
     def entails(self, other: Literal) -> bool:
         """Whether every point that satisfies this literal satisfies ``other``."""
@@ -162,7 +165,9 @@ def assume(frame: Frame, domains: Domains, made: Sequence[Literal | None]) -> Do
     every split is kept as a fact.  Points are finite and the same in both halves.
     """
     paths = [
-        path if literal is None else replace(path, trail=Trail.extend(path.trail, literal))
+        path
+        if literal is None
+        else Path(path.case, path.disjuncts, Trail.extend(path.trail, literal))
         for path, literal in zip(domains.paths, made, strict=True)
     ]
     cuts: dict[tuple[int, Side], list[tuple[int, int, float]]] = {}

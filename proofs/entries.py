@@ -31,6 +31,8 @@ class Entries(NamedTuple):
 
     def sums(self, terms: Numbers, count: int) -> Numbers:
         """Sums ``(count,)`` of a number for each entry, row by row; rows are sorted."""
+        if terms.dtype == np.float64:
+            return np.bincount(self.row, terms, count)
         out = np.zeros(count, dtype=terms.dtype)
         starts = np.flatnonzero(np.diff(self.row, prepend=-1))
         if starts.size:

@@ -46,8 +46,9 @@ class Exact:
     def fraction_down(self, value: Fraction) -> Any:
         return (value.numerator << BITS) // value.denominator
 
-    def is_number(self, value: Fraction) -> bool:
-        return (1 << BITS) % value.denominator == 0
+    def number(self, value: Fraction) -> Any | None:
+        units, rest = divmod(value.numerator << BITS, value.denominator)
+        return None if rest else units
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape, dtype=object)
@@ -69,6 +70,12 @@ class Exact:
 
     add_up = add_down
     accumulate = add_down
+
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        total = self.zeros((count,))
+        for part in parts:
+            total = total + part
+        return total
 
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
         return (a * b) >> BITS
@@ -94,7 +101,38 @@ class Exact:
     def dot_down(self, rows: Numbers, values: Numbers) -> Numbers:
         return np.sum(rows * values, axis=1) >> BITS
 
-    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
+    def dot(self, rows: Numbers, values: Numbers) -> Numbers:
+        return (rows @ values) >> BITS
+
+    def dot_cost(self, values: Numbers) -> tuple[Numbers, Any]:
+        return values * 0, 0  # it is rounded down
+
+    def relax(
+        self,
+        rows: Numbers,
+        slopes: Sequence[tuple[Numbers, Numbers]],
+        floor: Numbers | None,
+        ceiling: Numbers,
+        owner: npt.NDArray[np.int64] | None,
+    ) -> tuple[list[Numbers], Numbers]:
+        def own(numbers: Numbers) -> Numbers:
+            return numbers if owner is None else np.take(numbers, owner, axis=0)
+
+        positive = np.asarray(rows > 0, dtype=bool)
+        intercept = np.where(positive, 0 if floor is None else own(floor), own(ceiling))
+        return [
+            self.scale(rows, np.where(positive, own(below), own(above))) for below, above in slopes
+        ], self.dot_down(rows, intercept)
+
+    def box_down(
+        self,
+        rows: Numbers,
+        lower: Numbers,
+        upper: Numbers,
+        owner: npt.NDArray[np.int64] | None = None,
+    ) -> Numbers:
+        if owner is not None:
+            lower, upper = lower[owner], upper[owner]
         return np.sum(rows * np.where(rows > 0, lower, upper), axis=1) >> BITS
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 
 from proofs.arithmetic import Arithmetic, Interval
-from proofs.domain import Literal, Path, literals
-from proofs.forms import Form, combine, of_constraint
+from proofs.domain import Path, literals
+from proofs.forms import MINUS_ONE, ONE, Form, combine, exactly, of_constraint
 from proofs.frame import Frame, Hints, IndexArray, Rows
 from proofs.proof import Fact, Side
 from proofs.tables import Substitution, Tables
@@ -37,7 +37,6 @@ class Facts:
         self._arithmetic: Arithmetic = frame.arithmetic
         self._places = max(1, sum(query.network.sizes))
         self._forms: dict[tuple[int, int], list[Form]] = {}
-        self._splits: dict[Literal, Form] = {}
         self._weighted: dict[tuple[int, int, tuple[float, ...]], list[Form]] = {}
 
     def combinations(self, case: int, disjunct: int, weights: tuple[float, ...]) -> list[Form]:
@@ -48,7 +47,7 @@ class Facts:
         key = (case, disjunct, weights)
         if key not in self._weighted:
             pairs = zip(weights, forms, strict=False)
-            self._weighted[key] = [combine((Fraction(w), form) for w, form in pairs)]
+            self._weighted[key] = [combine((exactly(w), form) for w, form in pairs)]
         return self._weighted[key]
 
     def count(self, path: Path) -> int:
@@ -88,7 +87,7 @@ class Facts:
             self._tick()
             form: Form | None = None
             if kind is Fact.SPLIT and index < len(splits):
-                form = self._split_fact(splits[index])
+                form = splits[index].fact
             elif kind is Fact.REGION and index < len(region):
                 form = of_constraint(self._frame.network, region[index])
             elif kind is Fact.UNSAFE and len(path.disjuncts) == 1:
@@ -96,13 +95,8 @@ class Facts:
                 form = constraints[index] if index < len(constraints) else None
             elif kind in (Fact.LOWER, Fact.UPPER):
                 form = self._stored_bound(stored, place, kind, index)
-            if form is not None and value > 0:
-                yield Fraction(value), form
-
-    def _split_fact(self, literal: Literal) -> Form:
-        if literal not in self._splits:
-            self._splits[literal] = literal.fact()
-        return self._splits[literal]
+            if form is not None and value > 0:  # clamped to the sign of facts
+                yield exactly(value), form
 
     def _stored_bound(
         self, stored: Mapping[int, Interval], place: int, kind: Fact, index: int
@@ -113,7 +107,7 @@ class Facts:
         bound = stored[tensor][0 if kind is Fact.LOWER else 1][place, entry]
         if not np.isfinite(self._arithmetic.floats_down(np.asarray([bound]))[0]):
             return None  # an infinite bound drops its side
-        sign = Fraction(-1 if kind is Fact.LOWER else 1)
+        sign = MINUS_ONE if kind is Fact.LOWER else ONE
         return Form({(tensor, entry): sign}, -sign * self._arithmetic.fraction(bound))
 
     def slopes(self, hints: Sequence[Substitution], picked: IndexArray | None) -> Hints:
@@ -135,18 +129,19 @@ class Facts:
         """Forms as rows; coefficients that are no numbers are paid for by magnitude."""
         arithmetic = self._arithmetic
         constants = arithmetic.zeros((len(forms),))
-        found: dict[int, tuple[list[int], list[int], list[object]]] = {}
+        found: dict[int, list[tuple[int, int, object]]] = {}
         for row, form in enumerate(forms):
             constant = form.constant
             for (tensor, index), weight in form.weights.items():
-                number = arithmetic.fraction_down(weight)
-                if not arithmetic.is_number(weight):
+                number = arithmetic.number(weight)
+                if number is None:
+                    number = arithmetic.fraction_down(weight)
                     taken = arithmetic.fraction(number)
                     magnitude = self._frame.magnitude(tensor)[index]
                     constant -= abs(weight - taken) * arithmetic.fraction(magnitude)
-                columns = found.setdefault(tensor, ([], [], []))
-                for column, value in zip(columns, (row, index, number), strict=True):
-                    column.append(value)  # type: ignore[attr-defined]
+                if tensor not in found:
+                    found[tensor] = []
+                found[tensor].append((row, index, number))
             constants[row] = arithmetic.fraction_down(constant)
         entries = {
             tensor: (
@@ -154,7 +149,8 @@ class Facts:
                 np.array(indices, dtype=np.int64),
                 np.array(values, dtype=constants.dtype),
             )
-            for tensor, (rows, indices, values) in found.items()
+            for tensor, listed in found.items()
+            for rows, indices, values in [zip(*listed, strict=True)]
         }
         return Rows(owner, constants, entries)
 

@@ -52,7 +52,7 @@ class Field(Frame):
     def cut(self, tensor: int, numbers: Numbers) -> Numbers:
         """The last axis of what belongs to a tensor, where it is in the field."""
         index = self._index[tensor]
-        return numbers if index is None else numbers[..., index]
+        return numbers if index is None else np.take(numbers, index, axis=-1)
 
     def batch(self, whole: Batch) -> Batch:
         """The bounds of a batch where the field has them; boxes stay whole."""

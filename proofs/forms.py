@@ -14,6 +14,17 @@ Place = tuple[int, int]
 """A tensor and a flat index in it."""
 
 
+ONE, MINUS_ONE = Fraction(1), Fraction(-1)
+"""Where a weight or a multiplier is one of these very objects, products are made faster."""
+
+
+def exactly(value: float) -> Fraction:
+    """A finite float as a rational."""
+    if value == 1.0:
+        return ONE
+    return MINUS_ONE if value == -1.0 else Fraction(*value.as_integer_ratio())
+
+
 @dataclass(frozen=True)
 class Form:
     """``sum(weights[t, i] * tensor_t[i]) + constant``; as a fact, it is at most 0.
@@ -35,15 +46,21 @@ def combine(parts: Iterable[tuple[Fraction, Form]]) -> Form:
     weights: dict[Place, Fraction] = {}
     constant, strict = Fraction(0), False
     for multiplier, form in parts:
-        if multiplier <= 0:  # clamped to its right sign
+        if multiplier.numerator <= 0:  # clamped to its right sign
             continue
         strict = strict or form.strict
-        if form.constant:
-            constant += multiplier * form.constant
+        once = multiplier is ONE
+        if form.constant.numerator:
+            constant += form.constant if once else multiplier * form.constant
+        if once and not weights:
+            weights.update(form.weights)
+            continue
         for place, weight in form.weights.items():
-            if weight == 1:  # most facts speak of one neuron
+            if once:
+                product = weight
+            elif weight is ONE:  # most facts speak of one neuron
                 product = multiplier
-            elif weight == -1:
+            elif weight is MINUS_ONE:
                 product = -multiplier
             else:
                 product = multiplier * weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -147,7 +148,8 @@ class Frame:
         """What a row pays for passing the node of a tensor, per unit of coefficient and flat.
 
         Covers one rounding of each coefficient of the tensor itself; for a linear node
-        also the rounding of its adjoint, the radii of its coefficients and of its offset;
+        also the rounding of its adjoint and of the product with its offset, and the radii of
+        its coefficients and of its offset;
         for a perturbed one the error, if it is one of rounding.
         """
         known = self._cost.get(tensor)
@@ -162,7 +164,9 @@ class Frame:
                 vector, flat = arithmetic.add_up(vector, extra), arithmetic.add_up(flat, scalar)
             offset = arithmetic.offset(node.offset)
             if offset is not None:
-                vector = arithmetic.add_up(vector, offset[1])
+                extra, scalar = arithmetic.dot_cost(offset[0])
+                vector = arithmetic.add_up(arithmetic.add_up(vector, offset[1]), extra)
+                flat = arithmetic.add_up(flat, scalar)
         elif isinstance(node, Perturbed) and isinstance(node.error, Error):
             vector = arithmetic.add_up(vector, self.radius(tensor))
         self._cost[tensor] = (vector, flat)
@@ -320,6 +324,11 @@ class Lines:
     above: tuple[Numbers, ...]
     ceiling: Numbers
 
+    @cached_property
+    def resting(self) -> bool:
+        """Whether all floors are 0 and no ceiling is less, as for Relu; see ``relax``."""
+        return not self.floor.any() and bool(np.all(self.ceiling >= 0))
+
     def chosen(
         self, positive: npt.NDArray[np.bool_], pick: Callable[[Numbers], Numbers]
     ) -> tuple[list[Numbers], Numbers]:
@@ -331,7 +340,8 @@ class Lines:
             np.where(positive, pick(below), pick(above))
             for below, above in zip(self.below, self.above, strict=True)
         ]
-        return slopes, np.where(positive, pick(self.floor), pick(self.ceiling))
+        ceiling = pick(self.ceiling)
+        return slopes, np.where(positive, 0 if self.resting else pick(self.floor), ceiling)
 
 
 @dataclass(eq=False)

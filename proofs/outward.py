@@ -10,7 +10,7 @@ stays below 2**-10.  ``TINY`` pays for underflow: each product loses at most 2**
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -42,14 +42,15 @@ class Outward:
         _self_test()
 
     def fraction(self, number: Any) -> Fraction:
-        return Fraction(float(number))
+        return Fraction(*float(number).as_integer_ratio())
 
     def fraction_down(self, value: Fraction) -> Any:
+        numerator, denominator = value.as_integer_ratio()
         try:
-            nearest = float(value)
+            nearest = numerator / denominator  # integers are divided with one rounding
         except OverflowError as error:
             raise EvidenceError("a coefficient or constant is too large for floats") from error
-        if _is(nearest, value):
+        if nearest.as_integer_ratio() == (numerator, denominator):
             return nearest
         if Fraction(nearest) > value:
             nearest = math.nextafter(nearest, -math.inf)
@@ -57,11 +58,13 @@ class Outward:
             raise EvidenceError("a coefficient or constant is too large for floats")
         return nearest
 
-    def is_number(self, value: Fraction) -> bool:
+    def number(self, value: Fraction) -> Any | None:
+        ratio = value.as_integer_ratio()
         try:
-            return _is(float(value), value)
+            nearest = ratio[0] / ratio[1]
         except OverflowError:
-            return False
+            return None
+        return nearest if nearest.as_integer_ratio() == ratio else None
 
     def zeros(self, shape: tuple[int, ...]) -> Numbers:
         return np.zeros(shape)
@@ -78,6 +81,17 @@ class Outward:
 
     def add_up(self, a: Numbers, b: Numbers) -> Numbers:
         return _above(a + b)
+
+    def sum_down(self, parts: Sequence[Any], count: int) -> Numbers:
+        _check_length(len(parts))
+        if len(parts) == 1:  # nothing is rounded: what is 0 closes where it is strict
+            return np.fmax(np.broadcast_to(parts[0], count), -np.inf)
+        terms = np.empty((len(parts), count))
+        for term, part in zip(terms, parts, strict=True):
+            term[...] = part
+        value = terms.sum(axis=0)
+        size = np.abs(terms, out=terms).sum(axis=0)
+        return self.add_down(value, -(size * ((len(parts) + 4) * UNIT) + TINY))
 
     def multiply_down(self, a: Numbers, b: Numbers) -> Numbers:
         product = a * b
@@ -104,7 +118,10 @@ class Outward:
 
     def cost(self, rows: Numbers, vector: Numbers) -> Numbers:
         _check_length(rows.shape[1])
-        return np.abs(rows) @ vector * SLACK + TINY
+        found = np.empty(len(rows))
+        for some in _blocks(rows):
+            np.matmul(np.abs(rows[some]), vector, out=found[some])
+        return found * SLACK + TINY
 
     def dot_down(self, rows: Numbers, values: Numbers) -> Numbers:
         count = rows.shape[1]
@@ -116,8 +133,73 @@ class Outward:
             value, size = terms.sum(axis=1), np.abs(terms).sum(axis=1)
         return self.add_down(value, -(size * ((count + 4) * UNIT) + TINY))
 
-    def box_down(self, rows: Numbers, lower: Numbers, upper: Numbers) -> Numbers:
-        return self.dot_down(rows, np.where(rows > 0, lower, upper))
+    def dot(self, rows: Numbers, values: Numbers) -> Numbers:
+        return _product(rows, values)
+
+    def dot_cost(self, values: Numbers) -> tuple[Numbers, Any]:
+        _check_length(values.size)
+        return np.abs(values) * ((values.size + 4) * UNIT * SLACK), TINY
+
+    def relax(
+        self,
+        rows: Numbers,
+        slopes: Sequence[tuple[Numbers, Numbers]],
+        floor: Numbers | None,
+        ceiling: Numbers,
+        owner: npt.NDArray[np.int64] | None,
+    ) -> tuple[list[Numbers], Numbers]:
+        found = [np.empty(rows.shape) for _ in slopes]
+        gain = np.empty(len(rows))
+        for some in _blocks(rows):
+            own = _own(owner, some, rows)
+            positive, negative = _signed(rows[some])
+            low, high = 0.0 if floor is None else own(floor), own(ceiling)
+            gain[some] = self._ends_down(rows[some], positive, negative, low, high)
+            for out, (below, above) in zip(found, slopes, strict=True):
+                # One of two finite products is 0, so their sum is rounded no more.
+                part = np.multiply(positive, own(below), out=out[some])
+                part += negative * own(above)
+        return found, gain
+
+    def box_down(
+        self,
+        rows: Numbers,
+        lower: Numbers,
+        upper: Numbers,
+        owner: npt.NDArray[np.int64] | None = None,
+    ) -> Numbers:
+        found = np.empty(len(rows))
+        for some in _blocks(rows):
+            own = _own(owner, some, rows)
+            signed = _signed(rows[some])
+            found[some] = self._ends_down(rows[some], *signed, own(lower), own(upper))
+        return found
+
+    def _ends_down(
+        self,
+        rows: Numbers,
+        positive: Numbers,
+        negative: Numbers,
+        low: Numbers | float,
+        high: Numbers,
+    ) -> Numbers:
+        """At most the sums of positive coefficients times ``low`` and others times ``high``.
+
+        A float for ``low`` is 0, and then no ``high`` is negative.
+        """
+        count = rows.shape[1]
+        _check_length(count)
+        if isinstance(low, float):  # no term is positive: their sum is that of their sizes
+            one = len(high) == 1
+            value = negative @ high[0] if one else np.einsum("ij,ij->i", negative, high)
+            size = -value
+        else:
+            terms = positive * low
+            terms += negative * high
+            value, size = terms.sum(axis=1), np.abs(terms, out=terms).sum(axis=1)
+        if not np.isfinite(value).all():  # 0 times an infinite end that is not meant
+            return self.dot_down(rows, np.where(rows > 0, low, high))
+        return self.add_down(value, -(size * ((count + 4) * UNIT) + TINY))
 
     def adjoint(self, term: LinearMap, rows: Numbers) -> Numbers:
         weight = None if term.weight is None else term.weight.value
@@ -146,7 +228,9 @@ class Outward:
 
     def select(self, term: LinearMap, entries: npt.NDArray[np.int64]) -> Numbers | None:
         if isinstance(term, MatMul) and term.rows == 1:
-            return term.weight.value.T[entries]
+            matrix = term.weight.value.T
+            few = entries.size < len(matrix)  # ``take`` lays all rows out first
+            return matrix[entries] if few else np.take(matrix, entries, axis=0)
         if isinstance(term, Sparse):
             return term.rows(entries, term.weight.value)
         return None
@@ -227,8 +311,36 @@ class Outward:
 SLACK_ONE = 1.0 + 8.0 * UNIT  # covers a handful of roundings of non-negative numbers
 
 
-def _is(number: float, value: Fraction) -> bool:
-    return number.as_integer_ratio() == (value.numerator, value.denominator)
+BLOCK = 1 << 15
+"""Entries of rows worked on at a time where several arrays like them are made: 256 KiB each."""
+
+
+def _blocks(rows: Numbers) -> Iterator[slice]:
+    """Rows in parts."""
+    size = max(1, BLOCK // max(1, rows.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+def _own(
+    owner: npt.NDArray[np.int64] | None, some: slice, rows: Numbers
+) -> Callable[[Numbers], Numbers]:
+    """Takes what belongs to some rows from numbers ``(B, n)``, ``(1, n)`` or ``(n,)``."""
+    if owner is not None:
+        index = owner[some]
+        return lambda numbers: np.take(numbers, index, axis=0)
+    return lambda numbers: numbers[some] if numbers.shape == rows.shape else numbers
+
+
+def _signed(rows: Numbers) -> tuple[Numbers, Numbers]:
+    """Coefficients where they are positive, and where negative; 0 elsewhere, exactly.
+
+    ``(|c| + c) / 2`` is ``c`` or 0 without rounding, and ``c`` less that as well.  What
+    overflows is infinite or no number, and so is what a row with it pays.
+    """
+    positive = np.abs(rows)
+    positive += rows
+    positive *= 0.5
+    return positive, rows - positive
 
 
 def _below(rounded: Numbers) -> Numbers:

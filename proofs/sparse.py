@@ -91,9 +91,13 @@ def _through_linear(
 def _through_lines(
     frame: Frame, lines: Lines, node: Nonlinear, here: Entries, rows: Rows
 ) -> tuple[list[tuple[int, Entries]], Numbers | None]:
-    arithmetic, place = frame.arithmetic, (rows.owner[here.row], here.entry)
-    positive = np.asarray(here.value > 0, dtype=bool)
-    slopes, intercept = lines.chosen(positive, lambda numbers: numbers[place])
+    arithmetic, (domains, width) = frame.arithmetic, lines.ceiling.shape
+    place = here.entry if domains == 1 else rows.owner[here.row] * width + here.entry
+
+    def own(numbers: Numbers) -> Numbers:
+        return np.take(numbers.reshape(domains * width), place)  # no array has another shape
+
+    slopes, intercept = lines.chosen(np.asarray(here.value > 0, dtype=bool), own)
     gain = arithmetic.entries_dot_down(here, intercept, rows.owner.size)
     return [
         (source, here._replace(value=arithmetic.scale(here.value, slope)))

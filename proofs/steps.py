@@ -13,7 +13,7 @@ from proofs.bounds import bound_rows, improve, propagate
 from proofs.domain import Path
 from proofs.facts import Facts
 from proofs.fields import Part, parts, whole
-from proofs.forms import Form, combine
+from proofs.forms import MINUS_ONE, ONE, Form, combine
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, unstable
 from proofs.proof import Side
 from proofs.substitution import substitute
@@ -104,22 +104,22 @@ class Steps:
         self, task: _Task, lines: Relaxations, place: IndexArray, among: IndexArray
     ) -> dict[Side, Numbers]:
         """Bounds of the task's rows ``among`` all, relaxed as the domains at ``place``."""
-        one, step, hints, found = Fraction(1), task.step, task.step.substitution, {}
+        step, hints, found = task.step, task.step.substitution, {}
         owner, entry = task.owner[among], task.entry[among]
         added = {
             k: self._facts.added(task.paths[k], task.stored, k, hints)
             for k in np.unique(owner).tolist()
         }
         for number, side in enumerate(step.sides):
-            sign = Fraction(1 if side is Side.LOWER else -1)
-            scales = [one] * among.size
+            sign = ONE if side is Side.LOWER else MINUS_ONE
+            scales = [ONE] * among.size
             if step.scales is not None and step.rows is not None:
                 exponents = step.scales[number, among % step.rows.size].tolist()
                 scales = [Fraction(2) ** exponent for exponent in exponents]
             forms = []
             for scale, k, index in zip(scales, owner.tolist(), entry.tolist(), strict=True):
                 own = Form({(step.target, index): sign}, Fraction(0))
-                forms.append(combine([(one, own), (scale, added[k])]))
+                forms.append(combine([(ONE, own), (scale, added[k])]))
             rows = self._facts.rows(forms, place)
             least = substitute(self._frame, lines.batch, lines, rows, hints.stop, self._tick)
             found[side] = least if side is Side.LOWER else -least

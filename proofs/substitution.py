@@ -6,6 +6,7 @@ Side conditions (``soundness.md``) are named where they are obeyed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Backward:
         self._frame, self._batch, self._relaxations = frame, batch, relaxations
         self._arithmetic = frame.arithmetic
         self._rows = rows
-        self._constant = rows.constant.copy()
+        self._amounts: list[Any] = [rows.constant]  # of each row or, as numbers, of all
         self._coefficients: dict[int, Numbers] = {}
         self._count = rows.owner.size
         self._bill: Bill | None = None
@@ -118,19 +119,18 @@ class Backward:
         self._at_inputs: dict[int, Numbers] | None = None
         domains = len(batch.lower)
         self._shared = domains == 1
-        self._aligned = domains == self._count and bool(
-            np.array_equal(rows.owner, np.arange(domains))
-        )
+        aligned = domains == self._count and np.array_equal(rows.owner, np.arange(domains))
+        self._taken = None if self._shared or aligned else rows.owner
 
     def linear(self, stop: Stop | None) -> Affine:
         """The rows as functions of the input."""
         found: dict[int, Numbers] = {}
         self._at_inputs = found
-        self.run(stop)
+        constant = self.run(stop)
         matrix = self._arithmetic.zeros((self._count, self._frame.input_size))
         for tensor, rows in found.items():
             matrix[:, self._frame.box_columns(tensor)] = rows
-        return Affine(matrix, self._constant)
+        return Affine(matrix, constant)
 
     def run(self, stop: Stop | None) -> Numbers:
         """Substitute back to the inputs or to ``stop``, and insert the bounds there."""
@@ -158,19 +158,19 @@ class Backward:
                 self._visit(tensor, rows)
         if self._bill is not None:
             self._charge(self._bill.total())
-        return self._constant
+        return self._arithmetic.sum_down(self._amounts, self._count)
 
     def _pay(self, tensor: int, rows: Numbers) -> None:
         vector, flat = self._frame.cost(tensor)
-        self._charge(self._arithmetic.add_up(self._arithmetic.cost(rows, vector), flat))
+        self._charge(self._arithmetic.cost(rows, vector), flat)
 
     def _stopped(self, stop: Stop, rows: Numbers) -> Numbers:
         """Insert bounds for all entries but those kept; the coefficients of the latter."""
         left = np.ones(rows.shape[1], dtype=bool)
         left[stop.kept] = False
         if left.any():
-            lower, upper = (self._own(end[:, left]) for end in self._stored(stop.tensor))
-            self._gain(self._arithmetic.box_down(rows[:, left], lower, upper))
+            lower, upper = (end[:, left] for end in self._stored(stop.tensor))
+            self._gain(self._arithmetic.box_down(rows[:, left], lower, upper, self._taken))
         rest = self._arithmetic.zeros(rows.shape)
         rest[:, stop.kept] = rows[:, stop.kept]
         return rest
@@ -183,11 +183,11 @@ class Backward:
             columns = self._frame.box_columns(tensor)
             lower = arithmetic.lift_down(self._batch.lower[:, columns])
             upper = arithmetic.lift_up(self._batch.upper[:, columns])
-            self._gain(arithmetic.box_down(rows, self._own(lower), self._own(upper)))
+            self._gain(arithmetic.box_down(rows, lower, upper, self._taken))
         elif isinstance(node, Linear):
             offset = arithmetic.offset(node.offset)
             if offset is not None:
-                self._gain(arithmetic.dot_down(rows, offset[0]))
+                self._gain(arithmetic.dot(rows, offset[0]))  # its rounding is part of the cost
             for term in node.terms:
                 self._accumulate(term.source, arithmetic.adjoint(term.map, rows))
         elif isinstance(node, Perturbed):  # an error of rounding is part of the cost
@@ -195,11 +195,17 @@ class Backward:
                 self._strike(node.error, tensor, rows)
             self._accumulate(node.source, rows)
         else:
-            positive = np.asarray(rows > 0, dtype=bool)
-            slopes, intercept = self._relaxations.lines(tensor).chosen(positive, self._own)
-            self._gain(arithmetic.dot_down(rows, intercept))
-            for source, slope in zip(node.sources, slopes, strict=True):
-                self._accumulate(source, arithmetic.scale(rows, slope))
+            lines = self._relaxations.lines(tensor)
+            found, gain = arithmetic.relax(
+                rows,
+                list(zip(lines.below, lines.above, strict=True)),
+                None if lines.resting else lines.floor,
+                lines.ceiling,
+                self._taken,
+            )
+            self._gain(gain)
+            for source, coefficients in zip(node.sources, found, strict=True):
+                self._accumulate(source, coefficients)
 
     def _strike(self, error: Faulty, tensor: int, rows: Numbers) -> None:
         """Note what faulty words may take; paid for once all nodes are passed."""
@@ -228,21 +234,21 @@ class Backward:
         unit = arithmetic.lift_down(np.ones(1))[0]
         if not np.all((value == unit) | (value == -unit)):
             return False
+        every = np.arange(self._count)
+        if not np.array_equal(row, every):
+            order = np.argsort(row)
+            if not np.array_equal(row[order], every):
+                return False  # some row has several entries, another none
+            entry, value = entry[order], value[order]
         picked = arithmetic.select(node.terms[0].map, entry)
         if picked is None:
             return False
-        order = np.argsort(row)
-        if not np.array_equal(row[order], np.arange(self._count)):
-            return False  # some row has several entries, another none
-        negative = np.asarray(value < 0, dtype=bool)[order]
-        rows = np.where(negative[:, None], -picked[order], picked[order])
         vector, flat = self._frame.cost(tensor)
-        self._charge(arithmetic.add_up(vector[entry][order], flat))
+        self._charge(vector[entry], flat)
         offset = arithmetic.offset(node.offset)
         if offset is not None:  # the radius is part of the cost
-            own = offset[0][entry][order]
-            self._gain(np.where(negative, -own, own))
-        self._accumulate(node.terms[0].source, rows)
+            self._gain(arithmetic.scale(offset[0][entry], value))  # exact, as is the next
+        self._accumulate(node.terms[0].source, arithmetic.scale(picked, value[:, None]))
         return True
 
     def _accumulate(self, tensor: int, rows: Numbers) -> None:
@@ -253,7 +259,7 @@ class Backward:
         arithmetic, magnitude = self._arithmetic, self._frame.magnitude(tensor)
         unit, flat = arithmetic.rounding(magnitude), arithmetic.rounding_scalar(magnitude)
         for part in (known, rows):  # each may carry a rounding; the sum's is paid later
-            self._charge(arithmetic.add_up(arithmetic.cost(part, unit), flat))
+            self._charge(arithmetic.cost(part, unit), flat)
         self._coefficients[tensor] = arithmetic.accumulate(known, rows)
 
     def _stored(self, tensor: int) -> Interval:
@@ -264,13 +270,8 @@ class Backward:
             return image(self._arithmetic, node, [self._batch.bounds[s] for s in node.sources])
         raise EvidenceError(f"substitution cannot stop at '{node.name}': no bounds are stored")
 
-    def _own(self, values: Numbers) -> Numbers:
-        if self._shared or self._aligned:
-            return values
-        return np.take(values, self._rows.owner, axis=0)
-
     def _gain(self, amount: Numbers) -> None:
-        self._constant = self._arithmetic.add_down(self._constant, amount)
+        self._amounts.append(amount)
 
-    def _charge(self, amount: Numbers) -> None:
-        self._constant = self._arithmetic.add_down(self._constant, -amount)
+    def _charge(self, *amounts: Any) -> None:
+        self._amounts += [-amount for amount in amounts]

@@ -67,6 +67,9 @@ class Step:
     propagates: bool
 
 
+_FACTS = tuple(Fact)  # by number
+_MULTIPLIERS = "multiplier_kind", "multiplier_index", "multiplier_value"
+
 EMPTY = Substitution((), (), (), None)
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -209,18 +212,17 @@ class Tables:
         arrays = self._arrays
         blocks = arrays["sub_block"][self._span("sub_block_ptr", number)]
         facts = self._span("sub_multiplier_ptr", number)
-        names = (f"multiplier_{part}" for part in ("kind", "index", "value"))
-        columns = (arrays[name][facts].tolist() for name in names)
+        columns = (arrays[name][facts].tolist() for name in _MULTIPLIERS)
         added: dict[tuple[Fact, int], float] = {}
         for kind, index, value in zip(*columns, strict=True):
             if value > 0:  # clamped to the right sign; a fact that is named again, added up
-                fact = Fact(kind), index
+                fact = _FACTS[kind], index
                 added[fact] = min(added.get(fact, 0.0) + value, LARGEST)
         weights = arrays["weight_value"][self._span("sub_weight_ptr", number)]
         return Substitution(
             tuple(self._block(int(b)) for b in dict.fromkeys(blocks.tolist()[::-1]))[::-1],
             tuple((*fact, value) for fact, value in added.items()),
-            tuple(float(w) for w in weights),
+            tuple(weights.astype(np.float64).tolist()),
             self._stop(number),
         )
 

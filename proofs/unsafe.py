@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from proofs.arithmetic import Arithmetic, Numbers
 from proofs.domain import Path
 from proofs.facts import Facts
-from proofs.forms import Form, combine
+from proofs.forms import ONE, Form, combine
 from proofs.frame import Batch, Frame, IndexArray, Relaxations, Rows, Stop
 from proofs.substitution import substitute
 from proofs.tables import Substitution
@@ -147,7 +146,7 @@ class Unsafe:
             facts = self._facts.added(path, batch.bounds, place, own)
             for number in path.disjuncts:
                 for form in self._facts.combinations(path.case, number, own.weights):
-                    both = [(Fraction(1), form), (Fraction(1), facts)]
+                    both = [(ONE, form), (ONE, facts)]
                     forms.append(combine(both) if own.multipliers else form)
                     owner.append(position)
                     disjunct.append(number)
@@ -205,26 +204,36 @@ class Closer:
             )
             order = np.argsort(group.rows.owner, kind="stable")
             ends = np.searchsorted(group.rows.owner[order], np.arange(len(group.places) + 1))
+            refuting = self._refuting(found, group.strict)
+            refuted = refuting[order].tolist()
             for position, place in enumerate(group.places.tolist()):
-                own = order[ends[position] : ends[position + 1]]
-                judged = self._judge(
-                    paths[place].disjuncts, found[own], group.disjunct[own], group.strict[own]
-                )
-                yield place, *judged
+                some = slice(ends[position], ends[position + 1])
+                wanted, own = paths[place].disjuncts, order[some]
+                if len(wanted) == 1 and any(refuted[some]):  # all its rows are of this one
+                    yield place, None, None
+                else:
+                    yield (
+                        place,
+                        *self._judge(wanted, found[own], group.disjunct[own], refuting[own]),
+                    )
+
+    def _refuting(self, found: Numbers, strict: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Rows that are above 0, or at 0 where a strict constraint is in them."""
+        return np.asarray((found > 0) | ((found >= 0) & strict), dtype=bool)
 
     def _judge(
         self,
         wanted: tuple[int, ...],
         found: Numbers,
         disjunct: IndexArray,
-        strict: npt.NDArray[np.bool_],
+        refuting: npt.NDArray[np.bool_],
     ) -> tuple[float | None, str | None]:
-        """A disjunct is refuted by a row above 0, or at 0 where a strict constraint is in it."""
+        """Each disjunct has to be refuted by one of its rows."""
         worst: float | None = None
         for number in wanted:
             own = disjunct == number
             values = found[own]
-            if np.any(values > 0) or np.any((values >= 0) & strict[own]):
+            if refuting[own].any():
                 continue
             if not values.size:
                 return None, "a disjunct has no constraint to refute it with"

@@ -174,20 +174,21 @@ class Conv:
         return flat.reshape(len(values), math.prod(self.out_shape))
 
     def _correlate_adjoint(self, rows: Array, weight: Array, product: MatrixProduct) -> Array:
+        # The batch is the last axis: what is added up stands in long runs in memory.
         batch = len(rows) * self.out_shape[0]
         spatial = self.out_shape[2:]
-        image = np.moveaxis(rows.reshape(batch, *self.out_shape[1:]), 1, -1)
         per_in = self.in_shape[1] // self.groups
         per_out = self.out_shape[1] // self.groups
-        result = np.zeros((batch, *self.in_shape[2:], self.in_shape[1]), dtype=rows.dtype)
+        image = rows.reshape(batch, self.out_shape[1], -1).transpose(1, 2, 0)
+        image = np.ascontiguousarray(image)
+        result = np.zeros((self.in_shape[1], *self.in_shape[2:], batch), dtype=rows.dtype)
         for group, kernel in enumerate(self._kernels(weight)):
-            part = np.ascontiguousarray(image[..., group * per_out : (group + 1) * per_out])
-            flat = product(part.reshape(-1, per_out), kernel.T)
-            columns = flat.reshape(batch, *spatial, -1, per_in)
-            into = result[..., group * per_in : (group + 1) * per_in]
+            part = image[group * per_out : (group + 1) * per_out].reshape(per_out, -1)
+            columns = product(kernel, part).reshape(-1, per_in, *spatial, batch)
+            into = result[group * per_in : (group + 1) * per_in]
             for number, source, target in self._windows:
-                into[:, *source] += columns[:, *target, number]
-        flat = np.ascontiguousarray(np.moveaxis(result, -1, 1))
+                into[:, *source] += columns[number][:, *target]
+        flat = np.ascontiguousarray(np.moveaxis(result, -1, 0))
         return flat.reshape(len(rows), math.prod(self.in_shape))
 
     def _kernels(self, weight: Array) -> Iterator[Array]:

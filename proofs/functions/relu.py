@@ -81,11 +81,13 @@ class Relu:
             return multiply(np.where(x > 0, one - slope, -slope), x)
 
         down, up = arithmetic.multiply_down, arithmetic.multiply_up
-        floor = np.minimum(at(lower, below, down), at(upper, below, down))
         ceiling = np.maximum(at(lower, above, up), at(upper, above, up))
-        floor = np.where(inside, np.minimum(floor, 0), floor)
         ceiling = np.where(inside, np.maximum(ceiling, 0), ceiling)
-        return floor, ceiling
+        # relu(x) >= s x for 0 <= s <= 1, with equality at 0, or where s is its slope.
+        if ((below >= 0) & (below <= one) & (inside | (below == one * (lower >= 0)))).all():
+            return below * 0, ceiling
+        floor = np.minimum(at(lower, below, down), at(upper, below, down))
+        return np.where(inside, np.minimum(floor, 0), floor), ceiling
 
     def at_point(
         self, centre: Numbers, radius: Numbers | None, unit: int

@@ -148,7 +148,7 @@ class Watch:
 def _on_path(where: Path, sample: Tensors) -> bool:
     """Whether a point is on a domain's side of every split, of linear forms as well."""
     for literal in literals(where.trail):
-        fact = literal.fact()
+        fact = literal.fact
         value = sum((w * sample[t][i] for (t, i), w in fact.weights.items()), fact.constant)
         if value > 0:
             return False

@@ -72,12 +72,68 @@ def _check_operations(arithmetic, rng: np.random.Generator) -> None:
     c = exact(coefficients)
     least = np.sum(np.minimum(c * exact(low), c * exact(high)), axis=1)
     assert np.all(exact(arithmetic.box_down(coefficients, low, high)) <= least)
+    owner = rng.integers(0, rows, size=rows)
+    assert np.all(
+        exact(arithmetic.box_down(coefficients, low, high, owner))
+        <= np.sum(np.minimum(c * exact(low[owner]), c * exact(high[owner])), axis=1)
+    )
     vector = arithmetic.lift_up(np.abs(b[0]))
     cost = exact(arithmetic.cost(p, vector))
     assert np.all(np.sum(np.abs(x) * exact(vector), axis=1) <= cost)
+    parts = [*p.T, *(-q).T, arithmetic.rounding_scalar(p[0])]
+    total = sum((exact(part) for part in parts[:-1]), arithmetic.fraction(parts[-1]))
+    assert np.all(arithmetic.sum_down(parts[:1], rows) == parts[0])
+    found = exact(arithmetic.sum_down(parts, rows))
+    assert np.all(found <= total)
+    size = sum(np.abs(exact(part)) for part in parts)
+    assert np.all(total - found <= size / 2**45 + F(1, 2**120))
+    _check_dot(arithmetic, rng, p, q)
+    _check_relax(arithmetic, rng, p, q)
     _check_rounding(arithmetic, rng, p, q)
     _check_adjoint(arithmetic, rng, p)
     _check_rationals(arithmetic, rng)
+
+
+def _check_dot(arithmetic, rng, p, q) -> None:
+    """A product's rounding is paid through the sizes of coefficients."""
+    exact = np.vectorize(arithmetic.fraction, otypes=[object])
+    vector, flat = arithmetic.dot_cost(q[0])
+    found, value = exact(arithmetic.dot(p, q[0])), np.sum(exact(p) * exact(q[0]), axis=1)
+    paid = exact(arithmetic.cost(p, vector)) + arithmetic.fraction(flat)
+    assert np.all(found - value <= paid)
+    size = np.sum(np.abs(exact(p) * exact(q[0])), axis=1)
+    assert np.all(value - found <= size / 2**45 + F(1, 2**120))
+
+
+def _check_relax(arithmetic, rng, p, q) -> None:
+    """Each coefficient takes its sign's line of its owner; sums of intercepts are no more."""
+    exact = np.vectorize(arithmetic.fraction, otypes=[object])
+    rows, columns = p.shape
+    magnitude = arithmetic.lift_up(np.abs(sample(rng, columns)))
+    unit, flat = arithmetic.rounding(magnitude), arithmetic.rounding_scalar(magnitude)
+    owner = rng.integers(0, rows, size=rows)
+    choices = (owner, owner), (None, np.arange(rows)), (None, np.zeros(rows, dtype=np.int64))
+    for number, (given, used) in enumerate(choices):
+        domains = 1 if number == 2 else rows
+        below, above = (
+            arithmetic.lift_down(usable_slopes(rng.normal(size=(domains, columns))))
+            for _ in range(2)
+        )
+        for resting in (False, True):
+            ceiling = abs(q[:domains]) if resting else q[:domains]
+            floor = None if resting else -3 * q[:domains]
+            found, gain = arithmetic.relax(p, [(below, above)], floor, ceiling, given)
+            x, positive = exact(p), np.asarray(p > 0)
+            slope = np.where(positive, exact(below)[used], exact(above)[used])
+            owed = np.sum(np.abs(exact(found[0]) - x * slope) * exact(magnitude), axis=1)
+            assert np.all(
+                owed <= exact(arithmetic.cost(found[0], unit)) + arithmetic.fraction(flat)
+            )
+            low = 0 * exact(ceiling) if floor is None else exact(floor)
+            terms = x * np.where(positive, low[used], exact(ceiling)[used])
+            value, size = np.sum(terms, axis=1), np.sum(np.abs(terms), axis=1)
+            assert np.all(exact(gain) <= value)
+            assert np.all(value - exact(gain) <= size / 2**45 + F(1, 2**120))
 
 
 def _check_rounding(arithmetic, rng, p, q) -> None:
@@ -141,7 +197,30 @@ def test_operations(name):
 
 MUTANTS = {
     "dot products unpaid": ("outward", "dot_down", lambda s, r, v: np.sum(r * v, axis=1)),
-    "boxes of the wrong end": ("*", "box_down", lambda s, r, lo, hi: s.dot_down(r, hi)),
+    "boxes of the wrong end": ("*", "box_down", lambda s, r, lo, hi, o=None: s.dot_down(r, hi)),
+    "boxes of others": (
+        "*",
+        "box_down",
+        lambda s, r, lo, hi, o=None: type(s).__mro__[1].box_down(s, r, lo, hi),
+    ),
+    "lines of others": (
+        "*",
+        "relax",
+        lambda s, r, sl, f, c, o: type(s).__mro__[1].relax(s, r, sl, f, c, None),
+    ),
+    "lines exchanged": (
+        "*",
+        "relax",
+        lambda s, r, sl, f, c, o: type(s).__mro__[1].relax(s, r, [p[::-1] for p in sl], f, c, o),
+    ),
+    "ends unpaid": (
+        "outward",
+        "_ends_down",
+        lambda s, r, p, n, lo, hi: np.sum(p * lo + n * hi, axis=1),
+    ),
+    "products with offsets unpaid": ("outward", "dot_cost", lambda s, v: (v * 0, 0.0)),
+    "products with offsets up": ("exact", "dot", lambda s, r, v: -((-r @ v) >> 128)),
+    "sums of parts to nearest": ("outward", "sum_down", lambda s, p, n: sum(p) + np.zeros(n)),
     "sums to nearest": ("outward", "add_down", lambda s, a, b: a + b),
     "sums to nearest, above": ("outward", "add_up", lambda s, a, b: a + b),
     "sums the wrong way": ("outward", "add_down", lambda s, a, b: np.nextafter(a + b, np.inf)),

@@ -169,9 +169,9 @@ def dropped_entries_are_not_forgotten(arithmetic: str) -> None:
 
 def forgets(original):
     def stopped(self, stop, rows):
-        constant = self._constant
+        known = len(self._amounts)
         rest = original(self, stop, rows)
-        self._constant = constant
+        del self._amounts[known:]
         return rest
 
     return stopped

@@ -110,10 +110,11 @@ def test_the_kernel_passes(probe, arithmetic):
 
 
 def own_of_the_first(original):
-    def own(self, values):
-        return values[:1]
+    def init(self, *args):
+        original(self, *args)
+        self._taken = self._rows.owner * 0
 
-    return own
+    return init
 
 
 def lines_by_wrong_sign(original):
@@ -140,10 +141,10 @@ def without_cost(original):
 
 
 def a_little_more(original):
-    def dot_down(self, rows, values):
-        return original(self, rows, values) + (1 << 20 if self.name == "exact" else 2.0**-30)
+    def more(self, *args):
+        return original(self, *args) + (1 << 20 if self.name == "exact" else 2.0**-30)
 
-    return dot_down
+    return more
 
 
 def narrower(original):
@@ -243,7 +244,7 @@ MUTANTS = (
         "bounds of the first",
         bounds_stay_on_their_path,
         SUBSTITUTION,
-        "_own",
+        "__init__",
         own_of_the_first,
     ),
     Mutant(
@@ -263,7 +264,9 @@ MUTANTS = (
     ),
     Mutant("no cost at all", bounds_hold, Frame, "cost", without_cost),
     Mutant("off by 2**-108", rounding_is_paid, Exact, "dot_down", a_little_more, EXACT),
-    Mutant("off by 2**-30", rounding_is_paid, Outward, "dot_down", a_little_more, OUTWARD),
+    Mutant("off by 2**-30", rounding_is_paid, Outward, "_ends_down", a_little_more, OUTWARD),
+    Mutant("offset off by 2**-108", rounding_is_paid, Exact, "dot", a_little_more, EXACT),
+    Mutant("offset off by 2**-30", rounding_is_paid, Outward, "dot", a_little_more, OUTWARD),
     Mutant("adjoint unpaid (out)", bounds_hold, Outward, "adjoint_cost", unpaid_adjoint, OUTWARD),
     Mutant("adjoint unpaid (exact)", bounds_hold, Exact, "adjoint_cost", unpaid_adjoint, EXACT),
     Mutant("radii unpaid (out)", bounds_hold, Outward, "linear_interval", narrower, OUTWARD),
