@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from proofs.draft import CaseDraft, Node
+from proofs.draft import CaseDraft
+from proofs.passes import thin
 from proofs.passes.edits import Work
 from proofs.proof import NodeKind
 from proofs.tables import Step
@@ -40,20 +41,9 @@ def unswept(work: Work) -> None:
     """Leave sweeps out where there is another one on the way to each leaf."""
     for case in work.draft.cases:
         rest = [part for part in case.prelude if part[0] is not NodeKind.SWEEP or part[1]]
-        if len(rest) < len(case.prelude) and all(_swept(tree.root) for tree in case.trees):
+        own = thin.swept([node for tree in case.trees for node in tree.root])
+        if len(rest) < len(case.prelude) and all(own[id(tree.root)] for tree in case.trees):
             _tried(work, case, rest)
-
-
-def _swept(root: Node) -> bool:
-    """Whether there is a sweep on the way to each leaf that closes."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.kind is NodeKind.CLOSE:
-            return False
-        if node.skipped or node.kind is not NodeKind.SWEEP or node.arg:
-            stack += node.children
-    return True
 
 
 def _stored(step: Step) -> int:

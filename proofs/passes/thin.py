@@ -18,15 +18,32 @@ and more than a few."""
 
 
 def sweeps(work: Work, tops: Sequence[Node]) -> None:
-    """Sweeps above splits, but for those near the top: leaves sweep on their own."""
-    found: dict[int, int] = {}
+    """Sweeps after which all leaves sweep once more, but for those near the top."""
     nodes = below(tops)
-    leaves = sum(node.leaf for node in nodes)
+    count, own = leaves(nodes), swept(nodes)
+    most = max(FEW, sum(node.leaf for node in nodes) // MANY)
+    for node in nodes:
+        inner = node.kind is NodeKind.SWEEP and not node.skipped and _next(node).kind not in KEPT
+        if inner and own[id(node.children[0])] and count[id(node)] <= most:
+            work.skip(node)
+
+
+def leaves(nodes: Sequence[Node]) -> dict[int, int]:
+    """How many leaves are below each of some nodes, in pre-order, by identity."""
+    found: dict[int, int] = {}
     for node in reversed(nodes):
         found[id(node)] = sum(found[id(child)] for child in node.children) or 1
-        kept = node.kind is not NodeKind.SWEEP or node.skipped or _next(node).kind in KEPT
-        if not kept and found[id(node)] <= max(FEW, leaves // MANY):
-            work.skip(node)
+    return found
+
+
+def swept(nodes: Sequence[Node]) -> dict[int, bool]:
+    """Whether all leaves below each of some nodes, in pre-order, are swept there."""
+    found: dict[int, bool] = {}
+    for node in reversed(nodes):
+        sweeps = node.kind is NodeKind.SWEEP and not node.arg and not node.skipped
+        below = bool(node.children) and all(found[id(child)] for child in node.children)
+        found[id(node)] = sweeps or below
+    return found
 
 
 def clips(work: Work, tops: Sequence[Node]) -> None:

@@ -262,15 +262,32 @@ def test_sweeps_go_that_stand_neither_at_leaves_nor_above_many(monkeypatch, seed
     draft = draft_of(question, hinted(question, seed))
     work = Work(draft, Oracle(draft.query))
     nodes = thin.below([tree.root for tree in draft.trees()])
-    leaves = sum(node.leaf for node in nodes)
+    most = max(thin.FEW, sum(node.leaf for node in nodes) // thin.MANY)
     thin.sweeps(work, [tree.root for tree in draft.trees()])
     few = {
-        id(node): sum(under.leaf for under in node) <= max(thin.FEW, leaves // thin.MANY)
+        id(node): sum(under.leaf for under in node) <= most
         for node in nodes
         if node.kind is NodeKind.SWEEP and thin._next(node).kind not in thin.KEPT
     }
     assert len(set(few.values())) == 2
     assert all(node.skipped == few.get(id(node), False) for node in nodes)
+
+
+def test_the_only_sweep_above_a_leaf_stays():
+    def closes() -> Node:
+        return Node(NodeKind.CLOSE, None)
+
+    bare = Node(NodeKind.SWEEP, 0, [Node(NodeKind.SPLIT_INPUT, 0, [closes(), closes()])])
+    own = [Node(NodeKind.SWEEP, 0, [closes()]) for _ in range(2)]
+    inner = Node(NodeKind.SWEEP, 0, [Node(NodeKind.SPLIT_INPUT, 0, own)])
+    root = Node(NodeKind.SPLIT_INPUT, 0, [bare, inner])
+    question = stated(3)
+    draft = draft_of(question, _start(question))
+    draft.cases[0].trees[0].root.become(root)
+    thin.sweeps(Work(draft, Oracle(draft.query)), [draft.cases[0].trees[0].root])
+    assert inner.skipped
+    assert not bare.skipped
+    assert not any(node.skipped for node in own)
 
 
 def test_a_preludes_sweep_goes_where_leaves_sweep():
