@@ -30,8 +30,8 @@ TIMES = 3
 """How many times as many leaves as before are looked at next."""
 
 PATIENCE, RETURN = 8, 8
-"""Looks in vain at which to give up: one for so many leaves of all, and so many more for each
-leaf that went."""
+"""Looks in vain at which to give up: one for so many splits of inputs, as splits of neurons
+are seldom without use, and so many more for each leaf that went."""
 
 WIDTH, FIRST = 64, 16
 """Leaves that are looked at at a time, and before it is known how long one takes."""
@@ -115,8 +115,8 @@ class _Probes:
 
     def run(self) -> None:
         """Try splits until none is left, or it does not pay."""
-        leaves = sum(node.leaf for node in below([state.node for state in self._tops]))
-        patience = leaves // PATIENCE
+        nodes = below([state.node for state in self._tops])
+        patience = sum(node.kind is NodeKind.SPLIT_INPUT for node in nodes) // PATIENCE
         tries: list[_Try] = []
         while not self._over:
             active = self._highest(tries)
