@@ -7,7 +7,7 @@ prelude stays the same, so that asking again costs what has changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from proofs.arithmetic import Numbers
 from proofs.check import ARITHMETICS, case_root, tree_roots
 from proofs.domain import Domains
-from proofs.draft import CaseDraft, Draft, Node, written
+from proofs.draft import CaseDraft, Draft, Node, TreeDraft, written
 from proofs.frame import Frame, IndexArray
 from proofs.needed import needed
 from proofs.proof import NodeKind
@@ -108,17 +108,55 @@ class Oracle:
         done = np.zeros(len(states), dtype=bool)
         for case in {state.case for state in states}:
             own = [k for k, state in enumerate(states) if state.case == case]
-            walker = self._trial(self._roots[case][1], self._tables, keep=False)
+            walker = self._trial(self._roots[case][1], self._tables)
             domains = Domains.joined([states[k].domains for k in own])
             with np.errstate(all="ignore"):
                 done[own] = walker.closed(domains, [hints[k] for k in own])
         return done
 
+    def walked(
+        self,
+        starts: Sequence[tuple[State, Node]],
+        among: set[int] | None = None,
+        keep: Collection[int] = (),
+    ) -> tuple[list[Node], list[State]]:
+        """Look at subtrees that stand where other nodes stood.
+
+        Args:
+            starts: what the kernel knows before the root of each, and the root; no tree is
+                cited.
+            among: nodes by identity; nothing is looked at below others.
+            keep: splits and holes, by identity.
+
+        Returns:
+            The leaves that do not close, and what is known before the nodes in ``keep``.  Where
+            the kernel knows that there is no point left, there is no state.
+
+        Raises:
+            DeadlineError: the time is over.
+        """
+        failed: list[Node] = []
+        kept: list[State] = []
+        for case in dict.fromkeys(state.case for state, _ in starts):
+            own = [(state, node) for state, node in starts if state.case == case]
+            draft = Draft(self._query, [CaseDraft(case, [], [TreeDraft(n) for _, n in own])])
+            proof, nodes = written(draft, among)
+            tables = Tables(self._query, proof)
+            places = {place for place, node in enumerate(nodes) if id(node) in keep}
+            walker = self._trial(self._roots[case][1], tables, places)
+            joined = Domains.joined([state.domains for state, _ in own])
+            first = np.array([tables.tree_root(tree) for tree in tables.trees_of(case)])
+            with np.errstate(all="ignore"):
+                walker.walk([Domains(first, joined.paths, joined.batch)])
+            failed += _failing(walker, tables, nodes)
+            kept += [State(nodes[n], case, d) for n, d in walker.kept]
+        return failed, kept
+
     def needed(self, hints: Substitution, state: State) -> Substitution:
         """Hints without slopes that make no difference in a state."""
         return needed(self._query.network, self._arithmetic, hints, state.domains)
 
-    def _trial(self, frame: Frame, tables: Tables, *, keep: bool) -> _Trial:
+    def _trial(self, frame: Frame, tables: Tables, keep: Collection[int] = ()) -> _Trial:
         return _Trial(self._query, frame, tables, self._deadline, self._margin, keep)
 
     def _walk(
@@ -135,7 +173,8 @@ class Oracle:
         with np.errstate(all="ignore"):
             for position, case in enumerate(draft.cases):
                 frame, root = self._root(tables, position, case)
-                walker = self._trial(frame, tables, keep=found is not None)
+                holes = np.flatnonzero(tables.node_kind == NodeKind.HOLE)
+                walker = self._trial(frame, tables, () if found is None else set(holes.tolist()))
                 trees = tables.trees_of(case.number)
                 starts = [
                     tree
@@ -143,11 +182,9 @@ class Oracle:
                     if started is None or id(nodes[tables.tree_root(tree)]) in started
                 ]
                 walker.walk(tree_roots(walker, tables, root, starts))
-                for rejected in walker.rejected:
-                    if rejected.node is not None and not tables.is_hole(rejected.node):
-                        failed.append(nodes[rejected.node])
+                failed += _failing(walker, tables, nodes)
                 if found is not None:
-                    found += [State(nodes[n], case.number, d) for n, d in walker.holes]
+                    found += [State(nodes[n], case.number, d) for n, d in walker.kept]
         self._longest = max(self._longest, time.monotonic() - began)
 
     def _root(self, tables: Tables, position: int, case: CaseDraft) -> tuple[Frame, Domains]:
@@ -161,8 +198,14 @@ class Oracle:
         return known[1], known[2]
 
 
+def _failing(walker: Walker, tables: Tables, nodes: Sequence[Node]) -> list[Node]:
+    """The leaves that were looked at and do not close; holes are none."""
+    places = [rejected.node for rejected in walker.rejected if rejected.node is not None]
+    return [nodes[place] for place in places if not tables.is_hole(place)]
+
+
 class _Trial(Walker):
-    """A walker that wants a margin, and keeps what it knows at holes if asked to."""
+    """A walker that wants a margin, and keeps what it knows before some nodes: splits, holes."""
 
     def __init__(
         self,
@@ -171,17 +214,17 @@ class _Trial(Walker):
         tables: Tables,
         deadline: float | None,
         margin: float,
-        keep: bool,
+        keep: Collection[int],
     ) -> None:
         super().__init__(query, frame, tables, deadline)
         self._closer = _Margin(frame, self._unsafe, self.tick, margin)
-        self.holes: list[tuple[int, Domains]] = []
+        self.kept: list[tuple[int, Domains]] = []
         self._keep = keep
 
     def _branch(self, domains: Domains) -> Found:
         for place, node in enumerate(domains.nodes.tolist() if self._keep else []):
-            if self._node(node)[0] is NodeKind.HOLE:
-                self.holes.append((node, domains.pick(np.array([place]))))
+            if node in self._keep:
+                self.kept.append((node, domains.pick(np.array([place]))))
         return super()._branch(domains)
 
     def closed(

@@ -14,7 +14,7 @@ from proofs.tables import Step, Substitution
 
 def collapse(work: Work, tops: Sequence[Node]) -> None:
     """Replace splits below some nodes by the side that closes without them, the lowest first."""
-    depth = _depths(work, tops)
+    depth = splits_above(work, tops)
     level = levels(tops)
     for height in sorted({level[id(n)] for n in below(tops) if n.kind in TWO_WAY}):
         for side in (0, 1):
@@ -26,24 +26,28 @@ def collapse(work: Work, tops: Sequence[Node]) -> None:
                 and not any(under.kind is NodeKind.HOLE for under in node)
             ]
             for node in chosen:
-                work.replace(node, _without(node.children[side].copy(), depth[id(node)]))
+                work.replace(node, without(node.children[side].copy(), depth[id(node)]))
             work.settle(chosen)
 
 
-def _depths(work: Work, tops: Sequence[Node]) -> dict[int, int]:
-    """How many two-way splits there are above each node, by identity."""
+def splits_above(work: Work, tops: Sequence[Node]) -> dict[int, int]:
+    """How many splits there are on the path to each node, by identity: those of its tree, too."""
+    assumed = {id(tree.root): len(tree.literals) for tree in work.draft.trees()}
     found: dict[int, int] = {}
     for node in below(tops):
         above = work.before(node)
         known = None if above is None else found.get(id(above))
         if known is None:
-            found[id(node)] = sum(n.kind in TWO_WAY for n in work.upwards(node) if n is not node)
+            *path, root = work.upwards(node)
+            found[id(node)] = assumed[id(root)] + sum(
+                each.kind in TWO_WAY for each in (*path, root) if each is not node
+            )
         else:
             found[id(node)] = known + (above is not None and above.kind in TWO_WAY)
     return found
 
 
-def _without(root: Node, split: int) -> Node:
+def without(root: Node, split: int) -> Node:
     """A subtree, changed so that what it says of one split on its path is left out."""
     made: dict[int, Substitution] = {}
     for node in root:
