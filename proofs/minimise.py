@@ -7,6 +7,7 @@ whatever comes out is checked again by whoever uses it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 from proofs.draft import TWO_WAY, Node, draft_of, written
 from proofs.format import file_content
 from proofs.oracle import Oracle
-from proofs.passes import closing, cores, preludes, rounding, sharing, thin
+from proofs.passes import closing, cores, preludes, probes, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.coarse import BITS
 from proofs.passes.edits import Work
@@ -236,6 +237,7 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
         yield _anew(reoptimise)
     yield "close inner nodes without hints", _merged(closing.with_defaults)
     yield "close inner nodes with hints below", _merged(closing.with_hints_below)
+    yield "leave out splits quickly", _quickly
     yield "leave out splits", _by_parts(cores.collapse)
     yield "leave out sweeps", _settled(thin.sweeps)
     yield "leave out clips", _settled(thin.clips)
@@ -247,6 +249,10 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
     yield "leave out preludes' sweeps", lambda work, _: preludes.unswept(work)
     for rung, (bits, *_) in enumerate(BITS):
         yield f"round to {bits} bits", _settled(partial(rounding.hints, rung=rung))
+
+
+def _quickly(work: Work, tops: Sequence[Node]) -> None:
+    probes.collapse(work, tops, math.inf)
 
 
 def _settled(change: Pass) -> Pass:

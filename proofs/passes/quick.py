@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from proofs.draft import Node
-from proofs.passes import preludes, rounding, sharing, thin
+from proofs.passes import preludes, probes, rounding, sharing, thin
 from proofs.passes.edits import Work
+from proofs.proof import NodeKind
 from proofs.tree import DeadlineError
 
 UNITS, FEWEST = 16, 128
@@ -43,6 +44,10 @@ FEW = 128
 """Leaves up to which the sweep of a prelude is a share of a check that counts."""
 
 
+WORTH = 64
+"""Splits of inputs of which some may well be of no use: smaller trees seldom have any."""
+
+
 class Quick:
     """Part by part, do less on the way to the leaves, round their hints and share them.
 
@@ -75,6 +80,9 @@ class Quick:
             if units and affordable < max(1.0, least):
                 raise DeadlineError("too little time is left for more leaves")
             count, least = int(min(affordable, len(units), max(1, LARGEST // size))), 0.0
+        if _splits_of_inputs(tops) >= WORTH:
+            left = self._deadline - time.monotonic()
+            probes.collapse(work, tops, time.monotonic() + READY * left)
         if not work.oracle.hurried:
             preludes.rounded(work)
         if leaves <= FEW and not work.oracle.hurried:
@@ -95,3 +103,7 @@ class Quick:
         for kind, edits in made.items():
             if len(edits - taken_back) < LASTING * len(edits):
                 kinds.remove(kind)
+
+
+def _splits_of_inputs(tops: Sequence[Node]) -> int:
+    return sum(node.kind is NodeKind.SPLIT_INPUT for node in thin.below(tops))
