@@ -204,36 +204,26 @@ class Closer:
             )
             order = np.argsort(group.rows.owner, kind="stable")
             ends = np.searchsorted(group.rows.owner[order], np.arange(len(group.places) + 1))
-            refuting = self._refuting(found, group.strict)
-            refuted = refuting[order].tolist()
             for position, place in enumerate(group.places.tolist()):
-                some = slice(ends[position], ends[position + 1])
-                wanted, own = paths[place].disjuncts, order[some]
-                if len(wanted) == 1 and any(refuted[some]):  # all its rows are of this one
-                    yield place, None, None
-                else:
-                    yield (
-                        place,
-                        *self._judge(wanted, found[own], group.disjunct[own], refuting[own]),
-                    )
-
-    def _refuting(self, found: Numbers, strict: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Rows that are above 0, or at 0 where a strict constraint is in them."""
-        return np.asarray((found > 0) | ((found >= 0) & strict), dtype=bool)
+                own = order[ends[position] : ends[position + 1]]
+                judged = self._judge(
+                    paths[place].disjuncts, found[own], group.disjunct[own], group.strict[own]
+                )
+                yield place, *judged
 
     def _judge(
         self,
         wanted: tuple[int, ...],
         found: Numbers,
         disjunct: IndexArray,
-        refuting: npt.NDArray[np.bool_],
+        strict: npt.NDArray[np.bool_],
     ) -> tuple[float | None, str | None]:
-        """Each disjunct has to be refuted by one of its rows."""
+        """A disjunct is refuted by a row above 0, or at 0 where a strict constraint is in it."""
         worst: float | None = None
         for number in wanted:
             own = disjunct == number
             values = found[own]
-            if refuting[own].any():
+            if np.any(values > 0) or np.any((values >= 0) & strict[own]):
                 continue
             if not values.size:
                 return None, "a disjunct has no constraint to refute it with"

@@ -135,11 +135,11 @@ def unsafe_of_the_first(original):
 
 def fact_of_the_other_side(original):
     def fact(self):
-        form = original(self)
+        form = original.func(self)
         weights = {p: -w for p, w in form.weights.items()}
         return replace(form, weights=weights, constant=-form.constant)
 
-    return fact
+    return property(fact)
 
 
 MUTANTS = (

@@ -187,17 +187,17 @@ def strict_of_any(original):
 
 
 def nan_closes(original):
-    def refuting(self, found, strict):
-        return original(self, np.where(np.isneginf(found), 1.0, found), strict)
+    def judge(self, wanted, found, disjunct, strict):
+        return original(self, wanted, np.where(np.isneginf(found), 1.0, found), disjunct, strict)
 
-    return refuting
+    return judge
 
 
 def zero_closes(original):
-    def refuting(self, found, strict):
-        return original(self, found, np.ones_like(strict))
+    def judge(self, wanted, found, disjunct, strict):
+        return original(self, wanted, found, disjunct, np.ones_like(strict))
 
-    return refuting
+    return judge
 
 
 def citation_without(*skipped: str):
@@ -235,8 +235,8 @@ def empty_at_once(original):
 MUTANTS = (
     Mutant("all strict", strictness_counts, facts, "combine", always_strict),
     Mutant("strict though unused", strictness_counts, facts, "combine", strict_of_any),
-    Mutant("NaN closes", contradictions_are_not_numbers, Closer, "_refuting", nan_closes, OUTWARD),
-    Mutant("zero closes", strictness_counts, Closer, "_refuting", zero_closes),
+    Mutant("NaN closes", contradictions_are_not_numbers, Closer, "_judge", nan_closes, OUTWARD),
+    Mutant("zero closes", strictness_counts, Closer, "_judge", zero_closes),
     Mutant(
         "cites itself or later",
         lemmas_are_earlier_and_on_the_path,
