@@ -218,10 +218,10 @@ class _Probes:
         listed = [(each, path) for each in tries for path in each.taken()]
         failed: set[_Try] = set()
         while listed and not self._over:
-            room = FIRST
+            room = float(FIRST)
             if self._looks:
-                room = int((self._until - time.monotonic()) * self._looks / self._seconds)
-            size = max(1, min(room, self._width))
+                room = (self._until - time.monotonic()) * self._looks / self._seconds
+            size = max(1, int(min(room, self._width)))
             some, listed = listed[:size], listed[size:]
             failed |= self._failing([(t, path) for t, path in some if t not in failed])
         return failed | {each for each, _ in listed}  # for which there was no time
