@@ -13,7 +13,6 @@ import farkas
 from specs.errors import QuestionError
 from tests.partition_models import model
 from tests.verifier.certify_files import folder_with, part, run
-from verifier.certify import lipschitz
 from verifier.certify.config import load_config
 from verifier.certify.table import Table
 
@@ -92,21 +91,6 @@ def test_margins_around_samples_and_regions_of_property_files(tmp_path):
 def test_what_is_wrong_is_said(tmp_path, text, says):
     with pytest.raises(QuestionError, match=re.escape(says)):
         load_config(folder_with(tmp_path, f"[lipschitz]\n{text}"))
-
-
-def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    whole = lipschitz.load_lipschitz_question
-
-    def load(path):
-        found = whole(path)
-        for other in tmp_path.glob("out/evidence/*.toml"):
-            other.unlink()
-        return found
-
-    monkeypatch.setattr(lipschitz, "load_lipschitz_question", load)
-    text = "[lipschitz]\n[[lipschitz.question]]\nradius = 0.1\nfirst = 1\noutput = 0\n"
-    run(folder_with(tmp_path, text))
-    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
 
 
 def test_a_target_that_is_every_label_asks_nothing(tmp_path):

@@ -342,20 +342,3 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
         extra = re.findall(r"`\[statement\]` \((.*?);", table)
         listed |= {key for row in extra for key in re.findall(r"`(\w+)`", row)}
         assert listed == known[name]
-
-
-def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    from verifier.probability import files
-
-    whole = files.check_partition
-
-    def check(*given):
-        for other in tmp_path.glob("out/evidence/*.toml"):
-            other.unlink()
-        return whole(*given)
-
-    monkeypatch.setattr(files, "check_partition", check)
-    text = "[limits]\ntimeout = 3\n[probability]\nwidth = 0.5\n[[probability.question]]\n"
-    path = folder_with(tmp_path, text + "radius = 0.01\nfirst = 1\n")
-    run(path)
-    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0

@@ -19,17 +19,23 @@ from pathlib import Path
 from typing import Any
 
 from proofs.check import read_and_check
-from proofs.format import read_evidence, replacing, write_proof, write_witness
+from proofs.format import read_evidence, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.builders import ball
 from specs.errors import EvidenceError
-from specs.onnx_reader import read_model
 from specs.property import Property
 from specs.query import ModelFile, Query
 from specs.question import load_question
 from specs.vnnlib_writer import vnnlib
 from verifier.certify.divided import BEFORE, Divided, waiting
+from verifier.certify.question_files import (
+    keep_content,
+    model_file,
+    property_name,
+    question_file,
+    write_text,
+)
 from verifier.certify.section import Place
 from verifier.options import Options
 from verifier.toml import toml
@@ -210,9 +216,8 @@ def ask(
     file = model_file(place, model)
     beside = _beside(place, question)
     text = question.text(os.path.relpath(file, place.evidence))
-    name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    _write(path, text)
+    path = question_file(place, model.digest, text)
+    name = path.stem
     hints = _Hints.of(place, question)
     kept: list[str] = []
     size = 0
@@ -231,7 +236,7 @@ def ask(
             evidence = _evidence_of(path)[found.answer]
             kept, size = [path.name, evidence.name], evidence.stat().st_size
             if not path.is_file():  # another process, left without an answer, has removed it
-                _write(path, text)
+                write_text(path, text)
     finally:
         answered = kept or any(file.exists() for file in _evidence_of(path).values())
         if not answered and not waiting(place.scratch.parent, name):
@@ -252,27 +257,13 @@ def ask(
     )
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as stream:
-        stream.write(text.encode())
-
-
-def property_name(content: bytes) -> str:
-    """Where a property file lies below the evidence folder."""
-    return f"properties/{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"
-
-
 def _beside(place: Place, question: Question | Stated) -> list[str]:
     """Write the property file of a question, if it has one; its name."""
     content = question.beside
     if content is None:
         return []
     name = property_name(content)
-    file = place.evidence / name
-    file.parent.mkdir(exist_ok=True)
-    if not file.is_file() or file.read_bytes() != content:
-        with replacing(file) as stream:
-            stream.write(content)
+    keep_content(place.evidence / name, content)
     return [name]
 
 
@@ -364,7 +355,7 @@ class _Hints:
         """Note a proof."""
         if self.note is not None:
             self.note.parent.mkdir(parents=True, exist_ok=True)
-            _write(self.note, name)
+            write_text(self.note, name)
 
 
 def box_around(
@@ -377,26 +368,3 @@ def box_around(
     """
     low, high = (None, None) if clip is None else clip
     return ball(len(point), [Fraction(float(x)) for x in point], radius, low, high)
-
-
-def model_file(place: Place, model: ModelFile) -> Path:
-    """A copy of the model below the evidence folder; its own path where it has external data."""
-    if hashlib.sha256(model.content).hexdigest() != model.digest and model.path is not None:
-        return model.path
-    folder = place.evidence / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{hashlib.sha256(model.content).hexdigest()[:16]}.onnx"
-    if not file.is_file() or file.read_bytes() != model.content:
-        with replacing(file) as stream:
-            stream.write(model.content)
-    return file
-
-
-def in_memory(content: bytes, place: Place) -> ModelFile:
-    """A model that was made here, as a file below the evidence folder.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    made = ModelFile(None, content, hashlib.sha256(content).hexdigest())
-    return read_model(model_file(place, made))[1]

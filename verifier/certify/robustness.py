@@ -21,7 +21,8 @@ from verifier.certify import robustness_report
 from verifier.certify.balls import NORMS, Change
 from verifier.certify.data import Data
 from verifier.certify.prefix import differences
-from verifier.certify.questions import ask, in_memory
+from verifier.certify.question_files import in_memory
+from verifier.certify.questions import ask
 from verifier.certify.section import Answer, Part, Place, Record, Setting, Task
 from verifier.certify.subject import Subject
 from verifier.certify.sweep import Sweep

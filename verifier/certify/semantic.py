@@ -16,7 +16,7 @@ from verifier.certify.faults import common
 from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed, changed_image
 from verifier.certify.inquiry import Inquiry, Item, Posed
 from verifier.certify.pairs import Near, class_words
-from verifier.certify.questions import in_memory
+from verifier.certify.question_files import in_memory
 from verifier.certify.section import Answer, Place, Setting, shown
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table

@@ -26,7 +26,7 @@ from specs.watermarks.samples import Labelled, read_samples
 from verifier.certify.delivery import WORDS
 from verifier.certify.faults.common import Faults
 from verifier.certify.faults.stand import labels_at
-from verifier.certify.questions import model_file
+from verifier.certify.question_files import keep_content, model_file, question_file
 from verifier.certify.section import Place, Setting
 from verifier.certify.table import Table
 from verifier.toml import toml
@@ -223,11 +223,7 @@ def _written(
     lines += ["[claim]", *_keys(place, Path(), claim, kept)]
     text = "\n".join(lines) + "\n"
     digests = " ".join(file.digest for file in models.values())
-    name = hashlib.sha256(f"{digests}\n{text}".encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    with replacing(path) as stream:
-        stream.write(text.encode())
-    return path, kept
+    return question_file(place, f"{digests}\n", text), kept
 
 
 def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[MarkEvidence]:
@@ -250,10 +246,7 @@ def _keys(place: Place, folder: Path, table: Mapping[str, Any], kept: list[str])
             content = (folder / str(value)).read_bytes()
             name = hashlib.sha256(content).hexdigest()[:16] + Path(str(value)).suffix
             copy = place.evidence / "models" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if not copy.is_file() or copy.read_bytes() != content:
-                with replacing(copy) as stream:
-                    stream.write(content)
+            keep_content(copy, content)
             value = os.path.relpath(copy, place.evidence)
             kept.append(value)
         yield f"{key} = {toml(value)}"
