@@ -12,7 +12,6 @@ import pytest
 
 import farkas
 from proofs.evaluate import evaluate
-from proofs.watermarks.check import check_mark
 from specs.errors import InputError
 from specs.onnx_reader import read_model_bytes
 from tests.layered_models import chain_of, layered
@@ -171,13 +170,31 @@ def test_sanity_of_triggers(tmp_path):
 
 
 def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    def check(*given):
+    whole = common.write_mark
+
+    def write(*given):
         for other in tmp_path.glob("out/evidence/*.toml"):
             other.unlink()
-        return check_mark(*given)
+        whole(*given)
 
-    monkeypatch.setattr(common, "check_mark", check)
+    monkeypatch.setattr(common, "write_mark", write)
     run(folder_with(tmp_path, MARK + "[watermark.extraction]\n"))
+    assert all_valid(tmp_path) == 1
+
+
+def test_a_claim_is_read_where_nobody_else_writes(tmp_path, monkeypatch):
+    whole, read = common.load_mark_question, []
+
+    def load(path):
+        assert tmp_path / "out/scratch" in path.parents
+        assert not list((tmp_path / "out/evidence").glob("*.toml"))
+        read.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(common, "load_mark_question", load)
+    run(folder_with(tmp_path, MARK + "[watermark.extraction]\n"))
+    assert read
+    assert not any(path.parent.exists() for path in read)
     assert all_valid(tmp_path) == 1
 
 

@@ -11,8 +11,8 @@ from specs.query import ModelFile
 from verifier.certify.section import Place
 
 
-def question_file(place: Place, digest: str, text: str) -> Path:
-    """Write a question file below the evidence folder, under the name that it always has there.
+def question_path(place: Place, digest: str, text: str) -> Path:
+    """Where a question file lies: below the evidence folder, under the same name in every run.
 
     Args:
         place: where.
@@ -20,9 +20,7 @@ def question_file(place: Place, digest: str, text: str) -> Path:
         text: of the file.
     """
     name = hashlib.sha256((digest + text).encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    write_text(path, text)
-    return path
+    return place.evidence / f"{name}.toml"
 
 
 def write_text(path: Path, text: str) -> None:

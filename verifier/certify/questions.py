@@ -33,7 +33,7 @@ from verifier.certify.question_files import (
     keep_content,
     model_file,
     property_name,
-    question_file,
+    question_path,
     write_text,
 )
 from verifier.certify.section import Place
@@ -216,7 +216,8 @@ def ask(
     file = model_file(place, model)
     beside = _beside(place, question)
     text = question.text(os.path.relpath(file, place.evidence))
-    path = question_file(place, model.digest, text)
+    path = question_path(place, model.digest, text)
+    write_text(path, text)
     name = path.stem
     hints = _Hints.of(place, question)
     kept: list[str] = []

@@ -19,7 +19,7 @@ from proofs.partitions.check import PartitionQuestion, Replayed, check_partition
 from proofs.partitions.evidence import PartitionEvidence
 from proofs.partitions.report import load_partition_question
 from specs.query import ModelFile
-from verifier.certify.question_files import keep_content, model_file, question_file, write_text
+from verifier.certify.question_files import keep_content, model_file, question_path, write_text
 from verifier.certify.section import Place
 from verifier.toml import toml
 
@@ -130,7 +130,8 @@ def keep(
         files.append(_name(asked.beside))
         keep_content(place.evidence / files[1], asked.beside)
     text = asked.named.text(files[0], claim)
-    path = question_file(place, model.digest, text)
+    path = question_path(place, model.digest, text)
+    write_text(path, text)
     write_arrays(path.with_suffix(".farkas"), made)
     if not path.is_file():  # another process has tidied up, for want of this evidence
         write_text(path, text)

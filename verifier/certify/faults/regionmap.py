@@ -36,7 +36,7 @@ from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, point_text
 from verifier.certify.faults.stand import label_at, stands
-from verifier.certify.question_files import model_file, question_file
+from verifier.certify.question_files import model_file, question_path, write_text
 from verifier.certify.questions import Box, Question, box_around
 from verifier.certify.section import Array, Judged, Part, Place, Record, Rows, Task, at_least, below
 
@@ -182,7 +182,8 @@ class RegionMaps:
         stated |= {"k": 1, **({"except": listed} if listed else {})}
         question = Question(box, {"kind": "robust", "label": label}, stated)
         text = question.text(os.path.relpath(file, place.evidence))
-        path = question_file(place, model.digest, text)
+        path = question_path(place, model.digest, text)
+        write_text(path, text)
         query = load_question(path)
         left = {tuple(cell) for cell in listed}
         covered = all(
