@@ -403,6 +403,17 @@ def test_a_round_that_another_run_has_ended_stops_no_portion(tmp_path, monkeypat
     assert not bench.folder(portion).exists()
 
 
+def test_a_question_that_another_run_has_tidied_up_is_written_again(tmp_path):
+    bench = Bench(hard(tmp_path))
+    first = bench.begin()
+    Store(bench.out).tidy()
+    bench.do(first[0])
+    assert not bench.stamps
+    assert bench.begin() == first
+    assert bench.finish()["answer"] == "unsat"
+    assert checked(bench.out) == 0
+
+
 def test_a_portion_that_cannot_write_says_so(tmp_path, monkeypatch):
     bench = Bench(hard(tmp_path))
     portion = bench.begin()[0]
