@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -38,7 +38,7 @@ from verifier.certify.question_files import (
 )
 from verifier.certify.section import Place
 from verifier.options import Options
-from verifier.toml import toml
+from verifier.toml import document
 from verifier.verdict import Verdict
 from verifier.verify import verify
 
@@ -98,22 +98,16 @@ class Question:
         Raises:
             QuestionError: a number is no decimal.
         """
-        head = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
-        return "\n".join([*head, "[models]", f"net = {toml(model)}", *self._rest]) + "\n"
+        top = {} if self.semantics == "real" else {"": {"semantics": self.semantics}}
+        return document({**top, "models": {"net": model}}) + self._rest
 
     @cached_property
-    def _rest(self) -> tuple[str, ...]:
+    def _rest(self) -> str:
         """All but the model; exact decimals take a while to write."""
-        return tuple(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        if self.faults is not None:
-            yield "[faults]"
-            yield from (f"{key} = {toml(value)}" for key, value in self.faults.items())
         lower, upper = self.box
-        yield from ("[region]", f"lower = {toml(list(lower))}", f"upper = {toml(list(upper))}")
-        yield "[statement]"
-        yield from (f"{key} = {toml(value)}" for key, value in self.statement.items())
+        faults = {} if self.faults is None else {"faults": self.faults}
+        region = {"lower": lower, "upper": upper}
+        return document({**faults, "region": region, "statement": self.statement})
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +118,9 @@ class Stated:
 
     Attributes:
         beside: the content of the property file.
-        semantics: of the network.
     """
 
     beside: bytes
-    semantics: str = "real"
 
     @classmethod
     def of(cls, stated: Property) -> Stated:
@@ -141,11 +133,8 @@ class Stated:
 
     def text(self, model: str) -> str:
         """The question file."""
-        lines = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
-        file = toml(property_name(self.beside))
-        return "\n".join(
-            [*lines, "[models]", f"net = {toml(model)}", "[region]", f"file = {file}\n"]
-        )
+        region = {"file": property_name(self.beside)}
+        return document({"models": {"net": model}, "region": region})
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from proofs.partitions.report import load_partition_question
 from specs.query import ModelFile
 from verifier.certify.question_files import keep_content, model_file, question_path, write_text
 from verifier.certify.section import Place
-from verifier.toml import toml
+from verifier.toml import document
 
 Tables = Mapping[str, Mapping[str, Any]]
 """Of a question file, by name."""
@@ -65,12 +65,8 @@ class Asked:
         Raises:
             QuestionError: a number is no decimal.
         """
-        lines = ["[models]", f"net = {toml(model)}"]
-        for name, values in self.tables.items():
-            lines.append(f"[{name}]")
-            extra = claim if name == self.claims else {}
-            lines += [f"{key} = {toml(value)}" for key, value in {**values, **extra}.items()]
-        return "\n".join(lines) + "\n"
+        claiming = {self.claims: {**self.tables[self.claims], **claim}}
+        return document({"models": {"net": model}, **self.tables, **claiming})
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from verifier.certify.faults.stand import labels_at
 from verifier.certify.question_files import keep_content, model_file, question_path, write_text
 from verifier.certify.section import Place, Setting
 from verifier.certify.table import Table
-from verifier.toml import toml
+from verifier.toml import document
 
 FILES = ("file", "points", "triggers", "samples", "others")
 """Keys of marks and claims that name files."""
@@ -221,13 +221,12 @@ def _text(
     """
     files = {name: model_file(place, file) for name, file in models.items()}
     kept = [os.path.relpath(file, beside) for file in files.values()]
-    lines = ["[models]"]
-    lines += [f"{name} = {toml(path)}" for name, path in zip(files, kept, strict=True)]
+    tables: dict[str, Mapping[str, Any]] = {"models": dict(zip(files, kept, strict=True))}
     if mark is not None and mark.mark is not None:
         folder = mark.table.document.folder
-        lines += ["[watermark]", *_keys(place, folder, mark.stated, beside, kept)]
-    lines += ["[claim]", *_keys(place, Path(), claim, beside, kept)]
-    return "\n".join(lines) + "\n", kept
+        tables["watermark"] = dict(_keys(place, folder, mark.stated, beside, kept))
+    tables["claim"] = dict(_keys(place, Path(), claim, beside, kept))
+    return document(tables), kept
 
 
 def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[MarkEvidence]:
@@ -245,8 +244,8 @@ def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[
 
 def _keys(
     place: Place, folder: Path, table: Mapping[str, Any], beside: Path, kept: list[str]
-) -> Iterator[str]:
-    """Lines of a table; files that it names are copied below the evidence folder."""
+) -> Iterator[tuple[str, Any]]:
+    """A table; files that it names are copied below the evidence folder."""
     for key, value in table.items():
         if key in FILES:
             content = (folder / str(value)).read_bytes()
@@ -255,7 +254,7 @@ def _keys(
             keep_content(copy, content)
             value = os.path.relpath(copy, beside)
             kept.append(value)
-        yield f"{key} = {toml(value)}"
+        yield key, value
 
 
 def plain(marked: Marked) -> Faults:
