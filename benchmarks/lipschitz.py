@@ -138,7 +138,7 @@ def _row(name: str, asked: LipschitzQuestion, seconds: float) -> dict[str, Any]:
         clock=time.process_time,
     )
     checked = check_partition(found.question, found.evidence).checked
-    if checked.verdict != "valid unsat":
+    if found.constant is None or checked.verdict != "valid unsat":
         raise ValueError(f"{name}: {checked.reason}")
     row = {
         "question": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import farkas
 from specs.errors import QuestionError
-from tests.partition_models import model
+from tests.partition_models import model, reciprocals
 from tests.verifier.certify_files import folder_with, part, run
 from verifier.certify.config import load_config
 from verifier.certify.table import Table
@@ -49,6 +50,23 @@ def test_a_constant_is_proved_and_kept(tmp_path, capsys):
     assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
     assert "1 valid unsat" in capsys.readouterr().out
     assert run(config(tmp_path, "3.9")).verdict == "undecided"
+
+
+def test_where_the_gradient_has_no_bound_nothing_is_proved(tmp_path, capsys, recwarn):
+    path = config(tmp_path, "1000")
+    more = (
+        path.read_text().partition("[[lipschitz.question]]")[2].replace("lower = -1", "lower = 0.5")
+    )
+    path.write_text(path.read_text() + f"[[lipschitz.question]]{more}")
+    reciprocals(tmp_path / "net.onnx")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().out
+    assert "Lipschitz constant 1: no constant was proved" in said
+    assert "undecided: Lipschitz constant 1: Lipschitz constant at most 1000" in said
+    assert "proved: Lipschitz constant 2: Lipschitz constant at most 1000" in said
+    assert not recwarn.list
+    json.loads((tmp_path / "out/results.json").read_text(), parse_constant=pytest.fail)
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
 
 
 def test_margins_around_samples_and_regions_of_property_files(tmp_path):

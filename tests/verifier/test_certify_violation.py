@@ -17,7 +17,7 @@ from proofs.partitions.check import check_partition
 from proofs.partitions.evidence import read_tree
 from specs.errors import QuestionError
 from specs.probability import Distribution
-from tests.partition_models import model, question, unsafe_above
+from tests.partition_models import model, question, reciprocals, unsafe_above
 from tests.proofs.helpers import Net
 from tests.verifier.certify_files import folder_with, part, run
 from verifier.certify.config import load_config
@@ -233,6 +233,22 @@ def test_as_many_samples_as_there_is_time_for(tmp_path):
     low, high = (Fraction(end) for end in record["measured"])
     assert low <= TRUE <= high
     assert farkas.main(["check", str(path.parent / "out/evidence")]) == 0
+
+
+@pytest.mark.parametrize("extra", ["", "confidence = 0.99"], ids=["proved", "sampled"])
+def test_a_network_without_bounds_leaves_its_question_open(tmp_path, capsys, extra, recwarn):
+    path = config(tmp_path, "at_most = 0.4", extra)
+    more = path.read_text().partition("[[probability.question]]")[2].replace("-1", "1")
+    more = more.replace("fold", "sound").replace("at_most = 0.4", "")
+    path.write_text(path.read_text() + f"[[probability.question]]{more}")
+    reciprocals(tmp_path / "net.onnx")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().out
+    assert "fold: nothing was proved: an interval bound of the network exceeds 2**100" in said
+    assert "undecided: fold: P(unsafe) at most 0.4" in said
+    assert "sound: proved: P(unsafe) is at least 1" in said
+    assert not recwarn.list
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
 
 
 def test_boxes_around_samples_and_property_files(tmp_path):

@@ -16,6 +16,7 @@ at_most          T: of each constant
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -44,13 +45,15 @@ from verifier.certify.section import (
 )
 from verifier.certify.table import Table
 from verifier.probability.files import Asked, ask, first_and_largest, keep
-from verifier.probability.lipschitz import bound
+from verifier.probability.lipschitz import bound as search
 
 ASSUMED = (
     "a constant is proved by a partition of the box that the kernel replays; the largest gradient "
     "found is a number in floats that a search found: the constant is hardly smaller, but nothing "
     "is proved by it",
 )
+
+UNBOUNDED = "no constant was proved, since no bound of the gradient was found"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Lipschitz:
         return Task(asked.title, depends, lambda place: self._run(place, model, asked))
 
     def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:
-        found = bound(
+        found = search(
             ask(place, model, asked, load_lipschitz_question),
             self.seconds,
             close=float(self.close),
@@ -94,17 +97,20 @@ class Lipschitz:
             ),
         )
         place.progress.clear()
-        kept = keep(place, model, asked, {"at_most": found.constant}, found.evidence)
-        if not kept.files:
-            raise EvidenceError(f"a partition is not accepted: {kept.replayed.checked.reason}")
+        files: tuple[str, ...] = ()
+        if found.constant is not None:
+            kept = keep(place, model, asked, {"at_most": found.constant}, found.evidence)
+            if not kept.files:
+                raise EvidenceError(f"a partition is not accepted: {kept.replayed.checked.reason}")
+            files = kept.files
         return Record(
             {
-                "constant": str(found.constant),
-                "without_splits": found.first,
+                "constant": None if found.constant is None else str(found.constant),
+                "without_splits": found.first if math.isfinite(found.first) else None,
                 "gradient_found": found.found,
                 "leaves": found.leaves,
                 "seconds": found.seconds,
-                "evidence": list(kept.files),
+                "evidence": list(files),
             }
         )
 
@@ -113,16 +119,18 @@ class Lipschitz:
         judged, rows, lines, facts = [], [], [], []
         for asked, record in zip(self.asked, records, strict=True):
             values = record.values
-            constant = Fraction(values["constant"])
+            constant = None if values["constant"] is None else Fraction(values["constant"])
+            bound = "" if constant is None else above(constant)
+            norm = asked.tables[TABLE]["norm"]
+            proved = f"proved: a Lipschitz constant is {bound} ({norm})"
             lines.append(
-                f"{asked.title}: proved: a Lipschitz constant is {above(constant)} "
-                f"({asked.tables[TABLE]['norm']}); found, not proved: a gradient of norm "
-                f"{values['gradient_found']:.6g}"
+                f"{asked.title}: {proved if bound else UNBOUNDED}; found, not proved: a gradient "
+                f"of norm {values['gradient_found']:.6g}"
             )
             rows.append(
                 (
                     asked.title,
-                    above(constant),
+                    bound,
                     f"{values['gradient_found']:.6g}",
                     str(values["leaves"]),
                     f"{values['seconds']:.1f}",
@@ -130,12 +138,12 @@ class Lipschitz:
             )
             facts.append({"title": asked.title, **values})
             if self.at_most is not None:
-                verdict = PROVED if constant <= self.at_most else UNDECIDED
+                met = constant is not None and constant <= self.at_most
                 judged.append(
                     Judged(
                         f"{asked.title}: Lipschitz constant at most {shown(self.at_most)}",
-                        f"proved: at most {above(constant)}",
-                        verdict,
+                        f"proved: at most {bound}" if bound else UNBOUNDED,
+                        PROVED if met else UNDECIDED,
                     )
                 )
         head = ("question", "proved: at most", "largest gradient found", "leaves", "seconds")

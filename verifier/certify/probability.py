@@ -119,7 +119,11 @@ class Probability:
             at_most=self.at_most,
             at_least=self.at_least,
         )
-        found, sampling = _searched(place, question, self.limits, asked.title, self.sampling)
+        try:
+            found, sampling = _searched(place, question, self.limits, asked.title, self.sampling)
+        except EvidenceError as error:  # the kernel cannot bound the network on the whole box
+            place.progress.clear()
+            return _left_open(str(error), time.perf_counter() - started)
         interval = _outward(found.state.low, found.state.high)
         place.progress.stage(f"{asked.title}: checking {found.state.leaves} leaves")
         kept = _kept(place, model, asked, found.evidence, interval)
@@ -156,6 +160,8 @@ class Probability:
             sampled = record.values["measured"]
             ends = None if sampled is None else (Fraction(sampled[0]), Fraction(sampled[1]))
             words = f"proved: P(unsafe) is at least {below(low)} and at most {above(high)}"
+            if not record.values["evidence"]:
+                words = f"nothing was proved: {record.values['ended']}"
             cells = [asked.title, below(low), above(high)]
             if ends is not None and self.together is not None:
                 words += (
@@ -205,6 +211,21 @@ class Probability:
             words = f"{title}: P(unsafe) at {'most' if most else 'least'} {shown(threshold)}"
             made.append(Judged(words, found, verdict))
         return made
+
+
+def _left_open(reason: str, seconds: float) -> Record:
+    """Of a question of which nothing is known."""
+    values = {
+        "proved": ["0", "1"],
+        "measured": None,
+        "samples": None,
+        "leaves": 0,
+        "unproved": 0,
+        "ended": reason,
+        "seconds": seconds,
+        "evidence": [],
+    }
+    return Record(values)
 
 
 def _verdict(ends: Ends, threshold: Fraction, most: bool, words: tuple[str, str]) -> str:
