@@ -13,9 +13,8 @@ import pytest
 import farkas
 from specs.errors import QuestionError
 from tests.partition_models import model, reciprocals
-from tests.verifier.certify_files import folder_with, part, run
+from tests.verifier.certify_files import folder_with, keys_of, part, run, write_property
 from verifier.certify.config import load_config
-from verifier.certify.table import Table
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
 
@@ -75,10 +74,7 @@ def test_margins_around_samples_and_regions_of_property_files(tmp_path):
         "[[lipschitz.question]]\nradius = 0.01\nfirst = 2\ntarget = 1\n"
         '[[lipschitz.question]]\nproperty = "p.vnnlib"\noutput = 0\n'
     )
-    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
-    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
-    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
-    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    write_property(tmp_path, "0.2")
     outcome = run(folder_with(tmp_path, text))
     for number in range(2):
         for found in part(outcome, number).facts["questions"]:
@@ -121,15 +117,8 @@ def test_a_target_that_is_every_label_asks_nothing(tmp_path):
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = set(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
-    load_config(folder_with(tmp_path, "[lipschitz]\n[[lipschitz.question]]\nradius = 1"))
+    path = folder_with(tmp_path, "[lipschitz]\n[[lipschitz.question]]\nradius = 1")
+    known = keys_of(path, monkeypatch)
     page = PAGE.partition("## `[lipschitz]`\n")[2].partition("\n## ")[0]
     first, _, second = page.partition("Each `[[")
     for name, table in (("lipschitz", first), ("lipschitz.question", second)):

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from specs.errors import QuestionError
 from specs.lipschitz import load_lipschitz_question
 from specs.onnx_reader import read_model
 from specs.probability import load_probability_question
-from tests.verifier.certify_files import folder_with, run
+from tests.verifier.certify_files import folder_with, run, write_property
 from verifier.certify.config import load_config
 from verifier.certify.section import Place
 from verifier.probability import files
@@ -32,16 +31,6 @@ def section(name: str, question: str) -> str:
     """A section with one question."""
     head = f"[limits]\ntimeout = 9\n[{name}]\n{SECTIONS[name]}"
     return f"{head}[[{name}.question]]\n{question}{FUNCTION[name]}"
-
-
-def write_property(folder: Path) -> str:
-    """A box as a property file; returns its content."""
-    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
-    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
-    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
-    text = names + box + "(assert (>= Y_0 100))"
-    (folder / "p.vnnlib").write_text(text)
-    return text
 
 
 KEYS = {
@@ -64,7 +53,7 @@ CLAIMS = {
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_folders_of_before_are_found_again(tmp_path, name):
-    content = write_property(tmp_path)
+    content = write_property(tmp_path, "100")
     path = folder_with(tmp_path, section(name, 'property = "p.vnnlib"\n'))
     beside = hashlib.sha256(content.encode()).hexdigest()[:16]
     (answer,) = load_config(path).answers[name]
@@ -173,7 +162,7 @@ def test_of_a_claim_that_is_not_shown_nothing_is_kept(tmp_path, name):
     ids=lambda value: re.sub(r"\W+", "-", value)[:30],
 )
 def test_regions_that_make_no_sense(tmp_path, name, question, says):
-    write_property(tmp_path)
+    write_property(tmp_path, "100")
     with pytest.raises(QuestionError, match=re.escape(says)):
         load_config(folder_with(tmp_path, section(name, question)))
 

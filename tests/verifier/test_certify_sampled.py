@@ -16,11 +16,10 @@ import farkas
 from specs.errors import InputError
 from tests.faulty_models import graph_bytes, node
 from tests.linear_models import linear_model
-from tests.verifier.certify_files import HEAD, part, plain, run
+from tests.verifier.certify_files import HEAD, keys_of, part, plain, run
 from verifier.certify.config import load_config
 from verifier.certify.run import EXIT_CODES, WORST_FIRST
 from verifier.certify.section import above, below, measured_at_least
-from verifier.certify.table import Table
 from verifier.progress import Progress
 from verifier.resumed import KeptError, or_anew
 from verifier.statistics.intervals import lower_end, sample_size
@@ -339,15 +338,8 @@ def test_the_page_names_what_there_is():
 
 @pytest.mark.parametrize("section", ["probabilistic", "smoothing"])
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch, section):
-    known: dict[str, set[str]] = {}
-    done = Table.done
-
-    def noted(self):
-        known.setdefault(self.name, set()).update(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
-    load_config(configured(tmp_path, ROBUST if section == "probabilistic" else SMOOTH))
+    path = configured(tmp_path, ROBUST if section == "probabilistic" else SMOOTH)
+    known = keys_of(path, monkeypatch)
     page = (DOCS / "certify.md").read_text()
     text = page.partition(f"## `[{section}]`\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)

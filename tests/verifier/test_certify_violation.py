@@ -19,9 +19,8 @@ from specs.errors import QuestionError
 from specs.probability import Distribution
 from tests.partition_models import model, question, reciprocals, unsafe_above
 from tests.proofs.helpers import Net
-from tests.verifier.certify_files import folder_with, part, run
+from tests.verifier.certify_files import folder_with, keys_of, part, run, write_property
 from verifier.certify.config import load_config
-from verifier.certify.table import Table
 from verifier.probability.search import Limits, search
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
@@ -257,10 +256,7 @@ def test_boxes_around_samples_and_property_files(tmp_path):
         "[[probability.question]]\nradius = 0.01\nfirst = 2\n"
         '[[probability.question]]\nproperty = "p.vnnlib"\n'
     )
-    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
-    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
-    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
-    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    write_property(tmp_path, "0.2")
     outcome = run(folder_with(tmp_path, text))
     around, stated = (part(outcome, k).facts["questions"] for k in range(2))
     assert [len(around), len(stated)] == [2, 1]
@@ -340,16 +336,8 @@ def test_labels_that_the_model_has_not_are_said_first(tmp_path):
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = set(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
     text = "confidence = 0.9\nsamples = 5\n[[probability.question]]\nradius = 1"
-    load_config(folder_with(tmp_path, f"[probability]\n{text}"))
+    known = keys_of(folder_with(tmp_path, f"[probability]\n{text}"), monkeypatch)
     page = PAGE.partition("## `[probability]`\n")[2].partition("\n## ")[0]
     first, _, second = page.partition("Each `[[")
     for name, table in (("probability", first), ("probability.question", second)):
