@@ -145,6 +145,23 @@ def test_removal_lies_between_proof_and_change(tmp_path):
     assert all_valid(tmp_path) == 4
 
 
+def test_results_are_found_again_where_the_folder_was_moved_to(tmp_path):
+    before = tmp_path / "before"
+    before.mkdir()
+    samples_in(before)
+    shutil.copy(before / "s.npz", before / "far.npz")
+    text = '[watermark.removal]\nsamples = "s.npz"\nothers = "far.npz"\nremoved = [1]\n'
+    text += '[watermark.sanity]\nsamples = "s.npz"\nothers = "far.npz"\n'
+    path = folder_with(before, "[watermark]\n" + text + 'reference = "net"\nradius = 0.0001\n')
+    assert run(path).done
+    after = before.rename(tmp_path / "after")
+    assert run(after / path.name).done == 0
+    labels = np.array(samples_in(after))
+    points = np.load(after / "s.npz")["points"]
+    np.savez(after / "s.npz", points=points[:2], labels=labels[:2])
+    assert run(after / path.name).done
+
+
 def test_removal_while_others_keep_their_labels(tmp_path):
     samples_in(tmp_path)
     text = '[watermark.removal]\nsamples = "s.npz"\nremoved = [1]\n'
