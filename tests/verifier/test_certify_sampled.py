@@ -14,6 +14,7 @@ import pytest
 
 import farkas
 from specs.errors import InputError
+from specs.numerals import numeral
 from tests.faulty_models import graph_bytes, node
 from tests.linear_models import linear_model
 from tests.verifier.certify_files import HEAD, keys_of, part, plain, run
@@ -23,7 +24,7 @@ from verifier.certify.section import above, below, measured_at_least
 from verifier.progress import Progress
 from verifier.resumed import KeptError, or_anew
 from verifier.statistics.intervals import lower_end, sample_size
-from verifier.statistics.smoothing import Setting
+from verifier.statistics.smoothing import Setting, radius_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -167,6 +168,27 @@ def test_radii_and_their_certificate(tmp_path):
     radii = [one["radius"] if one["class"] == one["label"] else None for one in kept["inputs"]]
     assert radii == fact["radii_alone"]
     assert all(one["abstained"] == (one["radius"] is None) for one in kept["inputs"])
+
+
+def test_radii_that_hold_together_share_what_may_fail(tmp_path):
+    text = SMOOTH.replace("sigma = [0.25]", "sigma = [0.25, 0.5]")
+    found = part(run(configured(tmp_path, text)))
+    for fact, sigma in zip(plain(found.facts)["sigmas"], (0.25, 0.5), strict=True):
+        kept = json.loads((tmp_path / "out/evidence" / fact["certificate"]).read_text())["inputs"]
+        right = [one["class"] == one["label"] for one in kept]
+        for name, alpha in (("radii_alone", 1), ("radii", len(POINTS) * 2)):
+            share = Fraction(1, 1000 * alpha)
+            radii = [radius_of(one["hits"], 2000, sigma, share) for one in kept]
+            assert fact[name] == [r if ok else None for r, ok in zip(radii, right, strict=True)]
+        assert fact["radii"] != fact["radii_alone"]
+
+
+def test_what_is_certified_at_a_radius_exceeds_it(tmp_path):
+    (fact,) = plain(part(run(configured(tmp_path, SMOOTH))).facts)["sigmas"]
+    largest = max(Fraction(r) for r in fact["radii"] if r is not None)
+    text = SMOOTH + f"radii = [{numeral(largest * Fraction(999, 1000))}, {numeral(largest)}]\n"
+    (fact,) = plain(part(run(configured(tmp_path, text))).facts)["sigmas"]
+    assert [each["together"] for each in fact["certified"]] == [1, 0]
 
 
 def test_a_certificate_that_is_lost_is_made_again(tmp_path):
