@@ -94,6 +94,14 @@ def test_thresholds_are_judged_at_the_safe_end(tmp_path, capsys, wanted):
     assert '<td class="proved">' not in page
 
 
+def test_a_threshold_is_about_what_it_names(tmp_path):
+    text = ROBUST.replace("[0.125]", "[0.0625, 0.125]")
+    text += "noise = ['uniform', 'normal']\nrho = [0.5, 0.2]\n"
+    text += "prob_acc_at = { at_least = 0.1, radius = 0.125, noise = 'normal', rho = 0.2 }\n"
+    (judged,) = run(configured(tmp_path, text)).judged
+    assert judged.asked.startswith("net, normal, radius 0.125: ProbAcc(0.2)")
+
+
 def test_nothing_that_is_sampled_is_called_proved():
     ends = (Fraction(1, 2), Fraction(3, 4))
     for asked, verdict in ((1, "contradicted"), (0.5, "supported"), (0.75, "undecided")):
