@@ -29,7 +29,7 @@ from specs.lipschitz import LipschitzQuestion, load_lipschitz_question
 from specs.network import Linear, Network, Univariate
 from verifier.attack_forward import NumpyEvaluator
 from verifier.probability.lipschitz import bound
-from verifier.toml import toml
+from verifier.toml import document
 
 ACASXU = (
     *((net, box, "linf") for net in ("1_1", "2_5", "4_8") for box in (1, 3, 4)),
@@ -98,10 +98,8 @@ def _question(
     out: Path, model: Path, region: dict[str, Any], functions: dict[str, Any]
 ) -> LipschitzQuestion:
     path = out / "question.toml"
-    lines = ["[models]", f"net = {toml(str(model.absolute()))}"]
-    for title, values in (("region", region), ("lipschitz", {**functions, "at_most": 0})):
-        lines += [f"[{title}]", *(f"{key} = {toml(value)}" for key, value in values.items())]
-    path.write_text("\n".join(lines) + "\n")
+    models, claim = {"net": str(model.absolute())}, {**functions, "at_most": 0}
+    path.write_text(document({"models": models, "region": region, "lipschitz": claim}))
     return load_lipschitz_question(path)
 
 
@@ -140,7 +138,7 @@ def _row(name: str, asked: LipschitzQuestion, seconds: float) -> dict[str, Any]:
         clock=time.process_time,
     )
     checked = check_partition(found.question, found.evidence).checked
-    if checked.verdict != "valid unsat":
+    if found.constant is None or checked.verdict != "valid unsat":
         raise ValueError(f"{name}: {checked.reason}")
     row = {
         "question": name,

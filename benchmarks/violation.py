@@ -47,7 +47,7 @@ from specs.probability import (
 from verifier.attack_forward import NumpyEvaluator
 from verifier.probability.mixture import mixed
 from verifier.probability.search import Limits, search
-from verifier.toml import toml
+from verifier.toml import document
 
 CONFIDENCE = Fraction(999, 1000)
 BATCH = 4096
@@ -133,12 +133,9 @@ def _question(
     out: Path, name: str, model: Path, region: dict[str, Any], statement: dict[str, Any]
 ) -> ProbabilityQuestion:
     path = out / f"{name}.toml"
-    tables = {"models": {"net": str(model)}, "region": region, "statement": statement}
-    lines = []
-    for title, values in {**tables, "probability": {"at_most": 1}}.items():
-        if values:
-            lines += [f"[{title}]", *(f"{key} = {toml(value)}" for key, value in values.items())]
-    path.write_text("\n".join(lines) + "\n")
+    tables = {"models": {"net": str(model)}, "region": region}
+    tables |= {"statement": statement} if statement else {}
+    path.write_text(document({**tables, "probability": {"at_most": 1}}))
     return load_probability_question(path)
 
 

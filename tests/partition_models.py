@@ -72,3 +72,19 @@ def model(path: Path, *layers: np.ndarray) -> Path:
     graph = helper.make_graph(nodes, "small", [ends[0]], [ends[1]], held)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
     return path
+
+
+def reciprocals(path: Path) -> Path:
+    """``1 / x0 + 1 / x1``."""
+    weight = numpy_helper.from_array(np.ones((2, 1), np.float32), "w")
+    nodes = [
+        helper.make_node("Reciprocal", ["x"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, size])
+        for end, size in (("x", 2), ("y", 1))
+    ]
+    graph = helper.make_graph(nodes, "reciprocals", [ends[0]], [ends[1]], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    return path

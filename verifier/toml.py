@@ -1,8 +1,9 @@
-"""Values of question files that are written here, exactly."""
+"""Question files that are written here, with exact values."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -26,3 +27,16 @@ def toml(value: Any) -> str:
     if "/" in number:
         raise QuestionError(f"{number} is no decimal: a question file cannot hold it")
     return number
+
+
+def document(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """A file of tables, in their order; a table without a name begins it.
+
+    Raises:
+        QuestionError: a number is no decimal.
+    """
+    lines = []
+    for name, values in tables.items():
+        lines += [f"[{name}]"] if name else []
+        lines += [f"{key} = {toml(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"

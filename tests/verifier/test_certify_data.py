@@ -58,6 +58,8 @@ def test_the_preparation_that_is_stated(tmp_path):
     assert data.points.tolist() == [expected.reshape(-1).tolist()]
     assert data.numbers.tolist() == [1]
     assert data.labels is None
+    seen = data.pixels.of(data.points[0])
+    assert seen == pytest.approx((made["b.png"] / 255.0).reshape(-1), abs=1e-12)
 
 
 def test_grey_images(tmp_path):

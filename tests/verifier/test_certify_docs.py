@@ -8,11 +8,9 @@ import shutil
 from pathlib import Path
 
 import farkas
-from tests.verifier.certify_files import folder_with
-from verifier.certify.config import load_config
+from tests.verifier.certify_files import folder_with, keys_of
 from verifier.certify.faults.common import FAULT_KEYS
 from verifier.certify.faults.section import ANSWERS
-from verifier.certify.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/certify.md").read_text()
@@ -66,23 +64,15 @@ def listed(section: str) -> set[str]:
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = list(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
     path = folder_with(tmp_path, FULL)
     shutil.copy(tmp_path / "net.onnx", tmp_path / "other.onnx")
     path.write_text(path.read_text().replace("[data]", 'other = "other.onnx"\n[data]'))
     lines = [f"(declare-const {v}_{k} Real)" for v, n in (("X", 4), ("Y", 3)) for k in range(n)]
     lines += [f"(assert (<= X_{k} 1))(assert (>= X_{k} 0))" for k in range(4)]
     (tmp_path / "p.vnnlib").write_text("\n".join([*lines, "(assert (>= Y_0 9))"]))
-    load_config(path)
+    known = keys_of(path, monkeypatch)
     for name in ANSWERS:
-        keys = set(known[f"faults.{name}"])
+        keys = known[f"faults.{name}"]
         narrows = len(keys & set(FAULT_KEYS)) > 3
         assert narrows == (
             name
@@ -97,7 +87,7 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
         own = keys - set(FAULT_KEYS) if narrows else keys
         assert listed(f"faults.{name}") == own | ({"k"} if name == "campaign" else set())
     for name in SECTIONS:
-        assert listed(name) == set(known[name]), name
+        assert listed(name) == known[name], name
     table = PAGE.partition("## The file")[2].partition("\n## ")[0]
     rows = re.findall(r"^\|[^|]*\| (`.*?`) \|", table, re.MULTILINE)
     names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -11,11 +12,9 @@ import pytest
 
 import farkas
 from specs.errors import QuestionError
-from tests.partition_models import model
-from tests.verifier.certify_files import folder_with, part, run
-from verifier.certify import lipschitz
+from tests.partition_models import model, reciprocals
+from tests.verifier.certify_files import folder_with, keys_of, part, run, write_property
 from verifier.certify.config import load_config
-from verifier.certify.table import Table
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
 
@@ -52,16 +51,30 @@ def test_a_constant_is_proved_and_kept(tmp_path, capsys):
     assert run(config(tmp_path, "3.9")).verdict == "undecided"
 
 
+def test_where_the_gradient_has_no_bound_nothing_is_proved(tmp_path, capsys, recwarn):
+    path = config(tmp_path, "1000")
+    more = (
+        path.read_text().partition("[[lipschitz.question]]")[2].replace("lower = -1", "lower = 0.5")
+    )
+    path.write_text(path.read_text() + f"[[lipschitz.question]]{more}")
+    reciprocals(tmp_path / "net.onnx")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().out
+    assert "Lipschitz constant 1: no constant was proved" in said
+    assert "undecided: Lipschitz constant 1: Lipschitz constant at most 1000" in said
+    assert "proved: Lipschitz constant 2: Lipschitz constant at most 1000" in said
+    assert not recwarn.list
+    json.loads((tmp_path / "out/results.json").read_text(), parse_constant=pytest.fail)
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
 def test_margins_around_samples_and_regions_of_property_files(tmp_path):
     text = (
         '[limits]\ntimeout = 5\n[lipschitz]\nnorm = "l2"\nleaves = 4\n'
         "[[lipschitz.question]]\nradius = 0.01\nfirst = 2\ntarget = 1\n"
         '[[lipschitz.question]]\nproperty = "p.vnnlib"\noutput = 0\n'
     )
-    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
-    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
-    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
-    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    write_property(tmp_path, "0.2")
     outcome = run(folder_with(tmp_path, text))
     for number in range(2):
         for found in part(outcome, number).facts["questions"]:
@@ -94,21 +107,6 @@ def test_what_is_wrong_is_said(tmp_path, text, says):
         load_config(folder_with(tmp_path, f"[lipschitz]\n{text}"))
 
 
-def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    whole = lipschitz.load_lipschitz_question
-
-    def load(path):
-        found = whole(path)
-        for other in tmp_path.glob("out/evidence/*.toml"):
-            other.unlink()
-        return found
-
-    monkeypatch.setattr(lipschitz, "load_lipschitz_question", load)
-    text = "[lipschitz]\n[[lipschitz.question]]\nradius = 0.1\nfirst = 1\noutput = 0\n"
-    run(folder_with(tmp_path, text))
-    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
-
-
 def test_a_target_that_is_every_label_asks_nothing(tmp_path):
     text = "[lipschitz]\n[[lipschitz.question]]\nradius = 1\nfirst = 1\ntarget = 0\nat_most = 0"
     path = folder_with(tmp_path, text)
@@ -119,15 +117,8 @@ def test_a_target_that_is_every_label_asks_nothing(tmp_path):
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = set(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
-    load_config(folder_with(tmp_path, "[lipschitz]\n[[lipschitz.question]]\nradius = 1"))
+    path = folder_with(tmp_path, "[lipschitz]\n[[lipschitz.question]]\nradius = 1")
+    known = keys_of(path, monkeypatch)
     page = PAGE.partition("## `[lipschitz]`\n")[2].partition("\n## ")[0]
     first, _, second = page.partition("Each `[[")
     for name, table in (("lipschitz", first), ("lipschitz.question", second)):

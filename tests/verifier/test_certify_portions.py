@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 import farkas
-from proofs.format import read_evidence, write_proof
+from proofs.format import write_proof
 from proofs.proof import NodeKind
 from specs.question import load_question
 from tests.verifier.small import random_mlp
@@ -204,15 +204,21 @@ def test_what_is_of_another_proof_counts_for_nothing(tmp_path):
     assert checked(bench.out) == 0
 
 
-def test_a_damaged_round_begins_anew(tmp_path):
+@pytest.mark.parametrize("damage", ["bytes", "another proof"])
+def test_a_damaged_round_begins_anew(tmp_path, damage):
     bench = Bench(hard(tmp_path))
     portions = bench.begin()
     file = bench.folder(portions[0]) / "proof.farkas"
-    found = read_evidence(file)
-    write_proof(file, replace(found, arrays={**found.arrays}), pack=True)
-    file.write_bytes(file.read_bytes() + b"x")
+    if damage == "bytes":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        query = load_question(next((bench.out / "evidence").glob("*.toml")))
+        write_proof(file, halves(query, 3))
     assert bench.begin()
-    assert bench.finish()["answer"] == "unsat"
+    begun = json.loads((file.parent / "round.json").read_text())
+    assert begun["proof"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    if damage == "bytes":
+        assert bench.finish()["answer"] == "unsat"
 
 
 def test_what_portions_cannot_do_a_search_goes_on_with(tmp_path):
@@ -401,6 +407,17 @@ def test_a_round_that_another_run_has_ended_stops_no_portion(tmp_path, monkeypat
     monkeypatch.setattr(divided, "search_portion", slow)
     bench.do(portion)
     assert not bench.folder(portion).exists()
+
+
+def test_a_question_that_another_run_has_tidied_up_is_written_again(tmp_path):
+    bench = Bench(hard(tmp_path))
+    first = bench.begin()
+    Store(bench.out).tidy()
+    bench.do(first[0])
+    assert not bench.stamps
+    assert bench.begin() == first
+    assert bench.finish()["answer"] == "unsat"
+    assert checked(bench.out) == 0
 
 
 def test_a_portion_that_cannot_write_says_so(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from specs.document import read_document
 from specs.errors import InputError
 from specs.onnx_reader import read_model
 from tests.faulty_models import node
+from tests.linear_models import linear_model
 from tests.verifier.certify_files import HEAD, folder_with, part, run
 from verifier.certify import questions
 from verifier.certify.balls import Change, root_above
@@ -25,6 +26,7 @@ from verifier.certify.data import Pixels, read_data
 from verifier.certify.pairs import class_words
 from verifier.certify.prefix import differences
 from verifier.certify.questions import Stated
+from verifier.certify.robustness import OUTSIDE
 from verifier.certify.sweep import CERTIFIED, OPEN, VIOLATED, Sweep
 from verifier.certify.table import Table
 from verifier.faults.judge import exact_outputs
@@ -182,6 +184,23 @@ def test_verdicts_are_true(norm, tmp_path):
                 outputs = [float(value) for value, _ in exact_outputs(network, point + step)]
                 assert np.argmax(outputs) == label
     assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def test_a_violation_beside_the_ball_is_none_of_it(tmp_path):
+    """A plane that cuts a corner off the octagon around a disc, and not the disc."""
+    text = '[robustness]\nnorm = "l2"\nradii = [1, 1.125]\n'
+    path = folder_with(tmp_path, text, sizes=(2, 2), count=1)
+    slope = np.sqrt(2) - 1
+    weights = np.array([-1.0, -slope]) / np.hypot(1, slope)
+    (tmp_path / "net.onnx").write_bytes(linear_model(weights.tolist(), 1.04))
+    np.savez(tmp_path / "data.npz", x=np.zeros((1, 2)), y=np.zeros(1, np.int64))
+    found = part(run(path))
+    inner = [each for each in found.facts["questions"] if each["radius"] == "1"]
+    assert [each["answer"] for each in inner] == ["unknown"]
+    assert inner[0]["reason"] == OUTSIDE
+    assert Fraction(inner[0]["distance"]) > 1
+    curve = [(each["certified"], each["at_most"]) for each in found.facts["curve"]]
+    assert curve == [("0", "1"), ("0", "0")]
 
 
 def test_the_curve_falls_and_bounds_the_truth(tmp_path):

@@ -113,6 +113,20 @@ def test_damaged_results_are_made_again(damage, tmp_path):
     assert part(again).facts == facts
 
 
+def test_a_result_whose_numbers_were_changed_is_made_again(tmp_path):
+    store, task = Store(tmp_path), Task("t", ("a",), lambda place: Record())
+    store.save(task, Record({"n": 1, "evidence": []}))
+    (file,) = (tmp_path / "results").glob("*.json")
+    text = file.read_text()
+    assert store.load(task).values["n"] == 1
+    for old, new in (('"n": 1', '"n": 2'), ('"a"', '"b"'), ('"kind": "f', '"kind": "g')):
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+        assert store.load(task) is None
+    file.write_text(text)
+    assert store.load(task).values["n"] == 1
+
+
 def test_a_result_without_its_evidence_is_made_again(tmp_path):
     store, task = Store(tmp_path), Task("t", ("a",), lambda place: Record())
     place = store.place(task, Progress(enabled=False))

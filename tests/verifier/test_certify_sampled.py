@@ -14,17 +14,17 @@ import pytest
 
 import farkas
 from specs.errors import InputError
+from specs.numerals import numeral
 from tests.faulty_models import graph_bytes, node
 from tests.linear_models import linear_model
-from tests.verifier.certify_files import HEAD, part, plain, run
+from tests.verifier.certify_files import HEAD, keys_of, part, plain, run
 from verifier.certify.config import load_config
 from verifier.certify.run import EXIT_CODES, WORST_FIRST
 from verifier.certify.section import above, below, measured_at_least
-from verifier.certify.table import Table
 from verifier.progress import Progress
 from verifier.resumed import KeptError, or_anew
 from verifier.statistics.intervals import lower_end, sample_size
-from verifier.statistics.smoothing import Setting
+from verifier.statistics.smoothing import Setting, radius_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -92,6 +92,14 @@ def test_thresholds_are_judged_at_the_safe_end(tmp_path, capsys, wanted):
     page = (tmp_path / "out/report.html").read_text()
     assert f'<li class="{verdict}">' in page
     assert '<td class="proved">' not in page
+
+
+def test_a_threshold_is_about_what_it_names(tmp_path):
+    text = ROBUST.replace("[0.125]", "[0.0625, 0.125]")
+    text += "noise = ['uniform', 'normal']\nrho = [0.5, 0.2]\n"
+    text += "prob_acc_at = { at_least = 0.1, radius = 0.125, noise = 'normal', rho = 0.2 }\n"
+    (judged,) = run(configured(tmp_path, text)).judged
+    assert judged.asked.startswith("net, normal, radius 0.125: ProbAcc(0.2)")
 
 
 def test_nothing_that_is_sampled_is_called_proved():
@@ -168,6 +176,27 @@ def test_radii_and_their_certificate(tmp_path):
     radii = [one["radius"] if one["class"] == one["label"] else None for one in kept["inputs"]]
     assert radii == fact["radii_alone"]
     assert all(one["abstained"] == (one["radius"] is None) for one in kept["inputs"])
+
+
+def test_radii_that_hold_together_share_what_may_fail(tmp_path):
+    text = SMOOTH.replace("sigma = [0.25]", "sigma = [0.25, 0.5]")
+    found = part(run(configured(tmp_path, text)))
+    for fact, sigma in zip(plain(found.facts)["sigmas"], (0.25, 0.5), strict=True):
+        kept = json.loads((tmp_path / "out/evidence" / fact["certificate"]).read_text())["inputs"]
+        right = [one["class"] == one["label"] for one in kept]
+        for name, alpha in (("radii_alone", 1), ("radii", len(POINTS) * 2)):
+            share = Fraction(1, 1000 * alpha)
+            radii = [radius_of(one["hits"], 2000, sigma, share) for one in kept]
+            assert fact[name] == [r if ok else None for r, ok in zip(radii, right, strict=True)]
+        assert fact["radii"] != fact["radii_alone"]
+
+
+def test_what_is_certified_at_a_radius_exceeds_it(tmp_path):
+    (fact,) = plain(part(run(configured(tmp_path, SMOOTH))).facts)["sigmas"]
+    largest = max(Fraction(r) for r in fact["radii"] if r is not None)
+    text = SMOOTH + f"radii = [{numeral(largest * Fraction(999, 1000))}, {numeral(largest)}]\n"
+    (fact,) = plain(part(run(configured(tmp_path, text))).facts)["sigmas"]
+    assert [each["together"] for each in fact["certified"]] == [1, 0]
 
 
 def test_a_certificate_that_is_lost_is_made_again(tmp_path):
@@ -339,15 +368,8 @@ def test_the_page_names_what_there_is():
 
 @pytest.mark.parametrize("section", ["probabilistic", "smoothing"])
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch, section):
-    known: dict[str, set[str]] = {}
-    done = Table.done
-
-    def noted(self):
-        known.setdefault(self.name, set()).update(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
-    load_config(configured(tmp_path, ROBUST if section == "probabilistic" else SMOOTH))
+    path = configured(tmp_path, ROBUST if section == "probabilistic" else SMOOTH)
+    known = keys_of(path, monkeypatch)
     page = (DOCS / "certify.md").read_text()
     text = page.partition(f"## `[{section}]`\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)

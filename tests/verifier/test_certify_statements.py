@@ -18,11 +18,13 @@ from specs.query import ModelFile
 from tests.faulty_models import graph_bytes, node
 from tests.verifier.certify_files import HEAD, folder_with, part, run
 from tests.verifier.test_reuse import SIZES, weights
+from verifier.certify import questions
 from verifier.certify.config import load_config
 from verifier.certify.images import AMOUNTS, DEGREE, Amounts, Normal, changed
 from verifier.certify.monotonicity import falls, raised
 from verifier.certify.prefix import differences
 from verifier.faults.judge import exact_outputs
+from verifier.verdict import Verdict
 
 
 def outputs_of(content, point):
@@ -310,6 +312,25 @@ def test_the_proof_of_another_model_is_tried(tmp_path):
     assert asked[0].origin == "searched"
     assert asked[1].origin in ("reused", "mended")
     assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
+def test_what_an_old_proof_leaves_open_is_searched_anew(tmp_path, monkeypatch):
+    text = "[limits]\ntimeout = 40\n[range]\noutput = 0\nmaximum = 1\ndomain = [-1, 1]\n"
+    path = folder_with(tmp_path, text, sizes=SIZES)
+    (tmp_path / "net.onnx").write_bytes(weights(noise=0.0)[1].content)
+    run(path)
+    (tmp_path / "net.onnx").write_bytes(weights(noise=0.001)[1].content)
+    whole, tried = questions.verify, []
+
+    def verify(query, options):
+        tried.append((options.reuse is not None, options.timeout))
+        return Verdict("timeout", "") if options.reuse is not None else whole(query, options)
+
+    monkeypatch.setattr(questions, "verify", verify)
+    assert part(run(path)).asked[0].verdict == "proved"
+    (first, half), (second, rest) = tried
+    assert (first, half, second) == (True, 20.0, False)
+    assert 20 <= rest <= 40
 
 
 def test_proofs_without_hints_are_not_tried_on_other_models(tmp_path):

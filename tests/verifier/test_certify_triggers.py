@@ -12,7 +12,6 @@ import pytest
 
 import farkas
 from proofs.evaluate import evaluate
-from proofs.watermarks.check import check_mark
 from specs.errors import InputError
 from specs.onnx_reader import read_model_bytes
 from tests.layered_models import chain_of, layered
@@ -146,6 +145,23 @@ def test_removal_lies_between_proof_and_change(tmp_path):
     assert all_valid(tmp_path) == 4
 
 
+def test_results_are_found_again_where_the_folder_was_moved_to(tmp_path):
+    before = tmp_path / "before"
+    before.mkdir()
+    samples_in(before)
+    shutil.copy(before / "s.npz", before / "far.npz")
+    text = '[watermark.removal]\nsamples = "s.npz"\nothers = "far.npz"\nremoved = [1]\n'
+    text += '[watermark.sanity]\nsamples = "s.npz"\nothers = "far.npz"\n'
+    path = folder_with(before, "[watermark]\n" + text + 'reference = "net"\nradius = 0.0001\n')
+    assert run(path).done
+    after = before.rename(tmp_path / "after")
+    assert run(after / path.name).done == 0
+    labels = np.array(samples_in(after))
+    points = np.load(after / "s.npz")["points"]
+    np.savez(after / "s.npz", points=points[:2], labels=labels[:2])
+    assert run(after / path.name).done
+
+
 def test_removal_while_others_keep_their_labels(tmp_path):
     samples_in(tmp_path)
     text = '[watermark.removal]\nsamples = "s.npz"\nremoved = [1]\n'
@@ -171,13 +187,31 @@ def test_sanity_of_triggers(tmp_path):
 
 
 def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    def check(*given):
+    whole = common.write_mark
+
+    def write(*given):
         for other in tmp_path.glob("out/evidence/*.toml"):
             other.unlink()
-        return check_mark(*given)
+        whole(*given)
 
-    monkeypatch.setattr(common, "check_mark", check)
+    monkeypatch.setattr(common, "write_mark", write)
     run(folder_with(tmp_path, MARK + "[watermark.extraction]\n"))
+    assert all_valid(tmp_path) == 1
+
+
+def test_a_claim_is_read_where_nobody_else_writes(tmp_path, monkeypatch):
+    whole, read = common.load_mark_question, []
+
+    def load(path):
+        assert tmp_path / "out/scratch" in path.parents
+        assert not list((tmp_path / "out/evidence").glob("*.toml"))
+        read.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(common, "load_mark_question", load)
+    run(folder_with(tmp_path, MARK + "[watermark.extraction]\n"))
+    assert read
+    assert not any(path.parent.exists() for path in read)
     assert all_valid(tmp_path) == 1
 
 

@@ -17,11 +17,10 @@ from proofs.partitions.check import check_partition
 from proofs.partitions.evidence import read_tree
 from specs.errors import QuestionError
 from specs.probability import Distribution
-from tests.partition_models import model, question, unsafe_above
+from tests.partition_models import model, question, reciprocals, unsafe_above
 from tests.proofs.helpers import Net
-from tests.verifier.certify_files import folder_with, part, run
+from tests.verifier.certify_files import folder_with, keys_of, part, run, write_property
 from verifier.certify.config import load_config
-from verifier.certify.table import Table
 from verifier.probability.search import Limits, search
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
@@ -235,16 +234,29 @@ def test_as_many_samples_as_there_is_time_for(tmp_path):
     assert farkas.main(["check", str(path.parent / "out/evidence")]) == 0
 
 
+@pytest.mark.parametrize("extra", ["", "confidence = 0.99"], ids=["proved", "sampled"])
+def test_a_network_without_bounds_leaves_its_question_open(tmp_path, capsys, extra, recwarn):
+    path = config(tmp_path, "at_most = 0.4", extra)
+    more = path.read_text().partition("[[probability.question]]")[2].replace("-1", "1")
+    more = more.replace("fold", "sound").replace("at_most = 0.4", "")
+    path.write_text(path.read_text() + f"[[probability.question]]{more}")
+    reciprocals(tmp_path / "net.onnx")
+    assert farkas.main(["certify", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().out
+    assert "fold: nothing was proved: an interval bound of the network exceeds 2**100" in said
+    assert "undecided: fold: P(unsafe) at most 0.4" in said
+    assert "sound: proved: P(unsafe) is at least 1" in said
+    assert not recwarn.list
+    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0
+
+
 def test_boxes_around_samples_and_property_files(tmp_path):
     text = (
         "[limits]\ntimeout = 20\n[probability]\nwidth = 0.05\n"
         "[[probability.question]]\nradius = 0.01\nfirst = 2\n"
         '[[probability.question]]\nproperty = "p.vnnlib"\n'
     )
-    names = "".join(f"(declare-const X_{k} Real)" for k in range(4))
-    names += "".join(f"(declare-const Y_{k} Real)" for k in range(3))
-    box = "".join(f"(assert (>= X_{k} 0))(assert (<= X_{k} 0.1))" for k in range(4))
-    (tmp_path / "p.vnnlib").write_text(names + box + "(assert (>= Y_0 0.2))")
+    write_property(tmp_path, "0.2")
     outcome = run(folder_with(tmp_path, text))
     around, stated = (part(outcome, k).facts["questions"] for k in range(2))
     assert [len(around), len(stated)] == [2, 1]
@@ -324,16 +336,8 @@ def test_labels_that_the_model_has_not_are_said_first(tmp_path):
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = set(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
     text = "confidence = 0.9\nsamples = 5\n[[probability.question]]\nradius = 1"
-    load_config(folder_with(tmp_path, f"[probability]\n{text}"))
+    known = keys_of(folder_with(tmp_path, f"[probability]\n{text}"), monkeypatch)
     page = PAGE.partition("## `[probability]`\n")[2].partition("\n## ")[0]
     first, _, second = page.partition("Each `[[")
     for name, table in (("probability", first), ("probability.question", second)):
@@ -342,20 +346,3 @@ def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
         extra = re.findall(r"`\[statement\]` \((.*?);", table)
         listed |= {key for row in extra for key in re.findall(r"`(\w+)`", row)}
         assert listed == known[name]
-
-
-def test_another_process_may_tidy_up_meanwhile(tmp_path, monkeypatch):
-    from verifier.probability import files
-
-    whole = files.check_partition
-
-    def check(*given):
-        for other in tmp_path.glob("out/evidence/*.toml"):
-            other.unlink()
-        return whole(*given)
-
-    monkeypatch.setattr(files, "check_partition", check)
-    text = "[limits]\ntimeout = 3\n[probability]\nwidth = 0.5\n[[probability.question]]\n"
-    path = folder_with(tmp_path, text + "radius = 0.01\nfirst = 1\n")
-    run(path)
-    assert farkas.main(["check", str(tmp_path / "out/evidence")]) == 0

@@ -20,11 +20,10 @@ from specs.onnx_reader import read_model_bytes
 from specs.question import load_question
 from specs.watermarks.question import load_mark_question
 from tests.layered_models import chain_of, drawn, folded, layered, moved
-from tests.verifier.certify_files import part, run
+from tests.verifier.certify_files import keys_of, part, run
 from verifier.attack_forward import NumpyEvaluator
 from verifier.certify.config import load_config
 from verifier.certify.faults.common import FAULT_KEYS
-from verifier.certify.table import Table
 from verifier.certify.watermark.extraction import read_bits
 from verifier.certify.watermark.section import ANSWERS
 from verifier.certify.watermark.symmetry import rounded_up
@@ -252,24 +251,16 @@ domain = [0, 1]
 
 
 def test_the_tables_of_keys_are_the_schema(tmp_path, monkeypatch):
-    known: dict[str, list[str]] = {}
-    done = Table.done
-
-    def noted(self):
-        known[self.name] = list(self.known)
-        done(self)
-
-    monkeypatch.setattr(Table, "done", noted)
     path = folder_with(tmp_path, MARK + FULL, head=PAIR)
     suspect_in(tmp_path)
     np.savez(tmp_path / "s.npz", points=np.ones((2, 5)), labels=np.array([0, 1]))
-    load_config(path)
+    known = keys_of(path, monkeypatch)
     page = (Path(__file__).resolve().parents[2] / "docs/certify.md").read_text()
     for name in ANSWERS:
         text = page.partition(f"### `[watermark.{name}]`\n")[2].partition("\n##")[0]
         rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
         listed = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
-        own = set(known[f"watermark.{name}"])
+        own = known[f"watermark.{name}"]
         assert listed == (own - set(FAULT_KEYS) if name == "survival" else own)
 
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -136,6 +137,16 @@ def test_options_of_certify_are_known(page):
     assert commands
     for arguments in commands:
         _parser().parse_args(shlex.split(arguments))
+
+
+def test_the_workflow_installs_what_is_checked_out():
+    text = (ROOT / "examples/workflow.yml").read_text()
+    (path,) = re.findall(r"path: (farkas\S*)", text)
+    ((source, extras),) = re.findall(r'pip install [^\n]*"\./([\w-]+)\[(.*?)\]"', text)
+    assert source == path
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= set(known["optional-dependencies"])
+    assert "torch==" in (ROOT / "constraints.txt").read_text()
 
 
 def test_the_workflow_checks_evidence_where_there_is_any(tmp_path):

@@ -139,3 +139,12 @@ def test_leaves_that_are_never_split_are_let_go():
     claimed = replace(asked, at_most=Fraction(run.highest) * Fraction(1000001, 1000000))
     evidence = run.tree.evidence(claimed.digest, "unsat")
     assert check_partition(claimed, evidence).checked.verdict == "valid unsat"
+
+
+def test_gradients_that_overflow_say_nothing():
+    net = Net(1)
+    asked = ask(net.done(net.product(net.product(0, 0), net.product(0, 0))), [1e100], [1e110])
+    norms = Norms(asked)(np.array([[1.0], [1e90], [1e110], [np.nan]]))
+    assert norms.tolist() == pytest.approx([4.0, 4e270, 0.0, 0.0])
+    found = bound(asked, 5.0)
+    assert found.constant is None or found.constant >= Fraction(found.found)

@@ -13,6 +13,7 @@ import pytest
 
 import farkas
 from tests.faulty_models import dense_model
+from tests.linear_models import linear_model
 from verifier import testing
 from verifier.certify import questions
 from verifier.verdict import Verdict
@@ -50,6 +51,13 @@ def evidence(tmp_path) -> Path:
 
 def files(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern))
+
+
+def test_of_a_tie_no_output_is_preferred(tmp_path, evidence):
+    (tmp_path / "tie.onnx").write_bytes(linear_model([1.0, -1.0], 0.0))
+    with pytest.raises(farkas.InputError, match="no output exceeds every other"):
+        testing.assert_robust(tmp_path / "tie.onnx", [0.5, 0.5], 0, evidence=evidence)
+    assert not evidence.exists()
 
 
 def test_what_is_proved_passes_and_its_evidence_checks_alone(model, evidence, capsys):

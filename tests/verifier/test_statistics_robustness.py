@@ -14,6 +14,7 @@ from specs.errors import InputError
 from tests.linear_models import linear_model, share_above
 from verifier.progress import Progress
 from verifier.resumed import KeptError
+from verifier.statistics.betting import mean_of_population
 from verifier.statistics.blackbox import read_black_box
 from verifier.statistics.intervals import mean_interval, sample_size
 from verifier.statistics.noise import Around, Stream
@@ -25,6 +26,7 @@ from verifier.statistics.robustness import (
     correctly,
     side_level,
 )
+from verifier.statistics.sequential import confidence_sequence
 
 WEIGHTS = (1.0, -0.5, 0.25)
 RADIUS = Fraction(1, 2)
@@ -240,6 +242,17 @@ def test_what_follows_is_weaker_for_many_inputs():
     each = counts(30, 650).each(LEVEL)
     assert each[0] != counts(1, 650).each(LEVEL)[0]
     assert counts(3, 10, 10).p_values(Fraction(1), above=True) == [1.0] * 3
+
+
+def test_ends_of_intervals_that_may_be_wrong_are_paid_for():
+    many = Counts(np.arange(9), np.full(9, 650), np.full(9, 700), 9, sequential=True)
+    level = Fraction(1, 20)
+    ends = [confidence_sequence(650, 700, 2 * level)] * 9
+    sides = [[Fraction(pair[side]) for pair in ends] for side in (0, 1)]
+    low, high = many.population_mean(level)
+    assert Fraction(low) <= Fraction(mean_of_population(sides[0], level)[0]) - level
+    assert min(1.0, mean_of_population(sides[1], level)[1] + level) <= high
+    assert Fraction(low) >= Fraction(mean_of_population(sides[0], level)[0]) - level - 10**-9
 
 
 def test_levels_are_divided():

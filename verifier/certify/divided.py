@@ -190,12 +190,14 @@ def do_portion(portion: str, evidence: Path, scratch: Path) -> None:
 
     if begun is None or _result(folder / f"{own}.json") is not None or unwanted():
         return
+    question = evidence / f"{name}.toml"
     try:
-        _portion(evidence / f"{name}.toml", folder, int(own), begun, unwanted)
+        _portion(question, folder, int(own), begun, unwanted)
     except (OSError, FarkasError):
-        if _round(folder) == begun:
+        if _round(folder) == begun and question.exists():
             raise
-        # another run in the same folder has ended the round, and removed it
+        # Another run in the same folder has ended the round, and removed it; or it has tidied up
+        # the question, which is written again when the task finds that the portion is missing.
 
 
 def _portion(

@@ -23,7 +23,8 @@ from verifier.certify.inquiry import Inquiry, Item, Posed, asked_of, index_of, r
 from verifier.certify.models import side_by_side
 from verifier.certify.pairs import outputs_at
 from verifier.certify.prefix import PARAMETERS, Builder, Piece, input_size, prefixed
-from verifier.certify.questions import Box, Stated, in_memory
+from verifier.certify.question_files import in_memory
+from verifier.certify.questions import Box, Stated
 from verifier.certify.section import Answer, Place, Setting, shown
 from verifier.certify.subject import Subject
 from verifier.certify.table import Table

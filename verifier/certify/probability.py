@@ -27,14 +27,13 @@ from typing import Any
 from proofs.format import read_evidence, write_arrays
 from proofs.partitions.evidence import PartitionEvidence, read_tree
 from proofs.partitions.probability import enough
-from specs.errors import EvidenceError, InputError
+from specs.errors import EvidenceError
 from specs.numerals import numeral
 from specs.onnx_reader import read_model
-from specs.probability import ProbabilityQuestion
+from specs.probability import TABLE, ProbabilityQuestion, load_probability_question
 from specs.query import ModelFile
-from specs.source import read_source
 from verifier.certify.delivery import BY_EVIDENCE, BY_SAMPLES, Measured
-from verifier.certify.questions import box_around
+from verifier.certify.regions import regions_of
 from verifier.certify.rehearsal import rehearse
 from verifier.certify.section import (
     CONTRADICTED,
@@ -54,7 +53,7 @@ from verifier.certify.section import (
     shown,
 )
 from verifier.certify.table import Table
-from verifier.probability.files import Kept, Stated, ask, keep
+from verifier.probability.files import Asked, Kept, ask, first_and_largest, keep
 from verifier.probability.mixture import mixed
 from verifier.probability.search import Limits, Result, State, search
 
@@ -69,19 +68,6 @@ Ends = tuple[Fraction, Fraction]
 """Of an interval."""
 ROUNDED = Fraction(1, 10**9)
 """By how much, relatively, sums of floats are taken to be off; the kernel's sums are exact."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """One probability that is asked for.
-
-    Attributes:
-        title: of it.
-        stated: the question but for its claim.
-    """
-
-    title: str
-    stated: Stated
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +104,8 @@ class Probability:
         depends = (
             "probability-2",
             model.digest,
-            asked.stated.text("net", {}),
-            "" if asked.stated.beside is None else asked.stated.beside.hex(),
+            asked.text("net", {}),
+            "" if asked.beside is None else asked.beside.hex(),
             *map(str, thresholds),
             str(self.sampling),
             str(self.limits),
@@ -129,19 +115,27 @@ class Probability:
     def _run(self, place: Place, model: ModelFile, asked: Asked) -> Record:
         started = time.perf_counter()
         question = replace(
-            ask(place, model, asked.stated), at_most=self.at_most, at_least=self.at_least
+            ask(place, model, asked, load_probability_question),
+            at_most=self.at_most,
+            at_least=self.at_least,
         )
-        found, sampling = _searched(place, question, self.limits, asked.title, self.sampling)
+        try:
+            found, sampling = _searched(place, question, self.limits, asked.title, self.sampling)
+        except EvidenceError as error:  # the kernel cannot bound the network on the whole box
+            place.progress.clear()
+            return _left_open(str(error), time.perf_counter() - started)
         interval = _outward(found.state.low, found.state.high)
         place.progress.stage(f"{asked.title}: checking {found.state.leaves} leaves")
-        kept = keep(place, model, asked.stated, found.evidence, interval)
+        kept = _kept(place, model, asked, found.evidence, interval)
         files, measured = list(kept.files), None
         replayed = kept.replayed.found
         if replayed is None:
             raise EvidenceError("the kernel's check says nothing of an interval")
         if sampling is not None and replayed.interval[0] < replayed.interval[1]:
             place.progress.stage(f"{asked.title}: {sampling['samples']} samples of what is open")
-            second = _sampled(place, model, asked.stated, found, replayed.interval, sampling)
+            # A hopeless claim first: the check then says what the samples support.
+            claim = replayed.interval[0], replayed.interval[0]
+            second = _kept(place, model, asked, found.evidence, claim, sampling)
             files += [name for name in second.files if name not in files]
             measured = second.replayed.found and second.replayed.found.measured
         place.progress.clear()
@@ -166,6 +160,8 @@ class Probability:
             sampled = record.values["measured"]
             ends = None if sampled is None else (Fraction(sampled[0]), Fraction(sampled[1]))
             words = f"proved: P(unsafe) is at least {below(low)} and at most {above(high)}"
+            if not record.values["evidence"]:
+                words = f"nothing was proved: {record.values['ended']}"
             cells = [asked.title, below(low), above(high)]
             if ends is not None and self.together is not None:
                 words += (
@@ -217,6 +213,21 @@ class Probability:
         return made
 
 
+def _left_open(reason: str, seconds: float) -> Record:
+    """Of a question of which nothing is known."""
+    values = {
+        "proved": ["0", "1"],
+        "measured": None,
+        "samples": None,
+        "leaves": 0,
+        "unproved": 0,
+        "ended": reason,
+        "seconds": seconds,
+        "evidence": [],
+    }
+    return Record(values)
+
+
 def _verdict(ends: Ends, threshold: Fraction, most: bool, words: tuple[str, str]) -> str:
     """What an interval says of a threshold; ``words``: it is met, it is not."""
     low, high = ends
@@ -265,17 +276,37 @@ def _searched(
     return found, sampling
 
 
-def _sampled(
+def _kept(
     place: Place,
     model: ModelFile,
-    stated: Stated,
-    found: Result,
-    proved: tuple[Fraction, Fraction],
-    sampling: Mapping[str, Any],
+    asked: Asked,
+    evidence: PartitionEvidence,
+    interval: Ends,
+    sampling: Mapping[str, Any] | None = None,
 ) -> Kept:
-    """A statistical claim on the same partition, as narrow as the samples support."""
-    hopeless = proved[0], proved[0]  # so that the check says what the samples support
-    return keep(place, model, stated, found.evidence, hopeless, sampling)
+    """A question that claims an interval, and the partition, written and checked.
+
+    What the kernel proves is claimed instead where it is less.
+
+    Args:
+        sampling: ``confidence``, ``samples`` and ``seed`` of a statistical claim.
+
+    Raises:
+        EvidenceError: the kernel does not accept what it proved itself.
+    """
+    for _ in range(2):
+        ends = {
+            "at_least": Fraction(enough(max(Fraction(0), interval[0]))),
+            "at_most": min(Fraction(1), Fraction(enough(interval[1], up=True))),
+        }
+        kept = keep(place, model, asked, {**ends, **(sampling or {})}, evidence)
+        found = kept.replayed.found
+        if kept.files or found is None:
+            break
+        interval = (found.measured if sampling else None) or found.interval or interval
+    if not kept.files:
+        raise EvidenceError(f"a partition is not accepted: {kept.replayed.checked.reason}")
+    return kept
 
 
 def read(setting: Setting) -> Sequence[Probability]:
@@ -302,8 +333,8 @@ def read(setting: Setting) -> Sequence[Probability]:
         at_most, at_least = each.share("at_most"), each.share("at_least")
         questions = tuple(_questions(setting, each, title, shared))
         each.done()
-        for one in dict.fromkeys((questions[0], max(questions, key=_label))):
-            rehearse(each, lambda place, one=one: ask(place, model, one.stated))
+        for one in first_and_largest(questions):
+            rehearse(each, lambda place, one=one: ask(place, model, one, load_probability_question))
         if at_most is not None and at_least is not None and at_least > at_most:
             raise each.error("at_least", "'at_least' is above 'at_most'")
         stated.append((title, questions, at_most, at_least))
@@ -326,30 +357,17 @@ def read(setting: Setting) -> Sequence[Probability]:
     ]
 
 
-def _label(asked: Asked) -> int:
-    """Of a sample; elsewhere 0."""
-    found = asked.stated.tables.get("statement", {}).get("label", 0)
-    return found if isinstance(found, int) else 0
-
-
 def _distribution(table: Table) -> dict[str, Any]:
     kind = table.text("distribution", "uniform", ("uniform", "normal"))
     made: dict[str, Any] = {"distribution": kind}
     for key in ("mean", "deviation"):
         if table.has(key):
-            made[key] = _numbers(table, key)
+            made[key] = table.numeric(key)
         elif kind == "normal":
             raise table.error("distribution", f"distribution 'normal' needs '{key}'")
     if kind == "uniform" and len(made) > 1:
         raise table.error("distribution", "'mean' and 'deviation' are for distribution 'normal'")
     return made
-
-
-def _numbers(table: Table, key: str) -> Any:
-    """A number, or a list of them."""
-    if isinstance(table.values[key], list):
-        return list(table.numbers(key))
-    return table.number(key)
 
 
 def _sampling(table: Table) -> dict[str, Any] | None:
@@ -368,48 +386,17 @@ def _sampling(table: Table) -> dict[str, Any] | None:
 def _questions(
     setting: Setting, table: Table, title: str, shared: Mapping[str, Any]
 ) -> Sequence[Asked]:
-    file = table.text("property")
-    radius, clip = table.number("radius", None, 0), table.interval("clip")
-    first = table.integer("first", None, 1)
-    box = {key: _numbers(table, key) for key in ("lower", "upper") if table.has(key)}
+    regions = regions_of(setting, table, title, labelled=True)
     statement = {key: table.values[key] for key in STATEMENT if table.has(key)}
-    given = [file is not None, radius is not None, bool(box)]
-    if sum(given) != 1:
-        raise table.error("", "say one of 'property', 'lower' and 'upper', or 'radius'")
-    if (file is not None or radius is not None) and statement:
+    if statement and not (table.has("lower") or table.has("upper")):
         raise table.error(next(iter(statement)), "goes with 'lower' and 'upper' only")
-    if radius is None and (clip is not None or first is not None):
-        raise table.error("clip" if clip else "first", "goes with 'radius' only")
-    if file is not None:
-        path = setting.document.folder / file
-        content = table.placed("property", lambda: read_source(path)[0].text)
-        tables = {"region": {"file": file}, "probability": dict(shared)}
-        return [Asked(title, Stated(tables, content.encode()))]
-    if radius is None:
-        tables = {"region": box, "statement": statement, "probability": dict(shared)}
-        return [Asked(title, Stated(tables))]
-    return _around(setting, table, title, shared, radius, clip, first)
-
-
-def _around(
-    setting: Setting,
-    table: Table,
-    title: str,
-    shared: Mapping[str, Any],
-    radius: Fraction,
-    clip: tuple[Fraction, Fraction] | None,
-    first: int | None,
-) -> Sequence[Asked]:
-    if setting.data is None or setting.data.labels is None:
-        raise table.error("radius", "'radius' needs [data] with labels")
-    data = setting.data.first(first)
-    if data.labels is None:
-        raise InputError("the labels are gone")
     made = []
-    for point, label, number in zip(data.points, data.labels, data.numbers, strict=True):
-        sides = table.placed("radius", lambda point=point: box_around(point, radius, clip))
-        region = {"lower": list(sides[0]), "upper": list(sides[1])}
-        statement = {"kind": "robust", "label": int(label)}
-        tables = {"region": region, "statement": statement, "probability": dict(shared)}
-        made.append(Asked(f"{title}, sample {number}", Stated(tables)))
+    for region in regions:
+        tables: dict[str, Mapping[str, Any]] = {"region": region.stated}
+        if region.label is not None:
+            tables["statement"] = {"kind": "robust", "label": region.label}
+        elif region.beside is None:
+            tables["statement"] = statement
+        tables[TABLE] = shared
+        made.append(Asked(region.title, tables, TABLE, region.beside))
     return made

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -19,20 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from proofs.check import read_and_check
-from proofs.format import read_evidence, replacing, write_proof, write_witness
+from proofs.format import read_evidence, write_proof, write_witness
 from proofs.proof import Proof
 from proofs.witness import Witness
 from specs.builders import ball
 from specs.errors import EvidenceError
-from specs.onnx_reader import read_model
 from specs.property import Property
 from specs.query import ModelFile, Query
 from specs.question import load_question
 from specs.vnnlib_writer import vnnlib
 from verifier.certify.divided import BEFORE, Divided, waiting
+from verifier.certify.question_files import (
+    keep_content,
+    model_file,
+    property_name,
+    question_path,
+    write_text,
+)
 from verifier.certify.section import Place
 from verifier.options import Options
-from verifier.toml import toml
+from verifier.toml import document
 from verifier.verdict import Verdict
 from verifier.verify import verify
 
@@ -92,22 +98,16 @@ class Question:
         Raises:
             QuestionError: a number is no decimal.
         """
-        head = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
-        return "\n".join([*head, "[models]", f"net = {toml(model)}", *self._rest]) + "\n"
+        top = {} if self.semantics == "real" else {"": {"semantics": self.semantics}}
+        return document({**top, "models": {"net": model}}) + self._rest
 
     @cached_property
-    def _rest(self) -> tuple[str, ...]:
+    def _rest(self) -> str:
         """All but the model; exact decimals take a while to write."""
-        return tuple(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        if self.faults is not None:
-            yield "[faults]"
-            yield from (f"{key} = {toml(value)}" for key, value in self.faults.items())
         lower, upper = self.box
-        yield from ("[region]", f"lower = {toml(list(lower))}", f"upper = {toml(list(upper))}")
-        yield "[statement]"
-        yield from (f"{key} = {toml(value)}" for key, value in self.statement.items())
+        faults = {} if self.faults is None else {"faults": self.faults}
+        region = {"lower": lower, "upper": upper}
+        return document({**faults, "region": region, "statement": self.statement})
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +118,9 @@ class Stated:
 
     Attributes:
         beside: the content of the property file.
-        semantics: of the network.
     """
 
     beside: bytes
-    semantics: str = "real"
 
     @classmethod
     def of(cls, stated: Property) -> Stated:
@@ -135,11 +133,8 @@ class Stated:
 
     def text(self, model: str) -> str:
         """The question file."""
-        lines = [] if self.semantics == "real" else [f"semantics = {toml(self.semantics)}"]
-        file = toml(property_name(self.beside))
-        return "\n".join(
-            [*lines, "[models]", f"net = {toml(model)}", "[region]", f"file = {file}\n"]
-        )
+        region = {"file": property_name(self.beside)}
+        return document({"models": {"net": model}, "region": region})
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +205,9 @@ def ask(
     file = model_file(place, model)
     beside = _beside(place, question)
     text = question.text(os.path.relpath(file, place.evidence))
-    name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    _write(path, text)
+    path = question_path(place, model.digest, text)
+    write_text(path, text)
+    name = path.stem
     hints = _Hints.of(place, question)
     kept: list[str] = []
     size = 0
@@ -231,7 +226,7 @@ def ask(
             evidence = _evidence_of(path)[found.answer]
             kept, size = [path.name, evidence.name], evidence.stat().st_size
             if not path.is_file():  # another process, left without an answer, has removed it
-                _write(path, text)
+                write_text(path, text)
     finally:
         answered = kept or any(file.exists() for file in _evidence_of(path).values())
         if not answered and not waiting(place.scratch.parent, name):
@@ -252,27 +247,13 @@ def ask(
     )
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as stream:
-        stream.write(text.encode())
-
-
-def property_name(content: bytes) -> str:
-    """Where a property file lies below the evidence folder."""
-    return f"properties/{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"
-
-
 def _beside(place: Place, question: Question | Stated) -> list[str]:
     """Write the property file of a question, if it has one; its name."""
     content = question.beside
     if content is None:
         return []
     name = property_name(content)
-    file = place.evidence / name
-    file.parent.mkdir(exist_ok=True)
-    if not file.is_file() or file.read_bytes() != content:
-        with replacing(file) as stream:
-            stream.write(content)
+    keep_content(place.evidence / name, content)
     return [name]
 
 
@@ -364,7 +345,7 @@ class _Hints:
         """Note a proof."""
         if self.note is not None:
             self.note.parent.mkdir(parents=True, exist_ok=True)
-            _write(self.note, name)
+            write_text(self.note, name)
 
 
 def box_around(
@@ -377,26 +358,3 @@ def box_around(
     """
     low, high = (None, None) if clip is None else clip
     return ball(len(point), [Fraction(float(x)) for x in point], radius, low, high)
-
-
-def model_file(place: Place, model: ModelFile) -> Path:
-    """A copy of the model below the evidence folder; its own path where it has external data."""
-    if hashlib.sha256(model.content).hexdigest() != model.digest and model.path is not None:
-        return model.path
-    folder = place.evidence / "models"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{hashlib.sha256(model.content).hexdigest()[:16]}.onnx"
-    if not file.is_file() or file.read_bytes() != model.content:
-        with replacing(file) as stream:
-            stream.write(model.content)
-    return file
-
-
-def in_memory(content: bytes, place: Place) -> ModelFile:
-    """A model that was made here, as a file below the evidence folder.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    made = ModelFile(None, content, hashlib.sha256(content).hexdigest())
-    return read_model(model_file(place, made))[1]

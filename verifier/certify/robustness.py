@@ -21,9 +21,10 @@ from verifier.certify import robustness_report
 from verifier.certify.balls import NORMS, Change
 from verifier.certify.data import Data
 from verifier.certify.prefix import differences
-from verifier.certify.questions import ask, in_memory
+from verifier.certify.question_files import in_memory
+from verifier.certify.questions import ask
 from verifier.certify.section import Answer, Part, Place, Record, Setting, Task
-from verifier.certify.subject import Subject
+from verifier.certify.subject import Subject, by_prediction
 from verifier.certify.sweep import Sweep
 from verifier.certify.table import Table
 
@@ -211,18 +212,15 @@ def _read(setting: Setting, table: Table) -> Robustness:
     listed = radii if radius is None else (radius,)
     if any(each < 0 for each in listed):
         raise table.error("radii", "a radius is negative")
-    truth = "true" if data.labels is not None else "predicted"
-    label = table.text("label", truth, ("true", "predicted"))
-    if label == "true" and data.labels is None:
-        raise table.error("label", "label = 'true' needs labels in [data]")
-    thresholds = _thresholds(table, listed, label == "predicted", change)
+    predicted = by_prediction(table, data)
+    thresholds = _thresholds(table, listed, predicted, change)
     every = sorted({*listed, *(t.radius for t in thresholds if t.radius is not None)})
     if not every and change.down is None:
         raise table.error("", f"[{table.name}] needs a radius, radii or changes of features")
     if not every and change.norm != "linf":
         raise table.error("norm", "a norm goes with a radius")
     table.done()
-    found = Robustness(subject, data, change, tuple(every), label == "predicted", thresholds)
+    found = Robustness(subject, data, change, tuple(every), predicted, thresholds)
     if change.spread:
         table.placed("norm", lambda: found.spread)
     for index, point in enumerate(data.points):

@@ -16,9 +16,9 @@ from verifier.certify.faults import common
 from verifier.certify.images import AMOUNTS, Amounts, Image, Normal, changed, changed_image
 from verifier.certify.inquiry import Inquiry, Item, Posed
 from verifier.certify.pairs import Near, class_words
-from verifier.certify.questions import in_memory
+from verifier.certify.question_files import in_memory
 from verifier.certify.section import Answer, Place, Setting, shown
-from verifier.certify.subject import Subject
+from verifier.certify.subject import Subject, by_prediction
 from verifier.certify.table import Table
 
 NO_CLASS = "no output exceeds every other at the sample"
@@ -103,14 +103,11 @@ def _semantic(setting: Setting, table: Table) -> Inquiry:
     subject = Subject.of(setting, table)
     data = subject.samples(table)
     shape = _shape(table, data)
-    amounts = _amounts(table, _normal(table, shape))
-    truth = "true" if data.labels is not None else "predicted"
-    label = table.text("label", truth, ("true", "predicted"))
-    if label == "true" and data.labels is None:
-        raise table.error("label", "label = 'true' needs labels in [data]")
+    amounts = _amounts(table, _normal(table, data, shape))
+    predicted = by_prediction(table, data)
     certified = table.share("certified")
     table.done()
-    asked = _Semantic(subject, data, shape, amounts, label == "predicted")
+    asked = _Semantic(subject, data, shape, amounts, predicted)
     try:
         changed(subject.model, data.points[0], shape, amounts)
     except ModelError as error:
@@ -138,17 +135,15 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _normal(table: Table, shape: Image) -> Normal | None:
+def _normal(table: Table, data: Data, shape: Image) -> Normal | None:
     """What ``[data]`` does to pixels, beyond ``scale``."""
-    data = table.document.table("data")
-    found = {}
-    for key in ("mean", "std"):
-        if key in data:
-            listed = data[key] if isinstance(data[key], list) else [data[key]]
-            if len(listed) not in (1, shape[0]):
-                raise table.error("shape", f"'{key}' of [data] is of {len(listed)} channels")
-            found[key] = tuple(map(Fraction, listed))
-    return Normal(**found) if found else None
+    if data.pixels is None:
+        return None
+    found = Normal(data.pixels.mean, data.pixels.std)
+    for key, listed in (("mean", found.mean), ("std", found.std)):
+        if len(listed) not in (1, shape[0]):
+            raise table.error("shape", f"'{key}' of [data] is of {len(listed)} channels")
+    return found
 
 
 def _amounts(table: Table, normal: Normal | None) -> Amounts:

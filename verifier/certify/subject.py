@@ -88,6 +88,21 @@ class Subject:
         return samples_for(self.setting, table, self.network, predicted=predicted)
 
 
+def by_prediction(table: Table, data: Data) -> bool:
+    """Whether the key ``label`` says that a sample's class is what is predicted there.
+
+    Where it is left out, that is so if there are no true labels.
+
+    Raises:
+        QuestionError: it wants true labels, and there are none.
+    """
+    truth = "true" if data.labels is not None else "predicted"
+    label = table.text("label", truth, ("true", "predicted"))
+    if label == "true" and data.labels is None:
+        raise table.error("label", "label = 'true' needs labels in [data]")
+    return label == "predicted"
+
+
 def samples_for(
     setting: Setting, table: Table, network: Network, *, predicted: bool = True
 ) -> Data:

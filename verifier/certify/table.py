@@ -177,6 +177,12 @@ class Table:
         """A list of numbers, empty where it is left out."""
         return tuple(Fraction(entry) for entry in self._list(key, _NUMBER, "numbers"))
 
+    def numeric(self, key: str) -> Fraction | tuple[Fraction, ...] | None:
+        """A number, or a list of them."""
+        if isinstance(self.values.get(key), list):
+            return self.numbers(key)
+        return self.number(key)
+
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of integers, empty where it is left out."""
         return tuple(self._list(key, (int,), "integers"))

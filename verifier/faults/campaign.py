@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from proofs.format import replacing
 from specs.enclosure import FloatArray
 from specs.errors import InputError
 from specs.faults.formats import Words
@@ -296,9 +296,8 @@ class Campaign:
         if self.file is None:
             return
         text = json.dumps({"campaign": self._digest, "outcomes": asdict(counted)}, indent=1)
-        beside = self.file.with_name(self.file.name + ".part")
-        beside.write_text(text)
-        os.replace(beside, self.file)
+        with replacing(self.file) as stream:
+            stream.write(text.encode())
 
 
 def _bit_of(words: Words, rank: IndexArray) -> IndexArray:

@@ -1,46 +1,63 @@
-"""Questions about probabilities as files, with the partitions that answer them.
+"""Questions about probabilities and Lipschitz constants as files, with partitions that answer them.
 
-What is kept is a question that claims the interval that was found, so that ``farkas check
-FOLDER`` checks it again.
+What is kept is a question that claims what was found, so that ``farkas check FOLDER`` checks it
+again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
-from proofs.format import replacing, write_arrays
-from proofs.partitions.check import Replayed, check_partition
+from proofs.format import write_arrays
+from proofs.partitions.check import PartitionQuestion, Replayed, check_partition
 from proofs.partitions.evidence import PartitionEvidence
-from proofs.partitions.measure import Share
-from proofs.partitions.probability import enough
-from specs.errors import EvidenceError
-from specs.probability import ProbabilityQuestion, load_probability_question
+from proofs.partitions.report import load_partition_question
 from specs.query import ModelFile
-from verifier.certify.questions import model_file
+from verifier.certify.question_files import keep_content, model_file, question_path, write_text
 from verifier.certify.section import Place
-from verifier.toml import toml
+from verifier.toml import document
 
 Tables = Mapping[str, Mapping[str, Any]]
-"""``[region]`` and ``[statement]`` of a question file, and ``[probability]`` but for the claim."""
+"""Of a question file, by name."""
+ANY = {"at_most": 1}
+"""A claim that is one of either kind of question, where it does not matter which."""
+Asks = TypeVar("Asks", bound=PartitionQuestion)
 
 
 @dataclass(frozen=True, eq=False)
-class Stated:
+class Asked:
     """A question, but for what it claims.
 
     Attributes:
-        tables: of the file, by name.
+        title: how to call it.
+        tables: of its file, but for the models.
+        claims: the table that takes what is claimed.
         beside: the content of the property file that ``[region]`` names ``file``; ``None``: none.
     """
 
+    title: str
     tables: Tables
+    claims: str
     beside: bytes | None = None
+
+    @property
+    def label(self) -> int:
+        """The label that it speaks of; 0 where there is none."""
+        found = [table["label"] for table in self.tables.values() if "label" in table]
+        return found[0] if found and isinstance(found[0], int) else 0
+
+    @property
+    def named(self) -> Asked:
+        """The same; the property file goes by the name that it has below the evidence folder."""
+        if self.beside is None:
+            return self
+        return replace(self, tables={**self.tables, "region": {"file": _name(self.beside)}})
 
     def text(self, model: str, claim: Mapping[str, Any]) -> str:
         """The file.
@@ -48,20 +65,16 @@ class Stated:
         Raises:
             QuestionError: a number is no decimal.
         """
-        lines = ["[models]", f"net = {toml(model)}"]
-        for name, values in self.tables.items():
-            lines.append(f"[{name}]")
-            extra = claim if name == "probability" else {}
-            lines += [f"{key} = {toml(value)}" for key, value in {**values, **extra}.items()]
-        return "\n".join(lines) + "\n"
+        claiming = {self.claims: {**self.tables[self.claims], **claim}}
+        return document({"models": {"net": model}, **self.tables, **claiming})
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A question and a partition that were written and checked.
+    """A partition that was checked.
 
     Attributes:
-        files: below the evidence folder.
+        files: below the evidence folder; none where the kernel does not accept it.
         replayed: what the check found.
     """
 
@@ -69,76 +82,62 @@ class Kept:
     replayed: Replayed
 
 
-def ask(place: Place, model: ModelFile, stated: Stated) -> ProbabilityQuestion:
-    """The question as it is read, claiming nothing but that a probability is at most 1.
+def ask(
+    place: Place,
+    model: ModelFile,
+    asked: Asked,
+    load: Callable[[Path], Asks],
+    claim: Mapping[str, Any] = ANY,
+) -> Asks:
+    """The question as it is read.
+
+    Its file lies where no other process writes, and where ``farkas check`` does not look.
+
+    Args:
+        load: reads it.
+        claim: what it claims.
 
     Raises:
         InputError: it makes no sense.
     """
-    path, _ = _write(place, model, stated, {"at_most": 1})
-    try:
-        return load_probability_question(path)
-    finally:
-        path.unlink(missing_ok=True)
+    with TemporaryDirectory(dir=place.scratch) as own:
+        if asked.beside is not None:
+            (Path(own) / _name(asked.beside)).write_bytes(asked.beside)
+        path = Path(own) / "question.toml"
+        path.write_text(asked.named.text(os.path.relpath(model_file(place, model), own), claim))
+        return load(path)
 
 
 def keep(
     place: Place,
     model: ModelFile,
-    stated: Stated,
+    asked: Asked,
+    claim: Mapping[str, Any],
     evidence: PartitionEvidence,
-    interval: Share,
-    sampling: Mapping[str, Any] | None = None,
 ) -> Kept:
-    """Write a question that claims an interval, and the partition; and check them.
-
-    What the kernel proves is claimed instead where it is less.
-
-    Args:
-        sampling: ``confidence``, ``samples`` and ``seed`` of a statistical claim.
-
-    Raises:
-        EvidenceError: the kernel does not accept what it proved itself.
-    """
-    for _ in range(2):
-        claim = {
-            "at_least": Fraction(enough(max(Fraction(0), interval[0]))),
-            "at_most": min(Fraction(1), Fraction(enough(interval[1], up=True))),
-        }
-        path, beside = _write(place, model, stated, {**claim, **(sampling or {})})
-        asked = load_probability_question(path)
-        made = replace(evidence, question=asked.digest, claims="unsat")
-        replayed = check_partition(asked, made)
-        if replayed.checked.verdict == "valid unsat":
-            file = path.with_suffix(".farkas")
-            write_arrays(file, made)
-            if not path.is_file():  # another process has tidied up, for want of this evidence
-                _write(place, model, stated, {**claim, **(sampling or {})})
-            models = os.path.relpath(model_file(place, model), place.evidence)
-            return Kept((path.name, file.name, models, *beside), replayed)
-        path.unlink(missing_ok=True)
-        if replayed.found is None:
-            break
-        found = replayed.found.measured if sampling else replayed.found.interval
-        interval = replayed.found.interval if found is None else found
-    raise EvidenceError(f"a partition is not accepted: {replayed.checked.reason}")
+    """Check whether a partition shows a claim; if it does, write the question and the partition."""
+    question = ask(place, model, asked, load_partition_question, claim)
+    made = replace(evidence, question=question.digest, claims="unsat")
+    replayed = check_partition(question, made)
+    if replayed.checked.verdict != "valid unsat":
+        return Kept((), replayed)
+    files = [os.path.relpath(model_file(place, model), place.evidence)]
+    if asked.beside is not None:
+        files.append(_name(asked.beside))
+        keep_content(place.evidence / files[1], asked.beside)
+    text = asked.named.text(files[0], claim)
+    path = question_path(place, model.digest, text)
+    write_text(path, text)
+    write_arrays(path.with_suffix(".farkas"), made)
+    if not path.is_file():  # another process has tidied up, for want of this evidence
+        write_text(path, text)
+    return Kept((path.name, path.with_suffix(".farkas").name, *files), replayed)
 
 
-def _write(
-    place: Place, model: ModelFile, stated: Stated, claim: Mapping[str, Any]
-) -> tuple[Path, Sequence[str]]:
-    file = model_file(place, model)
-    beside = []
-    tables = dict(stated.tables)
-    if stated.beside is not None:
-        name = f"{hashlib.sha256(stated.beside).hexdigest()[:16]}.vnnlib"
-        with replacing(place.evidence / name) as stream:
-            stream.write(stated.beside)
-        tables["region"] = {**tables.get("region", {}), "file": name}
-        beside.append(name)
-    text = replace(stated, tables=tables).text(os.path.relpath(file, place.evidence), claim)
-    name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    with replacing(path) as stream:
-        stream.write(text.encode())
-    return path, beside
+def first_and_largest(asked: Sequence[Asked]) -> Sequence[Asked]:
+    """The first question, and that with the largest label: if these make sense, all do."""
+    return tuple(dict.fromkeys((asked[0], max(asked, key=lambda each: each.label))))
+
+
+def _name(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.vnnlib"

@@ -42,16 +42,16 @@ class Bounded:
     """What a search found.
 
     Attributes:
-        constant: it is at most this, by the partition.
+        constant: it is at most this, by the partition; ``None``: the gradient is not bounded there.
         evidence: of it, for the question that claims it.
-        question: that one.
+        question: that one; without a constant the question that was asked.
         found: the largest norm of a gradient that was seen; ``point``: where.
         leaves: of the partition.
         first: the bound without any split.
         seconds: it took.
     """
 
-    constant: Fraction
+    constant: Fraction | None
     evidence: PartitionEvidence
     question: LipschitzQuestion
     found: float
@@ -109,7 +109,7 @@ def bound(
                 lowest, nodes = run.highest, len(run.tree.kind)
             progress(lowest, (nodes + 1) // 2)
     constant = _rounded_up(lowest * (1 + GROWN))
-    stated = replace(question, at_most=constant)
+    stated = question if constant is None else replace(question, at_most=constant)
     evidence = run.tree.first(nodes).evidence(stated.digest, "unsat")
     spent = clock() - begun
     return Bounded(constant, evidence, stated, run.found, run.point, (nodes + 1) // 2, first, spent)
@@ -221,7 +221,8 @@ class _Search:
             sides = values[tensor].reshape(count, len(self._free), 2, -1)
             crossed = np.abs(sides[:, :, 1] - sides[:, :, 0])
             share = unstable(frame, tensor, (low, high)) / np.maximum(high - low, 1e-300)
-            scores += np.minimum(crossed * share[:, None], 1.0).sum(axis=2)
+            part = np.nan_to_num(crossed * share[:, None])  # ends may be infinite
+            scores += np.minimum(part, 1.0).sum(axis=2)
         return scores
 
     def _note(self, batch: Batch) -> None:
@@ -249,7 +250,10 @@ def _joined(taken: list[_Leaf]) -> Batch:
 
 
 class Norms:
-    """Dual norms of gradients at points, the largest over a question's functions; in floats."""
+    """Dual norms of gradients at points, the largest over a question's functions; in floats.
+
+    What is not finite there counts as 0: it says nothing.
+    """
 
     def __init__(self, question: LipschitzQuestion) -> None:
         self._network = NumpyEvaluator(question.network)
@@ -257,12 +261,14 @@ class Norms:
 
     def __call__(self, points: FloatArray) -> FloatArray:
         """``(B,)`` at points ``(B, inputs)``."""
-        _, pull_back = self._network.evaluate(points)
         best = np.zeros(len(points))
-        for row in self._rows:
-            part = pull_back(np.tile(row, (len(points), 1)))[:, self._free]
-            order = {"linf": 1, "l2": 2, "l1": np.inf}[self._norm]
-            best = np.maximum(best, np.linalg.norm(part, ord=order, axis=1))
+        with np.errstate(all="ignore"):
+            _, pull_back = self._network.evaluate(points)
+            for row in self._rows:
+                part = pull_back(np.tile(row, (len(points), 1)))[:, self._free]
+                order = {"linf": 1, "l2": 2, "l1": np.inf}[self._norm]
+                norms = np.linalg.norm(part, ord=order, axis=1)
+                best = np.maximum(best, np.where(np.isfinite(norms), norms, 0.0))
         return best
 
 
@@ -294,12 +300,10 @@ def largest_gradient(
     return float(values[best]), x[best]
 
 
-def _rounded_up(value: float) -> Fraction:
-    """To a decimal of ``DIGITS`` significant digits.
-
-    Raises:
-        OverflowError: the value is not finite.
-    """
+def _rounded_up(value: float) -> Fraction | None:
+    """To a decimal of ``DIGITS`` significant digits; ``None``: it is not finite."""
+    if not math.isfinite(value):
+        return None
     if value <= 0:
         return Fraction(0)
     exact = Fraction(value)

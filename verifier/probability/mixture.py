@@ -103,15 +103,16 @@ def price_of_samples(question: ProbabilityQuestion, clock: Callable[[], float]) 
     prover = Prover(question.query, Outward())
     blank = PartitionEvidence("", "unsat", {"kind": np.array([Kind.OPEN], dtype=np.uint8)})
     tree = read_tree(blank, question.query.network.input_size, len(question.case.unsafe))
-    volumes = replay(prover, Measure(question), tree)
-    count, confidence = 64, Fraction(1, 2)
-    while True:
-        begun = clock()
-        draw(replace(question, sampling=Sampling(confidence, count, 0)), blank, prover, volumes)
-        spent = clock() - begun
-        if spent > PILOT or count > MOST_SAMPLES // 8:
-            return spent / count
-        count *= 4
+    with np.errstate(all="ignore"):  # as a check does
+        volumes, count = replay(prover, Measure(question), tree), 64
+        while True:
+            begun = clock()
+            stated = replace(question, sampling=Sampling(Fraction(1, 2), count, 0))
+            draw(stated, blank, prover, volumes)
+            spent = clock() - begun
+            if spent > PILOT or count > MOST_SAMPLES // 8:
+                return spent / count
+            count *= 4
 
 
 def _rounded(count: float) -> int:

@@ -13,7 +13,7 @@ from specs.watermarks.schemes.blackmarks import BlackMarks
 from specs.watermarks.schemes.neuralmark import NeuralMark
 from specs.watermarks.schemes.triggers import Triggers
 from specs.watermarks.schemes.uchida import Uchida
-from verifier.toml import toml
+from verifier.toml import document
 
 
 def mark_keys(mark: Mark, points: str | None = None, time: str | None = None) -> dict[str, Any]:
@@ -60,8 +60,6 @@ def write_claim(
     Raises:
         QuestionError: a number is no decimal.
     """
-    lines = []
-    for name, values in (("models", models), ("watermark", mark), ("claim", claim)):
-        lines += [f"[{name}]", *(f"{key} = {toml(value)}" for key, value in values.items())]
+    text = document({"models": models, "watermark": mark, "claim": claim})
     with replacing(path) as stream:
-        stream.write(("\n".join(lines) + "\n").encode())
+        stream.write(text.encode())

@@ -22,7 +22,7 @@ from specs.query import ModelFile
 from specs.watermarks.samples import Labelled
 from verifier.certify.questions import Answered, Question, ask, box_around
 from verifier.certify.section import Place
-from verifier.toml import toml
+from verifier.toml import document
 
 Clip = tuple[Fraction, Fraction] | None
 
@@ -98,6 +98,5 @@ def robust_around(
 
 def apart_text(model: str, samples: str, others: str, radius: Fraction) -> str:
     """A question file: that no sample of ``others`` lies within a radius of one of ``samples``."""
-    lines = ["[models]", f"net = {toml(model)}", "[claim]", 'kind = "apart"']
-    lines += [f"samples = {toml(samples)}", f"others = {toml(others)}", f"radius = {toml(radius)}"]
-    return "\n".join(lines) + "\n"
+    claim = {"kind": "apart", "samples": samples, "others": others, "radius": radius}
+    return document({"models": {"net": model}, "claim": claim})

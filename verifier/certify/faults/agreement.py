@@ -27,7 +27,8 @@ from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, point_text
 from verifier.certify.models import side_by_side
 from verifier.certify.pairs import Near, Paired, class_words, outputs_at, pairs
-from verifier.certify.questions import Box, Question, ask, box_around, in_memory
+from verifier.certify.question_files import in_memory
+from verifier.certify.questions import Box, Question, ask, box_around
 from verifier.certify.section import Part, Place, Record, Rows, Task, at_least, shown
 from verifier.certify.table import Table
 

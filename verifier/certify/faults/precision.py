@@ -32,7 +32,8 @@ from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, message_of, point_text, radius_of
 from verifier.certify.faults.stand import label_at, labels_at, stands
 from verifier.certify.models import stored_model
-from verifier.certify.questions import Question, ask, box_around, in_memory
+from verifier.certify.question_files import in_memory
+from verifier.certify.questions import Question, ask, box_around
 from verifier.certify.section import (
     Judged,
     Part,

@@ -8,7 +8,6 @@ again, and the input is kept with the result.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from proofs.check import check_proof
-from proofs.format import replacing, write_proof
+from proofs.format import write_proof
 from proofs.proof import Proof
 from specs.builders import misclassified
 from specs.enclosure import FloatArray
@@ -37,7 +36,8 @@ from verifier.certify.delivery import BY_EVALUATION, BY_EVIDENCE
 from verifier.certify.faults import common
 from verifier.certify.faults.common import Faults, around, in_words, point_text
 from verifier.certify.faults.stand import label_at, stands
-from verifier.certify.questions import Box, Question, box_around, model_file
+from verifier.certify.question_files import model_file, question_path, write_text
+from verifier.certify.questions import Box, Question, box_around
 from verifier.certify.section import Array, Judged, Part, Place, Record, Rows, Task, at_least, below
 
 UNDECIDED, BENIGN, CRITICAL, NO_NUMBER = range(4)
@@ -182,10 +182,8 @@ class RegionMaps:
         stated |= {"k": 1, **({"except": listed} if listed else {})}
         question = Question(box, {"kind": "robust", "label": label}, stated)
         text = question.text(os.path.relpath(file, place.evidence))
-        name = hashlib.sha256((model.digest + text).encode()).hexdigest()[:16]
-        path = place.evidence / f"{name}.toml"
-        with replacing(path) as stream:
-            stream.write(text.encode())
+        path = question_path(place, model.digest, text)
+        write_text(path, text)
         query = load_question(path)
         left = {tuple(cell) for cell in listed}
         covered = all(
@@ -200,8 +198,9 @@ class RegionMaps:
         if not covered or check_proof(query, mapped.proof).verdict != "valid unsat":
             path.unlink()
             return []
-        write_proof(place.evidence / f"{name}.farkas", mapped.proof, pack=True)
-        return [path.name, f"{name}.farkas", os.path.relpath(file, place.evidence)]
+        proof = path.with_suffix(".farkas")
+        write_proof(proof, mapped.proof, pack=True)
+        return [path.name, proof.name, os.path.relpath(file, place.evidence)]
 
     def conclude(self, records: Sequence[Record]) -> Part:
         """Shares of cells, by box and on average."""

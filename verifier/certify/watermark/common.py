@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,10 @@ from specs.watermarks.samples import Labelled, read_samples
 from verifier.certify.delivery import WORDS
 from verifier.certify.faults.common import Faults
 from verifier.certify.faults.stand import labels_at
-from verifier.certify.questions import model_file
+from verifier.certify.question_files import keep_content, model_file, question_path, write_text
 from verifier.certify.section import Place, Setting
 from verifier.certify.table import Table
-from verifier.toml import toml
+from verifier.toml import document
 
 FILES = ("file", "points", "triggers", "samples", "others")
 """Keys of marks and claims that name files."""
@@ -165,23 +166,22 @@ def ask_claim(
         InputError: the claim makes no sense.
     """
     start = time.perf_counter()
-    path, kept = _written(place, models, mark, claim)
+    question = stated(place, models, mark, claim)
+    text, kept = _text(place, models, mark, claim, place.evidence)
+    digests = " ".join(file.digest for file in models.values())
+    path = question_path(place, f"{digests}\n", text)
     proof = path.with_suffix(".farkas")
     answer, reason, facts = "unknown", "no evidence was found", {}
-    try:
-        question = load_mark_question(path)
-        for made in _candidates(question, proof, search):
-            checked, computed = check_mark(question, made)
-            reason = checked.reason
-            if checked.valid:
-                write_mark(proof, made)
-                if not path.is_file():  # another process has tidied up, for want of it
-                    _written(place, models, mark, claim)
-                answer, facts = made.claims, dict(computed)
-                break
-    finally:
-        if answer == "unknown":
-            path.unlink(missing_ok=True)
+    for made in _candidates(question, proof, search):
+        checked, computed = check_mark(question, made)
+        reason = checked.reason
+        if checked.valid:
+            write_text(path, text)
+            write_mark(proof, made)
+            if not path.is_file():  # another process has tidied up, for want of evidence
+                write_text(path, text)
+            answer, facts = made.claims, dict(computed)
+            break
     asked = question.claim
     return Asked(
         answer,
@@ -197,37 +197,36 @@ def ask_claim(
 def stated(
     place: Place, models: Mapping[str, ModelFile], mark: Marked | None, claim: Claim
 ) -> MarkQuestion:
-    """A claim as it is read from a file, which does not stay: what a search is about.
+    """A claim as it is read from a file that nobody else writes: what a search is about.
 
     Raises:
         InputError: the claim makes no sense.
     """
-    path, _ = _written(place, models, mark, claim)
-    try:
+    with TemporaryDirectory(dir=place.scratch) as own:
+        path = Path(own) / "claim.toml"
+        write_text(path, _text(place, models, mark, claim, Path(own))[0])
         return load_mark_question(path)
-    finally:
-        if not path.with_suffix(".farkas").exists():
-            path.unlink(missing_ok=True)
 
 
-def _written(
-    place: Place, models: Mapping[str, ModelFile], mark: Marked | None, claim: Claim
-) -> tuple[Path, list[str]]:
-    """The file of a claim, and the files that it names, below the evidence folder."""
+def _text(
+    place: Place,
+    models: Mapping[str, ModelFile],
+    mark: Marked | None,
+    claim: Claim,
+    beside: Path,
+) -> tuple[str, list[str]]:
+    """A claim as a file of the folder ``beside``, and the files that it names.
+
+    These are copied below the evidence folder.
+    """
     files = {name: model_file(place, file) for name, file in models.items()}
-    kept = [os.path.relpath(file, place.evidence) for file in files.values()]
-    lines = ["[models]"]
-    lines += [f"{name} = {toml(path)}" for name, path in zip(files, kept, strict=True)]
+    kept = [os.path.relpath(file, beside) for file in files.values()]
+    tables: dict[str, Mapping[str, Any]] = {"models": dict(zip(files, kept, strict=True))}
     if mark is not None and mark.mark is not None:
-        lines += ["[watermark]", *_keys(place, mark.table.document.folder, mark.stated, kept)]
-    lines += ["[claim]", *_keys(place, Path(), claim, kept)]
-    text = "\n".join(lines) + "\n"
-    digests = " ".join(file.digest for file in models.values())
-    name = hashlib.sha256(f"{digests}\n{text}".encode()).hexdigest()[:16]
-    path = place.evidence / f"{name}.toml"
-    with replacing(path) as stream:
-        stream.write(text.encode())
-    return path, kept
+        folder = mark.table.document.folder
+        tables["watermark"] = dict(_keys(place, folder, mark.stated, beside, kept))
+    tables["claim"] = dict(_keys(place, Path(), claim, beside, kept))
+    return document(tables), kept
 
 
 def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[MarkEvidence]:
@@ -243,20 +242,19 @@ def _candidates(question: MarkQuestion, file: Path, search: Search) -> Iterator[
     yield from search(question)
 
 
-def _keys(place: Place, folder: Path, table: Mapping[str, Any], kept: list[str]) -> Iterator[str]:
-    """Lines of a table; files that it names are copied below the evidence folder."""
+def _keys(
+    place: Place, folder: Path, table: Mapping[str, Any], beside: Path, kept: list[str]
+) -> Iterator[tuple[str, Any]]:
+    """A table; files that it names are copied below the evidence folder."""
     for key, value in table.items():
         if key in FILES:
             content = (folder / str(value)).read_bytes()
             name = hashlib.sha256(content).hexdigest()[:16] + Path(str(value)).suffix
             copy = place.evidence / "models" / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if not copy.is_file() or copy.read_bytes() != content:
-                with replacing(copy) as stream:
-                    stream.write(content)
-            value = os.path.relpath(copy, place.evidence)
+            keep_content(copy, content)
+            value = os.path.relpath(copy, beside)
             kept.append(value)
-        yield f"{key} = {toml(value)}"
+        yield key, value
 
 
 def plain(marked: Marked) -> Faults:

@@ -6,6 +6,7 @@ these samples keep their labels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
@@ -34,6 +35,7 @@ from verifier.certify.section import (
 from verifier.certify.table import Table
 from verifier.certify.watermark.budgets import KINDS, Budget, draw
 from verifier.certify.watermark.common import (
+    FILES,
     Marked,
     ask_claim,
     stated,
@@ -70,15 +72,18 @@ class Removal:
     def tasks(self) -> Sequence[Task]:
         """One for each number of triggers."""
         others = "" if self.others is None else self.others.text
+        given = {
+            key: _digest(value) if key in FILES else value for key, value in self.claim.items()
+        }
         return [
             Task(
                 f"removal of {count} triggers",
                 (
-                    "watermark.removal 1",
+                    "watermark.removal 2",
                     self.marked.text,
                     self.triggers.text,
                     others,
-                    f"{count} {sorted(self.claim.items(), key=str)}",
+                    f"{count} {sorted(given.items(), key=str)}",
                 ),
                 partial(self._run, count),
             )
@@ -178,6 +183,10 @@ def rounded_up(number: Fraction) -> Fraction:
     """A decimal of few digits, not less."""
     context = Context(prec=DIGITS, rounding=ROUND_CEILING)
     return Fraction(context.divide(Decimal(number.numerator), Decimal(number.denominator)))
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def read(marked: Marked, table: Table) -> Removal:

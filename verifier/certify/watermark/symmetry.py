@@ -23,7 +23,7 @@ from specs.query import ModelFile
 from specs.watermarks.chain import Chain, differing, read_chain
 from verifier.certify.delivery import BY_EVIDENCE
 from verifier.certify.faults import agreement
-from verifier.certify.questions import in_memory
+from verifier.certify.question_files import in_memory
 from verifier.certify.section import (
     PROVED,
     UNDECIDED,
