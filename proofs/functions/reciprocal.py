@@ -17,12 +17,12 @@ def _formula(x: Any) -> Any:
 
 
 def _value(x: FloatArray) -> FloatArray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         return 1.0 / x
 
 
 def _derivative(x: FloatArray) -> FloatArray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore"):
         return -1.0 / x / x
 
 
