@@ -277,6 +277,47 @@ def test_a_mutant_is_noticed(mutant, arithmetic, monkeypatch):
     notice(mutant, arithmetic, monkeypatch)
 
 
+@pytest.mark.parametrize("arithmetic", BOTH)
+@given(seed=st.integers(0, 1 << 30))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_multiple_keeps_what_satisfies_the_cut(arithmetic, seed):
+    """Against the least of ``entry + t (cut x + constant)`` over the box, in rationals."""
+    numbers, rng = ARITHMETICS[arithmetic](), np.random.default_rng(seed)
+    size, scale = int(rng.integers(1, 9)), float(rng.choice([1.0, 1e-200, 1e-310, 1e20]))
+    low, high = np.sort(rng.normal(size=(2, 1, size)) * scale, axis=0)
+    cut = rng.normal(size=(1, size)) * float(rng.choice([1.0, 1e-12, 1e200, 5e-324]))
+    entry = rng.normal(size=(1, size))
+    if rng.random() < 0.5:  # nearly parallel: the sum cancels
+        entry = -cut * (1.0 + rng.integers(0, 1 << 20, size=(1, 1)) * 2.0**-40)
+    constant = -(cut * low).sum(axis=1) - (cut * (high - low) * rng.random(size)).sum(axis=1)
+    net = Net(size)
+    net.relu(net.dense(0, np.ones((1, size))))
+    frame = Frame(net.done(), numbers)
+    batch = Batch(low, high, {}, np.zeros(1, dtype=bool))
+    propagate(frame, batch, record=True)
+    zero = np.zeros(1, dtype=np.int64)
+    group = SimpleNamespace(batch=batch, rows=SimpleNamespace(owner=zero))
+    cuts = Affine(numbers.lift_down(cut), numbers.lift_down(constant))
+    clipper = Clipper(frame, None, lambda: None)  # type: ignore[arg-type]
+    with np.errstate(all="ignore"):
+        layer = clipper._made(Affine(numbers.lift_down(entry), numbers.zeros((1,))))
+        best = clipper._duals(group, cuts).best(layer.floats, zero)
+    real = np.vectorize(numbers.fraction, otypes=[object])
+    a, b = real(layer.affine.matrix)[0], real(cuts.matrix)[0]
+    ends = [list(map(Fraction, end)) for end in zip(low[0], high[0], strict=True)]
+
+    def least(row: np.ndarray) -> Fraction:
+        return sum((min(x * u for u in box) for x, box in zip(row, ends, strict=True)), Fraction(0))
+
+    for multiple in (best, np.array([float(rng.random())]), np.array([5e-324]), np.array([1e30])):
+        with np.errstate(all="ignore"):
+            cost = clipper._cost(cuts.matrix)
+            found = clipper._entries(group, cuts, cost, layer, zero, zero, multiple)[0]
+        t = numbers.fraction(numbers.lift_down(multiple)[0])
+        value = least(a + t * b) + t * numbers.fraction(cuts.constant[0])
+        assert not found > -np.inf or numbers.fraction(found) <= value
+
+
 @given(st.integers(0, 1 << 30))
 @settings(max_examples=300, deadline=None)
 def test_the_multiple_is_the_best(seed):

@@ -94,10 +94,28 @@ def rows_keep_their_entries(arithmetic: str) -> None:
     refused(stated, None, arithmetic)
 
 
+def sums_in_any_order_are_paid(arithmetic: str) -> None:
+    """Offsets added up one after the other, each too small to change the first one alone."""
+    count = 512
+    offset = np.full(count, -(2.0**-55))
+    offset[0] = 1.0
+    net = Net(1)
+    net.dense(net.dense(0, np.zeros((count, 1)), offset), np.ones((1, count)))
+    stated = query(net.done(), [box_case([0], [1], at_most(0, sum(map(F, offset))))])
+
+    def one_by_one(self, rows, values):
+        return np.add.accumulate(rows * values, axis=1)[:, -1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outward, "dot", one_by_one)
+        refused(stated, None, arithmetic)
+
+
 PROBES = (
     bounds_hold,
     lines_enclose_relu,
     rounding_is_paid,
+    sums_in_any_order_are_paid,
     bounds_stay_on_their_path,
     rows_keep_their_entries,
 )
@@ -145,6 +163,10 @@ def a_little_more(original):
         return original(self, *args) + (1 << 20 if self.name == "exact" else 2.0**-30)
 
     return more
+
+
+def unpaid_offset(original):
+    return lambda self, values: (values * 0, 0.0)
 
 
 def narrower(original):
@@ -267,6 +289,14 @@ MUTANTS = (
     Mutant("off by 2**-30", rounding_is_paid, Outward, "_ends_down", a_little_more, OUTWARD),
     Mutant("offset off by 2**-108", rounding_is_paid, Exact, "dot", a_little_more, EXACT),
     Mutant("offset off by 2**-30", rounding_is_paid, Outward, "dot", a_little_more, OUTWARD),
+    Mutant(
+        "offset's product unpaid",
+        sums_in_any_order_are_paid,
+        Outward,
+        "dot_cost",
+        unpaid_offset,
+        OUTWARD,
+    ),
     Mutant("adjoint unpaid (out)", bounds_hold, Outward, "adjoint_cost", unpaid_adjoint, OUTWARD),
     Mutant("adjoint unpaid (exact)", bounds_hold, Exact, "adjoint_cost", unpaid_adjoint, EXACT),
     Mutant("radii unpaid (out)", bounds_hold, Outward, "linear_interval", narrower, OUTWARD),

@@ -7,12 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from proofs.check import check_proof
+from proofs.bounds import propagate
+from proofs.check import ARITHMETICS, check_proof
+from proofs.frame import Batch, Frame, Lines, Relaxations, Rows
 from proofs.proof import Side, SlopeHint
+from proofs.substitution import substitute
 from specs.enclosure import Enclosure
 from specs.linear import Scale
 from specs.property import constraint
-from tests.proofs.helpers import BOTH, Net, at_most, box_case, builder, query
+from tests.proofs.helpers import BOTH, Net, at_most, box_case, builder, query, random_network
 
 F = Fraction
 
@@ -91,3 +94,60 @@ def test_what_a_zero_coefficient_hides_does_not_count(arithmetic):
     for threshold, verdict in ((F(1), "invalid"), (F(999, 1000), "valid unsat")):
         stated = query(net.done(), [box_case([-1, 1], [1, 2], at_most(0, threshold))])
         assert check_proof(stated, None, arithmetic=arithmetic).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("floor", "ceiling", "resting"),
+    [
+        ([0.0, -0.0], [0.0, 1.0], True),
+        ([0.0, 0.0], [np.inf, 1.0], True),
+        ([0.0, 0.0], [2.0, -5e-324], False),  # a sum of these is not that of their sizes
+        ([0.0, 0.0], [2.0, np.nan], False),
+        ([0.0, -5e-324], [0.0, 1.0], False),
+        ([0.0, np.nan], [0.0, 1.0], False),
+    ],
+)
+def test_lines_rest_where_no_intercept_is_below_zero(floor, ceiling, resting):
+    slopes = np.ones((1, 2))
+    lines = Lines((slopes,), np.array([floor]), (slopes,), np.array([ceiling]))
+    assert lines.resting is resting
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_outward_bounds_are_at_most_exact_ones(seed):
+    """The same rows, slopes and stored bounds in both: on points next to nothing is lost."""
+    rng = np.random.default_rng(seed)
+    network, domains, count = random_network(rng, 2), int(rng.integers(1, 4)), 5
+    low = rng.normal(size=(domains, 2))
+    high = low + rng.choice([0.0, 2.0**-30, 1.0]) * rng.random((domains, 2))
+    last = len(network.nodes) - 1
+    width = network.sizes[last]
+    owner, values = rng.integers(0, domains, size=count), rng.normal(size=(count, width))
+    signs = rng.choice([1.0, -1.0, 1.0 + 2.0**-52], size=(count, width))
+    hints = {
+        (tensor, side): rng.choice([1.0, 40.0]) * rng.normal(size=(domains, network.sizes[tensor]))
+        for tensor in network.nonlinear
+        for side in Side
+        if rng.random() < 0.7
+    }
+    around = Batch(low.min(0)[None], high.max(0)[None], {}, np.zeros(1, dtype=bool))
+    propagate(Frame(network, ARITHMETICS["outward"]()), around, record=True)
+    row, entry = np.divmod(np.arange(count * width), width)
+    found = {}
+    for name in BOTH:
+        numbers = ARITHMETICS[name]()
+        frame = Frame(network, numbers)
+        whole = Batch(around.lower, around.upper, {}, around.empty)
+        propagate(frame, whole, record=True)
+        stored = {
+            tensor: tuple(np.repeat(numbers.lift_down(end), domains, axis=0) for end in ends)
+            for tensor, ends in around.bounds.items()
+        }
+        batch = Batch(low, high, stored, np.zeros(domains, dtype=bool))
+        start = {last: (row, entry, numbers.lift_down((values * signs).reshape(-1)))}
+        rows = Rows(owner, numbers.zeros((count,)), start)
+        least = substitute(frame, batch, Relaxations(frame, batch, hints), rows)
+        found[name] = [numbers.fraction(value) for value in least]
+    for outward, exact in zip(found["outward"], found["exact"], strict=True):
+        assert outward <= exact
+        assert exact - outward <= F(1, 1 << 30) * (1 + abs(exact))
