@@ -227,7 +227,7 @@ def _within(values: Array, kind: np.dtype[Any]) -> bool:
 
 
 def unpacked(stored: Mapping[str, Array]) -> dict[str, Array]:
-    """All arrays, with pointers in place of counts, and empty ones where none is stored.
+    """All arrays, with pointers in place of counts; one that is stored empty is not stored.
 
     Raises:
         EvidenceError: an array is there twice, counts are too large, or words do not fit.
@@ -237,7 +237,7 @@ def unpacked(stored: Mapping[str, Array]) -> dict[str, Array]:
         arrays[name] = np.zeros(1, dtype=arrays[name].dtype)
     for name, array in stored.items():
         pointer = POINTERS.get(name)
-        if name in ARRAYS:
+        if name in ARRAYS and array.size:
             arrays[name] = array
         if pointer is None:
             continue

@@ -198,6 +198,27 @@ def test_pointers_come_back_as_they_were(pointer):
     assert unpacked(packed(arrays))["tree_ptr"].tolist() == pointer
 
 
+@pytest.mark.parametrize("name", sorted(ARRAYS))
+def test_arrays_without_entries_are_as_if_they_were_not_there(name):
+    absent = unpacked({})
+    for dtype in ARRAYS[name]:
+        for key, array in unpacked({name: np.zeros(0, dtype=dtype)}).items():
+            assert array.dtype == absent[key].dtype
+            assert array.tolist() == absent[key].tolist()
+
+
+def test_a_pointer_without_entries_is_written_and_read_again_as_the_same(tmp_path):
+    manifest = {"format": "farkas-proof", "version": 1, "question": "0" * 64, "tensors": []}
+    with zipfile.ZipFile(tmp_path / "odd", "w") as archive:
+        archive.writestr("manifest.json", json.dumps({**manifest, "arrays": {"tree_ptr": []}}))
+    odd = read_evidence(tmp_path / "odd")
+    write_proof(tmp_path / "again", odd)
+    again = read_evidence(tmp_path / "again")
+    assert {k: v.tolist() for k, v in odd.arrays.items()} == {
+        k: v.tolist() for k, v in again.arrays.items()
+    }
+
+
 def test_numbers_of_hints_are_relative():
     """Fresh ones are one more than any before, those of steps included."""
     steps = {"step_target": [0, 0], "step_set": [-1, -1], "step_sides": [3, 3], "step_sub": [0, 2]}
