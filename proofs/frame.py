@@ -482,15 +482,9 @@ def _starts(sizes: list[int]) -> Iterator[int]:
         start += size
 
 
-LINES = 8
-"""Arrays of a row's length that are in use at once where it passes a nonlinear node."""
-
-
 def _work(network: Network, tensor: int) -> int:
-    """Entries of the arrays that one row makes when it passes a node, as far as they count."""
+    """Entries of the largest array that one row makes when it passes a node."""
     node, size = network.nodes[tensor], network.sizes[tensor]
-    if isinstance(node, Nonlinear):
-        return LINES * size
     if isinstance(node, Linear):
         for term in node.terms:
             size = max(size, term.map.source_size, term.map.target_size)
