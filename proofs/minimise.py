@@ -38,7 +38,8 @@ class Size:
         leaves, splits: of its trees.
         hints: slopes, multipliers and weights that it stores.
         steps: bound steps that it stores.
-        work: what checking it costs, roughly: sweeps count 1, other operations 0.1.
+        work: what checking it costs, roughly: sweeps count 1, other operations 0.1, those of
+            preludes as well.
     """
 
     bytes: int

@@ -57,10 +57,7 @@ class Work:
 
     def parts(self, leaves: int) -> Iterator[list[Node]]:
         """Subtrees that have about so many leaves together, in order; they cover all leaves."""
-        count: dict[int, int] = {}
-        for tree in self.draft.trees():
-            for node in reversed(list(tree.root)):
-                count[id(node)] = sum(count[id(child)] for child in node.children) or 1
+        count = leaves_below(list(self.draft.nodes()))
         part: list[Node] = []
         held = 0
         stack = [tree.root for tree in self.draft.trees()][::-1]
@@ -168,3 +165,11 @@ class Work:
     def before(self, node: Node) -> Node | None:
         """The node above another one."""
         return self._above.get(id(node))
+
+
+def leaves_below(nodes: Sequence[Node]) -> dict[int, int]:
+    """How many leaves are below each of some nodes, in pre-order, by identity."""
+    found: dict[int, int] = {}
+    for node in reversed(nodes):
+        found[id(node)] = sum(found[id(child)] for child in node.children) or 1
+    return found

@@ -39,10 +39,8 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 }
 """Made all at once, and taken back near leaves that do not close."""
 
-
-FEW = 128
+SMALL = 128
 """Leaves up to which the sweep of a prelude is a share of a check that counts."""
-
 
 WORTH = 64
 """Splits of inputs of which some may well be of no use: smaller trees seldom have any."""
@@ -85,7 +83,7 @@ class Quick:
             probes.collapse(work, tops, time.monotonic() + READY * left)
         if not work.oracle.hurried:
             preludes.rounded(work)
-        if leaves <= FEW and not work.oracle.hurried:
+        if leaves <= SMALL and not work.oracle.hurried:
             preludes.unswept(work)
 
     def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proofs.draft import Draft, Node
-from proofs.passes.edits import Work
+from proofs.passes.edits import Work, leaves_below
 from proofs.proof import NodeKind
 
 KEPT = (NodeKind.CLOSE, NodeKind.CLIP)
@@ -20,20 +20,12 @@ and more than a few."""
 def sweeps(work: Work, tops: Sequence[Node]) -> None:
     """Sweeps after which all leaves sweep once more, but for those near the top."""
     nodes = below(tops)
-    count, own = leaves(nodes), swept(nodes)
+    count, own = leaves_below(nodes), swept(nodes)
     most = max(FEW, sum(node.leaf for node in nodes) // MANY)
     for node in nodes:
         inner = node.kind is NodeKind.SWEEP and not node.skipped and _next(node).kind not in KEPT
         if inner and own[id(node.children[0])] and count[id(node)] <= most:
             work.skip(node)
-
-
-def leaves(nodes: Sequence[Node]) -> dict[int, int]:
-    """How many leaves are below each of some nodes, in pre-order, by identity."""
-    found: dict[int, int] = {}
-    for node in reversed(nodes):
-        found[id(node)] = sum(found[id(child)] for child in node.children) or 1
-    return found
 
 
 def swept(nodes: Sequence[Node]) -> dict[int, bool]:
