@@ -7,22 +7,21 @@ prelude stays the same, so that asking again costs what has changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from proofs.arithmetic import Numbers
 from proofs.check import ARITHMETICS, case_root, tree_roots
 from proofs.domain import Domains
 from proofs.draft import CaseDraft, Draft, Node, TreeDraft, written
-from proofs.frame import Frame, IndexArray
+from proofs.frame import Frame
 from proofs.needed import needed
 from proofs.proof import NodeKind
 from proofs.tables import Substitution, Tables
-from proofs.tree import Found, Walker
-from proofs.unsafe import Closer, Unsafe
+from proofs.tree import Walker
+from proofs.trial import Trial
 from specs.query import Query
 
 SPARE = 1.5
@@ -108,7 +107,7 @@ class Oracle:
         done = np.zeros(len(states), dtype=bool)
         for case in {state.case for state in states}:
             own = [k for k, state in enumerate(states) if state.case == case]
-            walker = self._trial(self._roots[case][1], self._tables)
+            walker = self.trial(states[own[0]])
             domains = Domains.joined([states[k].domains for k in own])
             with np.errstate(all="ignore"):
                 done[own] = walker.closed(domains, [hints[k] for k in own])
@@ -156,8 +155,12 @@ class Oracle:
         """Hints without slopes that make no difference in a state."""
         return needed(self._query.network, self._arithmetic, hints, state.domains)
 
-    def _trial(self, frame: Frame, tables: Tables, keep: Collection[int] = ()) -> _Trial:
-        return _Trial(self._query, frame, tables, self._deadline, self._margin, keep)
+    def trial(self, state: State) -> Trial:
+        """A walker for what is below a state."""
+        return self._trial(self._roots[state.case][1], self._tables)
+
+    def _trial(self, frame: Frame, tables: Tables, keep: Collection[int] = ()) -> Trial:
+        return Trial(self._query, frame, tables, self._deadline, self._margin, keep)
 
     def _walk(
         self,
@@ -202,55 +205,3 @@ def _failing(walker: Walker, tables: Tables, nodes: Sequence[Node]) -> list[Node
     """The leaves that were looked at and do not close; holes are none."""
     places = [rejected.node for rejected in walker.rejected if rejected.node is not None]
     return [nodes[place] for place in places if not tables.is_hole(place)]
-
-
-class _Trial(Walker):
-    """A walker that wants a margin, and keeps what it knows before some nodes: splits, holes."""
-
-    def __init__(
-        self,
-        query: Query,
-        frame: Frame,
-        tables: Tables,
-        deadline: float | None,
-        margin: float,
-        keep: Collection[int],
-    ) -> None:
-        super().__init__(query, frame, tables, deadline)
-        self._closer = _Margin(frame, self._unsafe, self.tick, margin)
-        self.kept: list[tuple[int, Domains]] = []
-        self._keep = keep
-
-    def _branch(self, domains: Domains) -> Found:
-        for place, node in enumerate(domains.nodes.tolist() if self._keep else []):
-            if node in self._keep:
-                self.kept.append((node, domains.pick(np.array([place]))))
-        return super()._branch(domains)
-
-    def closed(
-        self, domains: Domains, hints: Sequence[Substitution | None]
-    ) -> npt.NDArray[np.bool_]:
-        """Which of some domains close with hints of their own, ``(B,)``."""
-        done = np.ones(len(domains), dtype=bool)
-        for place, _, why in self._closer.close(domains.paths, hints, domains.batch):
-            done[place] = why is None
-        return done
-
-
-class _Margin(Closer):
-    """Closes leaves whose bounds exceed a margin."""
-
-    def __init__(
-        self, frame: Frame, unsafe: Unsafe, tick: Callable[[], None], margin: float
-    ) -> None:
-        super().__init__(frame, unsafe, tick)
-        self._least = self._arithmetic.lift_up(np.array([margin]))[0]
-
-    def _judge(
-        self,
-        wanted: tuple[int, ...],
-        found: Numbers,
-        disjunct: IndexArray,
-        strict: npt.NDArray[np.bool_],
-    ) -> tuple[float | None, str | None]:
-        return super()._judge(wanted, found - self._least, disjunct, strict)

@@ -40,10 +40,15 @@ def thinned(work: Work) -> None:
 def unswept(work: Work) -> None:
     """Leave sweeps out where there is another one on the way to each leaf."""
     for case in work.draft.cases:
-        rest = [part for part in case.prelude if part[0] is not NodeKind.SWEEP or part[1]]
+        rest = without_sweeps(case)
         own = thin.swept([node for tree in case.trees for node in tree.root])
         if len(rest) < len(case.prelude) and all(own[id(tree.root)] for tree in case.trees):
             _tried(work, case, rest)
+
+
+def without_sweeps(case: CaseDraft) -> list[Operation]:
+    """A prelude that only propagates intervals where it swept, and takes its steps."""
+    return [part for part in case.prelude if part[0] is not NodeKind.SWEEP or part[1]]
 
 
 def _stored(step: Step) -> int:

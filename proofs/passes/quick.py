@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from proofs.draft import Node
-from proofs.passes import preludes, probes, rounding, sharing, thin
+from proofs.passes import preludes, probes, regrow, rounding, sharing, thin
 from proofs.passes.edits import Work
 from proofs.proof import NodeKind
 from proofs.tree import DeadlineError
@@ -39,6 +39,9 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 }
 """Made all at once, and taken back near leaves that do not close."""
 
+GROWING = 0.9
+"""Share of the time in which trees may be grown anew: not much is left to do on them."""
+
 SMALL = 128
 """Leaves up to which the sweep of a prelude is a share of a check that counts."""
 
@@ -64,10 +67,12 @@ class Quick:
         Raises:
             DeadlineError: the time is over, or too little of it is left; what was done stays.
         """
-        kinds = list(EDITS)
+        kinds, now = list(EDITS), time.monotonic()
+        regrow.regrow(work, now + GROWING * (self._deadline - now))
+        tops = [tree.root for tree in work.draft.trees()]
         leaves = sum(node.leaf for node in thin.below(tops))
         size = max(FEWEST, leaves // UNITS)
-        units, count = list(work.parts(size)), SAMPLE
+        units, count = [part for part in work.parts(size) if _wasteful(part)], SAMPLE
         least = ENOUGH * (len(units) - count)
         while units:
             part, units = [node for unit in units[:count] for node in unit], units[count:]
@@ -101,6 +106,16 @@ class Quick:
         for kind, edits in made.items():
             if len(edits - taken_back) < LASTING * len(edits):
                 kinds.remove(kind)
+
+
+def _wasteful(part: Sequence[Node]) -> bool:
+    """Whether there is anything but splits and leaves that sweep and close without hints."""
+    return any(
+        node.hints is not None
+        or node.kind is NodeKind.CLIP
+        or (node.kind is NodeKind.SWEEP and node.children[0].kind is not NodeKind.CLOSE)
+        for node in thin.below(part)
+    )
 
 
 def _splits_of_inputs(tops: Sequence[Node]) -> int:

@@ -1,0 +1,365 @@
+"""Trees of input splits, grown anew where fewer splits do.
+
+A search splits before it knows what its hints will close, and sweeps on the way.  With the
+hints at hand every split is chosen by what both of its halves come to (strong branching, as
+for integer programs: Applegate et al., 1995), and only leaves sweep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from proofs.domain import Domains
+from proofs.draft import Node
+from proofs.frame import IndexArray
+from proofs.oracle import State
+from proofs.passes import preludes
+from proofs.passes.edits import Work, leaves_below
+from proofs.proof import Fact, NodeKind
+from proofs.tables import Substitution
+from proofs.trial import Trial
+from specs.enclosure import FloatArray
+
+NARROW = 32
+"""Inputs that may vary: a box of more has too many halves."""
+
+LARGEST, TOGETHER = 256, 512
+"""Leaves of a tree that is grown anew (of larger ones, subtrees are), and of those at a time."""
+
+MORE = 1.2
+"""How many times as many leaves as before there may be: what was swept above them is not."""
+
+GAIN, ENOUGH = 0.8, 64
+"""Part of the leaves that there may be, up to which it pays, and how many of them tell that."""
+
+DOUBT = 1.5
+"""By how much too many or too late leaves may seem to be, by their share of the volume."""
+
+WIDTH = 40
+"""Boxes that are split at a time."""
+
+CANDIDATES, LEADING = 3, 0.1
+"""Inputs that a box may be split at, and how much influence they have beside the largest."""
+
+HINTS, TRIED = 16, 5
+"""Hints that are known, from leaves all over the old trees, and how many are tried on a box."""
+
+KNOWN = (
+    NodeKind.SWEEP,
+    NodeKind.CLIP,
+    NodeKind.CLOSE,
+    NodeKind.SPLIT_INPUT,
+    NodeKind.SPLIT_NEURON,
+    NodeKind.SPLIT_DISJUNCT,
+)
+"""What may stand in a tree that is grown anew."""
+
+
+def regrow(work: Work, until: float) -> None:
+    """Grow trees anew as far as that makes them cheaper to check.
+
+    Deterministic, but for the time.  Nothing is pending in ``work`` before and after.
+
+    Args:
+        work: the draft.
+        until: ``time.monotonic()`` at which to end.
+
+    Raises:
+        DeadlineError: the oracle's own time is over; what was done stays.
+    """
+    leaves = most = 0.0
+    for case in work.draft.cases:
+        if len(case.trees) > 1:
+            continue
+        root = case.refutation().root
+        for tops in list(_together(_tops(root))):
+            if time.monotonic() > until or (most >= ENOUGH and leaves > GAIN * most):
+                return
+            prelude = case.prelude
+            if tops == [root]:
+                case.prelude = preludes.without_sweeps(case)
+            trees = _grown(work, tops, until)
+            if tops == [root] and not all(tree.done for tree in trees):
+                case.prelude = prelude
+            leaves += sum(tree.leaves if tree.done else tree.most for tree in trees)
+            most += sum(tree.most for tree in trees)
+
+
+def _grown(work: Work, tops: Sequence[Node], until: float) -> list[_Tree]:
+    """Grow subtrees of a case anew, and take what is better; none if there is nothing to gain."""
+    states = [
+        state
+        for state in work.oracle.states(work.draft, tops)
+        if np.count_nonzero(state.domains.batch.lower < state.domains.batch.upper) <= NARROW
+    ]
+    if not states:
+        return []
+    growth = _Growth(work.oracle.trial(states[0]), states, until)
+    with np.errstate(all="ignore"):
+        growth.grow()
+    for tree in growth.trees:
+        if tree.done:
+            work.replace(tree.old, tree.root)
+    gone = work.settle([tree.old for tree in growth.trees if tree.done])
+    for tree in growth.trees:
+        tree.open += id(tree.old) in gone
+    return growth.trees
+
+
+def _tops(root: Node) -> Iterator[Node]:
+    """Subtrees that may be grown anew, none below another."""
+    count = leaves_below(list(root))
+    stack = [] if root.leaf else [root]
+    while stack:
+        node = stack.pop()
+        if count[id(node)] > LARGEST or not all(under.kind in KNOWN for under in node):
+            stack.extend(reversed(node.children))
+        elif _worth(node) > 1.0:
+            yield node
+
+
+def _together(tops: Iterator[Node]) -> Iterator[list[Node]]:
+    """Subtrees in lists with about as many leaves."""
+    part: list[Node] = []
+    held = 0
+    for node in tops:
+        size = sum(under.leaf for under in node)
+        if held and held + size > TOGETHER:
+            yield part
+            part, held = [], 0
+        part.append(node)
+        held += size
+    if part:
+        yield part
+
+
+def _worth(node: Node) -> float:
+    """How many leaves that sweep cost as much as what is below a node, roughly."""
+    sweeps = sum(under.kind is NodeKind.SWEEP and not under.arg for under in node)
+    return MORE * min(sweeps, sum(under.leaf for under in node))
+
+
+@dataclass(eq=False)
+class _Tree:
+    """A tree that is grown.
+
+    Attributes:
+        old: what it is to replace.
+        root: of the new one.
+        most: leaves that it may have; ``leaves``: closed so far.
+        volume: share of the box that these have.
+        open: boxes that do not close.
+    """
+
+    old: Node
+    root: Node
+    most: float
+    leaves: int = 0
+    volume: float = 0.0
+    open: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether everything is closed, with few leaves."""
+        return not self.open and self.leaves <= self.most
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there will be too many leaves, as far as can be told."""
+        seems = self.leaves > DOUBT * self.most * self.volume
+        return self.leaves + self.open > self.most or (2 * self.leaves > ENOUGH and seems)
+
+
+@dataclass(eq=False)
+class _Open:
+    """A box that does not close, before it is swept.
+
+    Attributes:
+        tree: which it is part of; ``node``: its place there; ``depth``: splits above it.
+        domains: the box.
+        entries: inputs to split it at, the most promising first.
+    """
+
+    tree: _Tree
+    node: Node
+    depth: int
+    domains: Domains
+    entries: list[int]
+
+
+@dataclass(eq=False)
+class _Hints:
+    """Hints of an old leaf, how often they were tried, and how many boxes they closed."""
+
+    hints: Substitution
+    tries: int = 0
+    wins: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What became of boxes, ``(B,)``.
+
+    Attributes:
+        domains: the boxes, before they were swept.
+        shortfall: of all their disjuncts; 0 where they close.
+        hints: what each disjunct closes with.
+        influence: ``(B, inputs)`` where they do not close, see :meth:`Trial.influence`.
+    """
+
+    domains: Domains
+    shortfall: FloatArray
+    hints: list[list[Substitution | None]]
+    influence: FloatArray
+
+
+class _Growth:
+    """Grows the trees of some states anew.
+
+    Args:
+        trial: says what closes.
+        states: of one case.
+        until: ``time.monotonic()`` at which to end.
+    """
+
+    def __init__(self, trial: Trial, states: Sequence[State], until: float) -> None:
+        self._trial, self._states = trial, states
+        self._began, self._until = time.monotonic(), until
+        self.trees = [
+            _Tree(state.node, Node(NodeKind.CLOSE, None), _worth(state.node)) for state in states
+        ]
+        self._hints = _hints([node for state in states for node in state.node])
+        self._waiting: deque[_Open] = deque()
+
+    def grow(self) -> None:
+        """Split until everything is closed, or it does not pay."""
+        seen = self._look(Domains.joined([state.domains for state in self._states]))
+        for place, tree in enumerate(self.trees):
+            self._note(tree, tree.root, 0, seen, place)
+        while not self._late:
+            boxes: list[_Open] = []
+            while self._waiting and len(boxes) < WIDTH:
+                box = self._waiting.pop()  # the newest: so that one tree is done after the other
+                if not box.tree.hopeless:
+                    boxes.append(box)
+            if not boxes:
+                return
+            self._split(boxes)
+
+    @property
+    def _late(self) -> bool:
+        now = time.monotonic()
+        whole = sum(tree.most for tree in self.trees)
+        share = sum(tree.most * (1.0 if tree.hopeless else tree.volume) for tree in self.trees)
+        sure = 2 * sum(tree.leaves for tree in self.trees) > ENOUGH
+        seems = now - self._began > DOUBT * share / whole * (self._until - self._began)
+        return now > self._until or (sure and seems)
+
+    def _split(self, boxes: Sequence[_Open]) -> None:
+        """Split boxes where that gains most; what does not close then waits."""
+        place, entry = zip(
+            *((place, entry) for place, box in enumerate(boxes) for entry in box.entries),
+            strict=True,
+        )
+        domains = Domains.joined([box.domains for box in boxes]).pick(np.array(place))
+        seen = self._look(self._trial.halves(domains, np.array(entry)))
+        lacking = seen.shortfall.reshape(-1, 2)
+        order = np.lexsort((lacking.sum(axis=1), np.count_nonzero(lacking, axis=1), place))
+        _, first = np.unique(np.array(place)[order], return_index=True)
+        for box, chosen in zip(boxes, order[first].tolist(), strict=True):
+            sides = [Node(NodeKind.CLOSE, None), Node(NodeKind.CLOSE, None)]
+            box.node.become(Node(NodeKind.SPLIT_INPUT, entry[chosen], sides))
+            box.tree.open -= 1
+            for side, node in enumerate(sides):
+                self._note(box.tree, node, box.depth + 1, seen, 2 * chosen + side)
+
+    def _note(self, tree: _Tree, node: Node, depth: int, seen: _Seen, place: int) -> None:
+        """Make a leaf of a box that closes; others wait."""
+        if seen.shortfall[place] > 0:
+            box = seen.domains.pick(np.array([place]))
+            entries = _candidates(seen.influence[place])
+            self._waiting.append(_Open(tree, node, depth, box, entries))
+            tree.open += 1
+            return
+        node.become(Node(NodeKind.SWEEP, 0, [_leaf(seen.hints[place])]))
+        tree.leaves += 1
+        tree.volume += 0.5**depth
+
+    def _look(self, domains: Domains) -> _Seen:
+        """Sweep boxes and try to close them: as they are, or with hints."""
+        trial = self._trial
+        owner, alone = _by_disjunct(trial.swept(domains))
+        hints: list[Substitution | None] = [None] * len(alone)
+        lacking = trial.shortfalls(alone, hints)
+        for known in self._favourites():
+            places = np.flatnonzero(lacking)
+            if not places.size:
+                break
+            found = trial.shortfalls(alone.pick(places), [known.hints] * places.size)
+            for place in places[found == 0].tolist():
+                hints[place] = known.hints
+            known.wins += int(np.count_nonzero(found == 0))
+            known.tries += 1
+            lacking[places] = np.minimum(lacking[places], found)
+        shortfall, influence = np.zeros(len(domains)), np.zeros(domains.batch.lower.shape)
+        np.add.at(shortfall, owner, lacking)
+        places = np.flatnonzero(lacking)
+        if places.size:
+            np.maximum.at(influence, owner[places], trial.influence(alone.pick(places)))
+        ends = np.searchsorted(owner, np.arange(len(domains) + 1)).tolist()
+        own = [hints[start:end] for start, end in pairwise(ends)]
+        return _Seen(domains, shortfall, own, influence)
+
+    def _favourites(self) -> list[_Hints]:
+        """What closed most so far, and what was tried least."""
+        best = sorted(self._hints, key=lambda known: -known.wins)[: TRIED - 1]
+        rest = [known for known in self._hints if known not in best]
+        return [*best, *sorted(rest, key=lambda known: known.tries)[:1]]
+
+
+def _hints(nodes: Sequence[Node]) -> list[_Hints]:
+    """Hints of leaves at equal distances, without what they say of their paths' splits."""
+    found = {
+        id(node.arg): node.arg
+        for node in nodes
+        if node.kind is NodeKind.CLOSE and isinstance(node.arg, Substitution)
+    }
+    chosen = list(found.values())[:: max(1, len(found) // HINTS)][:HINTS]
+    return [
+        _Hints(
+            replace(own, multipliers=tuple(m for m in own.multipliers if m[0] is not Fact.SPLIT))
+        )
+        for own in chosen
+    ]
+
+
+def _by_disjunct(domains: Domains) -> tuple[IndexArray, Domains]:
+    """A domain for each disjunct of each domain, and which one that is."""
+    count = [len(path.disjuncts) for path in domains.paths]
+    owner = np.repeat(np.arange(len(domains)), count)
+    if len(owner) == len(domains):
+        return owner, domains
+    parts = domains.pick(owner)
+    paths = [replace(path, disjuncts=(d,)) for path in domains.paths for d in path.disjuncts]
+    return owner, Domains(parts.nodes, paths, parts.batch)
+
+
+def _leaf(hints: Sequence[Substitution | None]) -> Node:
+    """A leaf that closes, given the hints of each disjunct."""
+    if all(own is hints[0] for own in hints):
+        return Node(NodeKind.CLOSE, hints[0])
+    return Node(NodeKind.SPLIT_DISJUNCT, 0, [Node(NodeKind.CLOSE, own) for own in hints])
+
+
+def _candidates(influence: FloatArray) -> list[int]:
+    """Inputs that a box may be split at, given their influence, the largest first."""
+    order = np.argsort(-influence, kind="stable")[:CANDIDATES]
+    worthwhile = influence[order] > LEADING * influence[order[0]]
+    found: list[int] = order[: max(1, int(np.count_nonzero(worthwhile)))].tolist()
+    return found
