@@ -39,7 +39,7 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 }
 """Made all at once, and taken back near leaves that do not close."""
 
-GROWING = 0.9
+GROWING = 0.95
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
 SMALL = 128

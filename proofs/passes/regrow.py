@@ -8,7 +8,7 @@ for integer programs: Applegate et al., 1995), and only leaves sweep.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -39,7 +39,14 @@ GAIN, ENOUGH = 0.8, 64
 """Part of the leaves that there may be, up to which it pays, and how many of them tell that."""
 
 DOUBT = 1.5
-"""By how much too many or too late leaves may seem to be, by their share of the volume."""
+"""By how much too many leaves there may seem to be, by their share of the volume."""
+
+LEARNING, LATE, SAMPLE = 0.25, 2.5, 8
+"""Part of the time after which it is asked whether there is enough of it, how many times more may
+seem to be needed (trees get smaller), and boxes that tell how many more there will be."""
+
+FARTHER = 4.0
+"""Hints are tried on boxes that lack at most so many times what hints made up for so far."""
 
 WIDTH = 40
 """Boxes that are split at a time."""
@@ -236,6 +243,10 @@ class _Growth:
         ]
         self._hints = _hints([node for state in states for node in state.node])
         self._waiting: deque[_Open] = deque()
+        self._made_up = np.inf  # the most that hints made up for
+        # By depth: splits of the old trees and the new ones, boxes, those that do not close.
+        self._old = Counter(depth for state in states for depth in _depths(state.node))
+        self._splits, self._boxes, self._open = Counter[int](), Counter[int](), Counter[int]()
 
     def grow(self) -> None:
         """Split until everything is closed, or it does not pay."""
@@ -254,12 +265,24 @@ class _Growth:
 
     @property
     def _late(self) -> bool:
-        now = time.monotonic()
-        whole = sum(tree.most for tree in self.trees)
-        share = sum(tree.most * (1.0 if tree.hopeless else tree.volume) for tree in self.trees)
-        sure = 2 * sum(tree.leaves for tree in self.trees) > ENOUGH
-        seems = now - self._began > DOUBT * share / whole * (self._until - self._began)
-        return now > self._until or (sure and seems)
+        """Whether the time is over, or will be long before everything is closed."""
+        spent, time_ = time.monotonic() - self._began, self._until - self._began
+        if spent > time_ or spent < LEARNING * time_:
+            return spent > time_
+        return spent / max(1, self._splits.total()) * self._expected > LATE * time_
+
+    @property
+    def _expected(self) -> float:
+        """Splits that there will be: trees branch as seen so far, and as the old ones below."""
+        boxes, total = float(len(self.trees)), 0.0
+        for depth in range(1 + max(self._old, default=0)):
+            old = 2 * self._old[depth - 1] if depth else len(self.trees)
+            seen = self._boxes[depth]
+            known = seen >= min(SAMPLE, old)
+            boxes *= self._open[depth] / seen if known else self._old[depth] / max(1, old)
+            total += boxes
+            boxes *= 2.0
+        return total
 
     def _split(self, boxes: Sequence[_Open]) -> None:
         """Split boxes where that gains most; what does not close then waits."""
@@ -276,16 +299,19 @@ class _Growth:
             sides = [Node(NodeKind.CLOSE, None), Node(NodeKind.CLOSE, None)]
             box.node.become(Node(NodeKind.SPLIT_INPUT, entry[chosen], sides))
             box.tree.open -= 1
+            self._splits[box.depth] += 1
             for side, node in enumerate(sides):
                 self._note(box.tree, node, box.depth + 1, seen, 2 * chosen + side)
 
     def _note(self, tree: _Tree, node: Node, depth: int, seen: _Seen, place: int) -> None:
         """Make a leaf of a box that closes; others wait."""
+        self._boxes[depth] += 1
         if seen.shortfall[place] > 0:
             box = seen.domains.pick(np.array([place]))
             entries = _candidates(seen.influence[place])
             self._waiting.append(_Open(tree, node, depth, box, entries))
             tree.open += 1
+            self._open[depth] += 1
             return
         node.become(Node(NodeKind.SWEEP, 0, [_leaf(seen.hints[place])]))
         tree.leaves += 1
@@ -298,13 +324,17 @@ class _Growth:
         hints: list[Substitution | None] = [None] * len(alone)
         lacking = trial.shortfalls(alone, hints)
         for known in self._favourites():
-            places = np.flatnonzero(lacking)
+            places = np.flatnonzero((lacking > 0) & (lacking <= FARTHER * self._made_up))
             if not places.size:
                 break
             found = trial.shortfalls(alone.pick(places), [known.hints] * places.size)
-            for place in places[found == 0].tolist():
+            closed = places[found == 0]
+            for place in closed.tolist():
                 hints[place] = known.hints
-            known.wins += int(np.count_nonzero(found == 0))
+            if closed.size:
+                most = float(lacking[closed].max())
+                self._made_up = max(most, 0.0 if np.isinf(self._made_up) else self._made_up)
+            known.wins += closed.size
             known.tries += 1
             lacking[places] = np.minimum(lacking[places], found)
         shortfall, influence = np.zeros(len(domains)), np.zeros(domains.batch.lower.shape)
@@ -337,6 +367,17 @@ def _hints(nodes: Sequence[Node]) -> list[_Hints]:
         )
         for own in chosen
     ]
+
+
+def _depths(root: Node) -> Iterator[int]:
+    """How many splits are above each split below a node."""
+    stack = [(root, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if len(node.children) > 1:
+            yield depth
+        below = depth + (len(node.children) > 1)
+        stack.extend((child, below) for child in node.children)
 
 
 def _by_disjunct(domains: Domains) -> tuple[IndexArray, Domains]:
