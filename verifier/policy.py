@@ -101,8 +101,8 @@ class Settings:
     halved_inputs: int = 20
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.5
-    high_proof_share: Share = 0.5
+    proof_share: Share = 0.4
+    high_proof_share: Share = 0.4
     margin_seconds: float = 0.15
 
 
