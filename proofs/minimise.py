@@ -18,7 +18,7 @@ import numpy as np
 from proofs.draft import TWO_WAY, Node, draft_of, written
 from proofs.format import file_content
 from proofs.oracle import Oracle
-from proofs.passes import closing, cores, preludes, probes, rounding, sharing, thin
+from proofs.passes import closing, cores, preludes, probes, regrow, rounding, sharing, thin
 from proofs.passes.closing import Merger, Reoptimise
 from proofs.passes.coarse import BITS
 from proofs.passes.edits import Work
@@ -238,6 +238,7 @@ def passes(reoptimise: Reoptimise | None) -> Iterator[tuple[str, Pass]]:
         yield _anew(reoptimise)
     yield "close inner nodes without hints", _merged(closing.with_defaults)
     yield "close inner nodes with hints below", _merged(closing.with_hints_below)
+    yield "grow trees anew", lambda work, _: regrow.regrow(work, math.inf)
     yield "leave out splits quickly", _quickly
     yield "leave out splits", _by_parts(cores.collapse)
     yield "leave out sweeps", _settled(thin.sweeps)

@@ -2,13 +2,13 @@
 
 A search splits before it knows what its hints will close, and sweeps on the way.  With the
 hints at hand every split is chosen by what both of its halves come to (strong branching, as
-for integer programs: Applegate et al., 1995), and only leaves sweep.
+for integer programs: Applegate, Bixby, Chvatal and Cook, 1995), and only leaves sweep.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from proofs.domain import Domains
-from proofs.draft import Node
+from proofs.draft import TWO_WAY, CaseDraft, Node
 from proofs.frame import IndexArray
 from proofs.oracle import State
 from proofs.passes import preludes
@@ -33,7 +33,7 @@ LARGEST, TOGETHER = 256, 512
 """Leaves of a tree that is grown anew (of larger ones, subtrees are), and of those at a time."""
 
 MORE = 1.2
-"""How many times as many leaves as before there may be: what was swept above them is not."""
+"""How many leaves there may be for each sweep before, if there were more leaves."""
 
 GAIN, ENOUGH = 0.8, 64
 """Part of the leaves that there may be, up to which it pays, and how many of them tell that."""
@@ -41,9 +41,8 @@ GAIN, ENOUGH = 0.8, 64
 DOUBT = 1.5
 """By how much too many leaves there may seem to be, by their share of the volume."""
 
-LEARNING, LATE, SAMPLE = 0.25, 2.5, 8
-"""Part of the time after which it is asked whether there is enough of it, how many times more may
-seem to be needed (trees get smaller), and boxes that tell how many more there will be."""
+SAMPLE, PRICE = 16, 5.0
+"""Boxes that tell how long a sweep takes, and sweeps for each split of the old tree."""
 
 FARTHER = 4.0
 """Hints are tried on boxes that lack at most so many times what hints made up for so far."""
@@ -84,18 +83,27 @@ def regrow(work: Work, until: float) -> None:
     for case in work.draft.cases:
         if len(case.trees) > 1:
             continue
-        root = case.refutation().root
-        for tops in list(_together(_tops(root))):
+        for tops in list(_together(_tops(case.refutation().root))):
             if time.monotonic() > until or (most >= ENOUGH and leaves > GAIN * most):
                 return
-            prelude = case.prelude
-            if tops == [root]:
-                case.prelude = preludes.without_sweeps(case)
-            trees = _grown(work, tops, until)
-            if tops == [root] and not all(tree.done for tree in trees):
-                case.prelude = prelude
+            trees = _grown_in(work, case, tops, until)
             leaves += sum(tree.leaves if tree.done else tree.most for tree in trees)
             most += sum(tree.most for tree in trees)
+
+
+def _grown_in(work: Work, case: CaseDraft, tops: list[Node], until: float) -> list[_Tree]:
+    """Grow subtrees of a case anew; of the whole tree, without sweeps in the prelude."""
+    if tops != [case.refutation().root]:
+        return _grown(work, tops, until)
+    before, case.prelude = case.prelude, preludes.without_sweeps(case)
+    done = False
+    try:
+        trees = _grown(work, tops, until)
+        done = any(tree.done for tree in trees)
+    finally:
+        if not done:
+            case.prelude = before
+    return trees
 
 
 def _grown(work: Work, tops: Sequence[Node], until: float) -> list[_Tree]:
@@ -109,6 +117,8 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> list[_Tree]:
         return []
     growth = _Growth(work.oracle.trial(states[0]), states, until)
     with np.errstate(all="ignore"):
+        if growth.seconds > until - time.monotonic():
+            return []
         growth.grow()
     for tree in growth.trees:
         if tree.done:
@@ -147,9 +157,9 @@ def _together(tops: Iterator[Node]) -> Iterator[list[Node]]:
 
 
 def _worth(node: Node) -> float:
-    """How many leaves that sweep cost as much as what is below a node, roughly."""
+    """How many leaves that sweep cost as much as what is below a node, roughly; at most its own."""
     sweeps = sum(under.kind is NodeKind.SWEEP and not under.arg for under in node)
-    return MORE * min(sweeps, sum(under.leaf for under in node))
+    return min(MORE * sweeps, sum(under.leaf for under in node))
 
 
 @dataclass(eq=False)
@@ -237,23 +247,20 @@ class _Growth:
 
     def __init__(self, trial: Trial, states: Sequence[State], until: float) -> None:
         self._trial, self._states = trial, states
-        self._began, self._until = time.monotonic(), until
+        self._until = until
         self.trees = [
             _Tree(state.node, Node(NodeKind.CLOSE, None), _worth(state.node)) for state in states
         ]
         self._hints = _hints([node for state in states for node in state.node])
         self._waiting: deque[_Open] = deque()
         self._made_up = np.inf  # the most that hints made up for
-        # By depth: splits of the old trees and the new ones, boxes, those that do not close.
-        self._old = Counter(depth for state in states for depth in _depths(state.node))
-        self._splits, self._boxes, self._open = Counter[int](), Counter[int](), Counter[int]()
 
     def grow(self) -> None:
         """Split until everything is closed, or it does not pay."""
         seen = self._look(Domains.joined([state.domains for state in self._states]))
         for place, tree in enumerate(self.trees):
             self._note(tree, tree.root, 0, seen, place)
-        while not self._late:
+        while time.monotonic() < self._until:
             boxes: list[_Open] = []
             while self._waiting and len(boxes) < WIDTH:
                 box = self._waiting.pop()  # the newest: so that one tree is done after the other
@@ -264,25 +271,17 @@ class _Growth:
             self._split(boxes)
 
     @property
-    def _late(self) -> bool:
-        """Whether the time is over, or will be long before everything is closed."""
-        spent, time_ = time.monotonic() - self._began, self._until - self._began
-        if spent > time_ or spent < LEARNING * time_:
-            return spent > time_
-        return spent / max(1, self._splits.total()) * self._expected > LATE * time_
-
-    @property
-    def _expected(self) -> float:
-        """Splits that there will be: trees branch as seen so far, and as the old ones below."""
-        boxes, total = float(len(self.trees)), 0.0
-        for depth in range(1 + max(self._old, default=0)):
-            old = 2 * self._old[depth - 1] if depth else len(self.trees)
-            seen = self._boxes[depth]
-            known = seen >= min(SAMPLE, old)
-            boxes *= self._open[depth] / seen if known else self._old[depth] / max(1, old)
-            total += boxes
-            boxes *= 2.0
-        return total
+    def seconds(self) -> float:
+        """How long it takes, judging by the smallest boxes of the first old tree."""
+        state = self._states[0]
+        domains = state.domains
+        for entry, side in _most_split(state.node):
+            domains = self._trial.halves(domains, np.array([entry])).pick(np.array([side]))
+        some = domains.pick(np.zeros(SAMPLE, dtype=np.int64))
+        began = time.monotonic()
+        self._trial.swept(some)
+        boxes = sum(node.kind in TWO_WAY for state in self._states for node in state.node)
+        return PRICE * boxes * (time.monotonic() - began) / SAMPLE
 
     def _split(self, boxes: Sequence[_Open]) -> None:
         """Split boxes where that gains most; what does not close then waits."""
@@ -299,22 +298,20 @@ class _Growth:
             sides = [Node(NodeKind.CLOSE, None), Node(NodeKind.CLOSE, None)]
             box.node.become(Node(NodeKind.SPLIT_INPUT, entry[chosen], sides))
             box.tree.open -= 1
-            self._splits[box.depth] += 1
             for side, node in enumerate(sides):
                 self._note(box.tree, node, box.depth + 1, seen, 2 * chosen + side)
 
     def _note(self, tree: _Tree, node: Node, depth: int, seen: _Seen, place: int) -> None:
         """Make a leaf of a box that closes; others wait."""
-        self._boxes[depth] += 1
         if seen.shortfall[place] > 0:
             box = seen.domains.pick(np.array([place]))
             entries = _candidates(seen.influence[place])
             self._waiting.append(_Open(tree, node, depth, box, entries))
             tree.open += 1
-            self._open[depth] += 1
             return
-        node.become(Node(NodeKind.SWEEP, 0, [_leaf(seen.hints[place])]))
-        tree.leaves += 1
+        leaf = _leaf(seen.hints[place])
+        node.become(Node(NodeKind.SWEEP, 0, [leaf]))
+        tree.leaves += len(leaf.children) or 1
         tree.volume += 0.5**depth
 
     def _look(self, domains: Domains) -> _Seen:
@@ -369,15 +366,17 @@ def _hints(nodes: Sequence[Node]) -> list[_Hints]:
     ]
 
 
-def _depths(root: Node) -> Iterator[int]:
-    """How many splits are above each split below a node."""
-    stack = [(root, 0)]
+def _most_split(root: Node) -> list[tuple[int, int]]:
+    """The splits of inputs on the way to a leaf that has most of them: entries and sides."""
+    best: list[tuple[int, int]] = []
+    stack = [(root, best)]
     while stack:
-        node, depth = stack.pop()
-        if len(node.children) > 1:
-            yield depth
-        below = depth + (len(node.children) > 1)
-        stack.extend((child, below) for child in node.children)
+        node, path = stack.pop()
+        best = max(best, path, key=len)
+        for side, child in enumerate(node.children):
+            split = node.kind is NodeKind.SPLIT_INPUT and isinstance(node.arg, int)
+            stack.append((child, [*path, (node.arg, side)] if split else path))
+    return best
 
 
 def _by_disjunct(domains: Domains) -> tuple[IndexArray, Domains]:
