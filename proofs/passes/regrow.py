@@ -374,8 +374,10 @@ def _most_split(root: Node) -> list[tuple[int, int]]:
         node, path = stack.pop()
         best = max(best, path, key=len)
         for side, child in enumerate(node.children):
-            split = node.kind is NodeKind.SPLIT_INPUT and isinstance(node.arg, int)
-            stack.append((child, [*path, (node.arg, side)] if split else path))
+            if node.kind is NodeKind.SPLIT_INPUT and isinstance(node.arg, int):
+                stack.append((child, [*path, (node.arg, side)]))
+            else:
+                stack.append((child, path))
     return best
 
 
