@@ -70,6 +70,10 @@ class Oracle:
             return False
         return time.monotonic() + SPARE * self._longest > self._deadline
 
+    def hurry(self, deadline: float) -> None:
+        """Take an earlier deadline."""
+        self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
+
     def failing(self, draft: Draft, among: set[int] | None = None) -> list[Node]:
         """The leaves that do not close, with what leads to them, of those that are asked for.
 

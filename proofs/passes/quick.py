@@ -42,6 +42,9 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 GROWING = 0.95
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
+HURRIED, OTHERWISE = 256, 0.55
+"""Leaves up to which a part of the time has to do where no tree is grown: little is gained then."""
+
 SMALL = 128
 """Leaves up to which the sweep of a prelude is a share of a check that counts."""
 
@@ -68,9 +71,13 @@ class Quick:
             DeadlineError: the time is over, or too little of it is left; what was done stays.
         """
         kinds, now = list(EDITS), time.monotonic()
-        regrow.regrow(work, now + GROWING * (self._deadline - now))
+        span = self._deadline - now
+        grown = regrow.regrow(work, now + GROWING * span)
         tops = [tree.root for tree in work.draft.trees()]
         leaves = sum(node.leaf for node in thin.below(tops))
+        if leaves <= HURRIED and not grown:
+            self._deadline = now + OTHERWISE * span
+            work.oracle.hurry(self._deadline)
         size = max(FEWEST, leaves // UNITS)
         units, count = [part for part in work.parts(size) if _wasteful(part)], SAMPLE
         least = ENOUGH * (len(units) - count)

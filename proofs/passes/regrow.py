@@ -29,7 +29,7 @@ from specs.enclosure import FloatArray
 NARROW = 32
 """Inputs that may vary: a box of more has too many halves."""
 
-LARGEST, TOGETHER = 256, 512
+LARGEST, TOGETHER = 256, 256
 """Leaves of a tree that is grown anew (of larger ones, subtrees are), and of those at a time."""
 
 MORE = 1.2
@@ -67,7 +67,7 @@ KNOWN = (
 """What may stand in a tree that is grown anew."""
 
 
-def regrow(work: Work, until: float) -> None:
+def regrow(work: Work, until: float) -> bool:
     """Grow trees anew as far as that makes them cheaper to check.
 
     Deterministic, but for the time.  Nothing is pending in ``work`` before and after.
@@ -76,19 +76,28 @@ def regrow(work: Work, until: float) -> None:
         work: the draft.
         until: ``time.monotonic()`` at which to end.
 
+    Returns:
+        Whether half of the leaves or more are below trees that were grown.
+
     Raises:
         DeadlineError: the oracle's own time is over; what was done stays.
     """
-    leaves = most = 0.0
+    trees: list[_Tree] = []
     for case in work.draft.cases:
         if len(case.trees) > 1:
             continue
         for tops in list(_together(_tops(case.refutation().root))):
-            if time.monotonic() > until or (most >= ENOUGH and leaves > GAIN * most):
-                return
-            trees = _grown_in(work, case, tops, until)
-            leaves += sum(tree.leaves if tree.done else tree.most for tree in trees)
-            most += sum(tree.most for tree in trees)
+            if time.monotonic() < until and not _in_vain(trees):
+                trees += _grown_in(work, case, tops, until)
+    leaves = sum(node.leaf for node in work.draft.nodes())
+    return 2 * sum(tree.leaves for tree in trees if tree.done) >= leaves
+
+
+def _in_vain(trees: Sequence[_Tree]) -> bool:
+    """Whether little was gained so far."""
+    most = sum(tree.most for tree in trees)
+    leaves = sum(tree.leaves if tree.done else tree.most for tree in trees)
+    return most >= ENOUGH and leaves > GAIN * most
 
 
 def _grown_in(work: Work, case: CaseDraft, tops: list[Node], until: float) -> list[_Tree]:
