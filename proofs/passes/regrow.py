@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from proofs.domain import Domains
-from proofs.draft import TWO_WAY, CaseDraft, Node
+from proofs.draft import CaseDraft, Node
 from proofs.frame import IndexArray
 from proofs.oracle import State
 from proofs.passes import preludes
@@ -42,7 +42,7 @@ DOUBT = 1.5
 """By how much too many leaves there may seem to be, by their share of the volume."""
 
 SAMPLE, PRICE = 16, 5.0
-"""Boxes that tell how long a sweep takes, and sweeps for each split of the old tree."""
+"""Boxes that tell how long a sweep takes, and sweeps for each old split of an input."""
 
 FARTHER = 4.0
 """Hints are tried on boxes that lack at most so many times what hints made up for so far."""
@@ -289,8 +289,10 @@ class _Growth:
         some = domains.pick(np.zeros(SAMPLE, dtype=np.int64))
         began = time.monotonic()
         self._trial.swept(some)
-        boxes = sum(node.kind in TWO_WAY for state in self._states for node in state.node)
-        return PRICE * boxes * (time.monotonic() - began) / SAMPLE
+        each = (time.monotonic() - began) / SAMPLE
+        # Where neurons were split, hints close larger boxes more often than not.
+        kinds = [node.kind for state in self._states for node in state.node]
+        return PRICE * each * kinds.count(NodeKind.SPLIT_INPUT)
 
     def _split(self, boxes: Sequence[_Open]) -> None:
         """Split boxes where that gains most; what does not close then waits."""
