@@ -53,7 +53,7 @@ WORTH = 64
 
 
 class Quick:
-    """Part by part, do less on the way to the leaves, round their hints and share them.
+    """Grow trees anew; part by part, do less on the way to the leaves, round hints and share them.
 
     What a part teaches of which edits last, the next ones use.
 

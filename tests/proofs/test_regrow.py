@@ -15,7 +15,7 @@ from proofs.check import check_proof
 from proofs.draft import CaseDraft, Draft, Node, TreeDraft, draft_of, slope_block, written
 from proofs.minimise import minimise
 from proofs.oracle import Oracle
-from proofs.passes import regrow, thin
+from proofs.passes import growth, regrow, thin
 from proofs.passes.edits import Work, leaves_below
 from proofs.proof import Fact, NodeKind, Proof, Side, SlopeHint
 from proofs.tables import EMPTY, Substitution
@@ -227,17 +227,21 @@ def test_it_ends_where_little_is_gained(monkeypatch):
 def test_hints_say_nothing_of_splits_that_are_gone():
     question = needs_x()
     own = replace(steep(question), multipliers=((Fact.SPLIT, 0, 1.0), (Fact.LOWER, 0, 0.5)))
-    (known,) = regrow._hints(list(split(X, close(own), close())))
+    (known,) = growth._hints(list(split(X, close(own), close())))
     assert known.hints.multipliers == ((Fact.LOWER, 0, 0.5),)
 
 
+def test_what_has_no_disjunct_is_closed_without_hints():
+    assert shape(growth._leaf([])) == [(NodeKind.CLOSE, None)]
+
+
 def test_hints_that_close_most_are_tried_first():
-    growth = object.__new__(regrow._Growth)
-    growth._hints = [regrow._Hints(EMPTY, tries=9, wins=wins) for wins in range(8)]
-    growth._hints[2].tries = 0
-    found = growth._favourites()
+    made = object.__new__(growth.Growth)
+    made._hints = [growth._Hints(EMPTY, tries=9, wins=wins) for wins in range(8)]
+    made._hints[2].tries = 0
+    found = made._favourites()
     assert [known.wins for known in found] == [7, 6, 5, 4, 2]
-    assert len(found) == regrow.TRIED
+    assert len(found) == growth.TRIED
 
 
 @given(seed=st.integers(0, 10**6))
