@@ -51,10 +51,7 @@ class Trial(Walker):
         self, domains: Domains, hints: Sequence[Substitution | None]
     ) -> npt.NDArray[np.bool_]:
         """Which of some domains close with hints of their own, ``(B,)``."""
-        done = np.ones(len(domains), dtype=bool)
-        for place, _, why in self._closer.close(domains.paths, hints, domains.batch):
-            done[place] = why is None
-        return done
+        return self.shortfalls(domains, hints) == 0.0
 
     def shortfalls(self, domains: Domains, hints: Sequence[Substitution | None]) -> FloatArray:
         """By how much domains fail to close with hints of their own, ``(B,)``; 0: they close."""

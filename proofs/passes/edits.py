@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from proofs.draft import Argument, Draft, Node, telling
@@ -57,23 +57,8 @@ class Work:
 
     def parts(self, leaves: int) -> Iterator[list[Node]]:
         """Subtrees that have about so many leaves together, in order; they cover all leaves."""
-        count = leaves_below(list(self.draft.nodes()))
-        part: list[Node] = []
-        held = 0
-        stack = [tree.root for tree in self.draft.trees()][::-1]
-        while stack:
-            node = stack.pop()
-            size = count[id(node)]
-            if size > leaves:
-                stack.extend(reversed(node.children))
-                continue
-            if held and held + size > leaves:
-                yield part
-                part, held = [], 0
-            part.append(node)
-            held += size
-        if part:
-            yield part
+        roots = [tree.root for tree in self.draft.trees()]
+        return subtrees(roots, leaves, lambda node: True)
 
     def failing(self, tops: Sequence[Node]) -> list[Node]:
         """The leaves below some nodes that do not close."""
@@ -165,6 +150,29 @@ class Work:
     def before(self, node: Node) -> Node | None:
         """The node above another one."""
         return self._above.get(id(node))
+
+
+def subtrees(
+    roots: Sequence[Node], leaves: int, wanted: Callable[[Node], bool]
+) -> Iterator[list[Node]]:
+    """The highest nodes that are wanted and have at most so many leaves; as many together."""
+    count = leaves_below([node for root in roots for node in root])
+    part: list[Node] = []
+    held = 0
+    stack = list(reversed(roots))
+    while stack:
+        node = stack.pop()
+        size = count[id(node)]
+        if size > leaves or not wanted(node):
+            stack.extend(reversed(node.children))
+            continue
+        if held and held + size > leaves:
+            yield part
+            part, held = [], 0
+        part.append(node)
+        held += size
+    if part:
+        yield part
 
 
 def leaves_below(nodes: Sequence[Node]) -> dict[int, int]:

@@ -62,6 +62,7 @@ class Tree:
         most: leaves that it may have; ``leaves``: closed so far.
         volume: share of the box that these have.
         open: boxes that do not close.
+        failed: whether it does not close where it was put.
     """
 
     old: Node
@@ -70,11 +71,12 @@ class Tree:
     leaves: int = 0
     volume: float = 0.0
     open: int = 0
+    failed: bool = False
 
     @property
     def done(self) -> bool:
         """Whether everything is closed, with few leaves."""
-        return not self.open and self.leaves <= self.most
+        return not self.failed and not self.open and self.leaves <= self.most
 
     @property
     def hopeless(self) -> bool:

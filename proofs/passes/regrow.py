@@ -7,21 +7,21 @@ hints at hand less has to be split, and only leaves sweep (``growth.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from proofs.draft import CaseDraft, Node
 from proofs.passes import preludes
-from proofs.passes.edits import Work, leaves_below
+from proofs.passes.edits import Work, subtrees
 from proofs.passes.growth import Growth, Tree, worth
 from proofs.proof import NodeKind
 
 NARROW = 32
 """Inputs that may vary: a box of more has too many halves."""
 
-LARGEST, TOGETHER = 256, 256
-"""Leaves of a tree that is grown anew (of larger ones, subtrees are), and of those at a time."""
+LARGEST = 256
+"""Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time."""
 
 GAIN, ENOUGH = 0.8, 64
 """Part of the leaves that there may be, up to which it pays, and how many of them tell that."""
@@ -56,7 +56,7 @@ def regrow(work: Work, until: float) -> bool:
     for case in work.draft.cases:
         if len(case.trees) > 1:
             continue
-        for tops in list(_together(_tops(case.refutation().root))):
+        for tops in list(subtrees([case.refutation().root], LARGEST, _wanted)):
             if time.monotonic() < until and not _in_vain(trees):
                 trees += _grown_in(work, case, tops, until)
     leaves = sum(node.leaf for node in work.draft.nodes())
@@ -104,32 +104,10 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree]:
             work.replace(tree.old, tree.root)
     gone = work.settle([tree.old for tree in growth.trees if tree.done])
     for tree in growth.trees:
-        tree.open += id(tree.old) in gone
+        tree.failed = id(tree.old) in gone
     return growth.trees
 
 
-def _tops(root: Node) -> Iterator[Node]:
-    """Subtrees that may be grown anew, none below another."""
-    count = leaves_below(list(root))
-    stack = [] if root.leaf else [root]
-    while stack:
-        node = stack.pop()
-        if count[id(node)] > LARGEST or not all(under.kind in KNOWN for under in node):
-            stack.extend(reversed(node.children))
-        elif worth(node) > 1.0:
-            yield node
-
-
-def _together(tops: Iterator[Node]) -> Iterator[list[Node]]:
-    """Subtrees in lists with about as many leaves."""
-    part: list[Node] = []
-    held = 0
-    for node in tops:
-        size = sum(under.leaf for under in node)
-        if held and held + size > TOGETHER:
-            yield part
-            part, held = [], 0
-        part.append(node)
-        held += size
-    if part:
-        yield part
+def _wanted(node: Node) -> bool:
+    """Whether what is below a node may be grown anew."""
+    return all(under.kind in KNOWN for under in node) and worth(node) > 1.0

@@ -20,6 +20,7 @@ from proofs.passes.edits import Work, leaves_below
 from proofs.proof import Fact, NodeKind, Proof, Side, SlopeHint
 from proofs.tables import EMPTY, Substitution
 from proofs.tree import DeadlineError
+from proofs.trial import Trial
 from specs.network import Univariate
 from specs.query import Query
 from tests.proofs.helpers import Net, at_least, box_case, query, verdicts
@@ -30,13 +31,13 @@ X, Y = 0, 1
 SWEPT = [(NodeKind.SWEEP, 0)]
 
 
-def needs_x(disjuncts: int = 1, inputs: int = 2) -> Query:
+def needs_x(disjuncts: int = 1, inputs: int = 2, threshold: Fraction = Fraction(1, 2)) -> Query:
     """x - relu(x) < 1/2 on [-1, 1], and -relu(x) < 1/4; no other input matters."""
     net = Net(inputs)
     copy = net.dense(0, [[1.0] + [0.0] * (inputs - 1)])
     relu = net.relu(copy)
     net.subtract(net.dense(copy, [[1.0], [0.0]]), net.dense(relu, [[1.0], [1.0]]))
-    unsafe = (at_least(0, Fraction(1, 2)), at_least(1, Fraction(1, 4)))[:disjuncts]
+    unsafe = (at_least(0, threshold), at_least(1, Fraction(1, 4)))[:disjuncts]
     return query(net.done(), [box_case([-1] * inputs, [1] * inputs, *unsafe)])
 
 
@@ -143,18 +144,34 @@ def test_leaves_never_become_more(root):
     assert leaves_below(list(root_of(work)))[id(root_of(work))] <= before
 
 
-def test_what_does_not_close_stays_as_it_is():
-    question = needs_x()
-    for root in (split(Y, split(Y), split(Y)), Node(NodeKind.HOLE, 0), split(Y, close(), close())):
-        work = at_work(question, root, SWEPT)
-        before = shape(root)
-        failing = len(work.failing([root]))
-        regrow.regrow(work, LONG)
-        if shape(root_of(work)) == before:
-            assert work.draft.cases[0].prelude == SWEPT
-            assert len(work.failing([root_of(work)])) == failing
-        else:  # more closes than before
-            assert not work.failing([root_of(work)])
+def test_what_cannot_be_closed_stays_as_it_is():
+    question = needs_x(threshold=Fraction(0))  # reached at x = 0
+    work = at_work(question, split(Y, split(X), split(Y)), SWEPT)
+    before, failing = shape(root_of(work)), len(work.failing([root_of(work)]))
+    assert failing
+    assert not regrow.regrow(work, LONG)
+    assert shape(root_of(work)) == before
+    assert work.draft.cases[0].prelude == SWEPT
+    assert len(work.failing([root_of(work)])) == failing
+    assert not work.pending
+
+
+def test_what_does_not_close_yet_may_be_closed():
+    work = at_work(needs_x(), split(Y, split(Y), split(Y)), SWEPT)
+    assert work.failing([root_of(work)])
+    assert regrow.regrow(work, LONG)
+    assert shape(root_of(work)) == SMALLEST
+    assert valid(work)
+
+
+def test_a_tree_that_fails_where_it_is_put_is_taken_back(monkeypatch):
+    monkeypatch.setattr(Trial, "shortfalls", lambda self, domains, hints: np.zeros(len(domains)))
+    work = at_work(needs_x(), wasteful(), SWEPT)
+    before = shape(root_of(work))
+    assert not regrow.regrow(work, LONG)
+    assert shape(root_of(work)) == before
+    assert work.draft.cases[0].prelude == SWEPT
+    assert not work.pending
 
 
 def test_a_hole_is_no_place_to_grow():
@@ -213,7 +230,6 @@ def test_of_large_trees_subtrees_are_grown(monkeypatch):
 
 def test_it_ends_where_little_is_gained(monkeypatch):
     monkeypatch.setattr(regrow, "LARGEST", 2)
-    monkeypatch.setattr(regrow, "TOGETHER", 2)
     monkeypatch.setattr(regrow, "ENOUGH", 2)
     tried = []
     grown = regrow._grown
