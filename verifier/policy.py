@@ -79,7 +79,8 @@ class Settings:
         least_reused_share: share of an old proof's leaves that have to hold in the new question
             for mending the others rather than searching anew.
         proof_share: of the processor time that a proof took to find, for making it smaller;
-            part of that comes back when it is checked.
+            part of that comes back when it is checked.  Most proofs take less: see
+            ``proofs/passes/quick.py``.
         high_proof_share: of the time that is left, where that is asked for with all effort.
         margin_seconds: seconds before the time limit at which everything has to end.
     """
@@ -101,7 +102,7 @@ class Settings:
     halved_inputs: int = 20
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.4
+    proof_share: Share = 0.6
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 

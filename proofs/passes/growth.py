@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -18,19 +17,21 @@ from proofs.domain import Domains
 from proofs.draft import Node
 from proofs.frame import IndexArray
 from proofs.oracle import State
+from proofs.passes.endings import endings
 from proofs.proof import Fact, NodeKind
 from proofs.tables import Substitution
 from proofs.trial import Trial
 from specs.enclosure import FloatArray
 
 MORE = 1.2
-"""How many leaves there may be for each sweep before, if there were more leaves."""
+"""How many boxes there may be for each sweep or leaf before, if the others were fewer, and how
+many leaves for each one before."""
 
 SURE, DOUBT = 32, 1.5
-"""Leaves that tell how many there will be, by their share of the volume, and by how much too many
+"""Boxes that tell how many there will be, by their share of the volume, and by how much too many
 that may be."""
 
-SAMPLE, PRICE = 16, 5.0
+SAMPLE, PRICE = 8, 4.5
 """Boxes that tell how long a sweep takes, and sweeps for each old split of an input."""
 
 FARTHER = 4.0
@@ -45,11 +46,22 @@ CANDIDATES, LEADING = 3, 0.1
 HINTS, TRIED = 16, 5
 """Hints that are known, from leaves all over the old trees, and how many are tried on a box."""
 
+NEAR = 2
+"""Hints of old leaves where a box lies that are tried on it before."""
 
-def worth(node: Node) -> float:
-    """How many leaves that sweep cost as much as what is below a node, roughly; at most its own."""
-    sweeps = sum(under.kind is NodeKind.SWEEP and not under.arg for under in node)
-    return min(MORE * sweeps, sum(under.leaf for under in node))
+KEPT = 0.4
+"""Part of the work of a sweep that is left for another one, up to which a box that does not
+close is swept for all that is below it."""
+
+
+def sweeps(node: Node) -> int:
+    """How many sweeps there are below a node, which most of the work is."""
+    return sum(under.kind is NodeKind.SWEEP and not under.arg for under in node)
+
+
+def leaves(node: Node) -> int:
+    """How many leaves there are below a node."""
+    return sum(under.leaf for under in node)
 
 
 @dataclass(eq=False)
@@ -59,7 +71,8 @@ class Tree:
     Attributes:
         old: what it is to replace.
         root: of the new one.
-        most: leaves that it may have; ``leaves``: closed so far.
+        sweeps: of the old one; ``most``: boxes and ``ends``: leaves that this one may have.
+        boxes, leaves: closed so far.
         volume: share of the box that these have.
         open: boxes that do not close.
         failed: whether it does not close where it was put.
@@ -67,32 +80,44 @@ class Tree:
 
     old: Node
     root: Node
+    sweeps: int
     most: float
+    ends: float
+    boxes: int = 0
     leaves: int = 0
     volume: float = 0.0
     open: int = 0
     failed: bool = False
 
+    @staticmethod
+    def of(old: Node) -> Tree:
+        """One that is to replace another, and has no split yet."""
+        work, ends = sweeps(old), MORE * leaves(old)
+        return Tree(old, Node(NodeKind.CLOSE, None), work, min(MORE * work, ends), ends)
+
     @property
     def done(self) -> bool:
-        """Whether everything is closed, with few leaves."""
-        return not self.failed and not self.open and self.leaves <= self.most
+        """Whether everything is closed, with few boxes and leaves."""
+        few = self.boxes <= self.most and self.leaves <= self.ends
+        return few and not self.failed and not self.open
 
     @property
     def hopeless(self) -> bool:
-        """Whether there will be too many leaves, as far as can be told."""
-        seems = self.leaves > DOUBT * self.most * self.volume
-        return self.leaves + self.open > self.most or (self.leaves >= SURE and seems)
+        """Whether there will be too many boxes or leaves, as far as can be told."""
+        part = max(self.boxes / self.most, self.leaves / self.ends)
+        many = self.boxes + self.open > self.most or self.leaves + self.open > self.ends
+        return many or (self.boxes >= SURE and part > DOUBT * self.volume)
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Open:
-    """A box that does not close, before it is swept.
+    """A box that does not close.
 
     Attributes:
         tree: which it is part of; ``node``: its place there; ``depth``: splits above it.
-        domains: the box.
+        domains: the box, swept if that is kept.
         entries: inputs to split it at, the most promising first.
+        old: the first split of an input there in the old tree.
     """
 
     tree: Tree
@@ -100,6 +125,7 @@ class _Open:
     depth: int
     domains: Domains
     entries: list[int]
+    old: Node | None
 
 
 @dataclass(eq=False)
@@ -113,19 +139,39 @@ class _Hints:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What became of boxes, ``(B,)``.
+    """What became of boxes, ``(B,)``, and of their disjuncts, ``(P,)``.
 
     Attributes:
-        domains: the boxes, before they were swept.
-        shortfall: of all their disjuncts; 0 where they close.
-        hints: what each disjunct closes with.
-        influence: ``(B, inputs)`` where they do not close, see :meth:`Trial.influence`.
+        domains: the boxes; ``swept``: afterwards.
+        again: part of the work that is left for another sweep.
+        owner: the box of each disjunct, in order.
+        alone: swept, of that disjunct only; ``influence``: ``(P, inputs)``.
+        lacking: by how much it does not close; 0 where it does.
+        hints: what it closes with, or nearly.
+        nodes: a tree that closes it, where it does.
     """
 
     domains: Domains
-    shortfall: FloatArray
-    hints: list[list[Substitution | None]]
+    swept: Domains
+    again: FloatArray
+    owner: IndexArray
+    alone: Domains
     influence: FloatArray
+    lacking: FloatArray
+    hints: list[Substitution | None]
+    nodes: list[Node | None]
+
+    def parts(self, box: int) -> slice:
+        """The disjuncts of a box."""
+        start, end = np.searchsorted(self.owner, [box, box + 1]).tolist()
+        return slice(start, end)
+
+    @property
+    def shortfall(self) -> FloatArray:
+        """Of all disjuncts of each box; 0 where it closes."""
+        found = np.zeros(len(self.domains))
+        np.add.at(found, self.owner, self.lacking)
+        return found
 
 
 class Growth:
@@ -140,18 +186,19 @@ class Growth:
     def __init__(self, trial: Trial, states: Sequence[State], until: float) -> None:
         self._trial, self._states = trial, states
         self._until = until
-        self.trees = [
-            Tree(state.node, Node(NodeKind.CLOSE, None), worth(state.node)) for state in states
-        ]
+        self.trees = [Tree.of(state.node) for state in states]
         self._hints = _hints([node for state in states for node in state.node])
+        self._below: dict[int, list[_Hints]] = {}  # by old node
         self._waiting: deque[_Open] = deque()
         self._made_up = np.inf  # the most that hints made up for
 
     def grow(self) -> None:
         """Split until everything is closed, or it does not pay."""
-        seen = self._look(Domains.joined([state.domains for state in self._states]))
-        for place, tree in enumerate(self.trees):
-            self._note(tree, tree.root, 0, seen, place)
+        olds = [_first_split(tree.old) for tree in self.trees]
+        seen = self._look(Domains.joined([state.domains for state in self._states]), olds)
+        self._end(seen, range(len(olds)))
+        for place, (tree, old) in enumerate(zip(self.trees, olds, strict=True)):
+            self._note(tree, tree.root, 0, old, seen, place)
         while time.monotonic() < self._until:
             boxes: list[_Open] = []
             while self._waiting and len(boxes) < WIDTH:
@@ -166,9 +213,12 @@ class Growth:
     def seconds(self) -> float:
         """How long it takes, judging by the smallest boxes of the first old tree."""
         state = self._states[0]
-        domains = state.domains
-        for entry, side in _most_split(state.node):
+        domains, path = state.domains, _most_split(state.node)
+        for depth, (entry, side) in enumerate(path):
             domains = self._trial.halves(domains, np.array([entry])).pick(np.array([side]))
+            if depth == len(path) // 2:
+                swept, again = self._trial.swept(domains)
+                domains = swept if again[0] <= KEPT else domains
         some = domains.pick(np.zeros(SAMPLE, dtype=np.int64))
         began = time.monotonic()
         self._trial.swept(some)
@@ -184,58 +234,126 @@ class Growth:
             strict=True,
         )
         domains = Domains.joined([box.domains for box in boxes]).pick(np.array(place))
-        seen = self._look(self._trial.halves(domains, np.array(entry)))
+        olds = [
+            old
+            for own, at in zip(place, entry, strict=True)
+            for old in _old_halves(boxes[own].old, at)
+        ]
+        seen = self._look(self._trial.halves(domains, np.array(entry)), olds)
         lacking = seen.shortfall.reshape(-1, 2)
         order = np.lexsort((lacking.sum(axis=1), np.count_nonzero(lacking, axis=1), place))
         _, first = np.unique(np.array(place)[order], return_index=True)
-        for box, chosen in zip(boxes, order[first].tolist(), strict=True):
+        best: list[int] = order[first].tolist()
+        self._end(seen, [2 * chosen + side for chosen in best for side in (0, 1)])
+        for box, chosen in zip(boxes, best, strict=True):
             sides = [Node(NodeKind.CLOSE, None), Node(NodeKind.CLOSE, None)]
             box.node.become(Node(NodeKind.SPLIT_INPUT, entry[chosen], sides))
+            for side, node in enumerate(sides, 2 * chosen):
+                self._note(box.tree, node, box.depth + 1, olds[side], seen, side)
             box.tree.open -= 1
-            for side, node in enumerate(sides):
-                self._note(box.tree, node, box.depth + 1, seen, 2 * chosen + side)
 
-    def _note(self, tree: Tree, node: Node, depth: int, seen: _Seen, place: int) -> None:
-        """Make a leaf of a box that closes; others wait."""
-        if seen.shortfall[place] > 0:
-            box = seen.domains.pick(np.array([place]))
-            entries = _candidates(seen.influence[place])
-            self._waiting.append(_Open(tree, node, depth, box, entries))
+    def _note(
+        self, tree: Tree, node: Node, depth: int, old: Node | None, seen: _Seen, place: int
+    ) -> None:
+        """Make leaves of a box that closes; others wait."""
+        parts = seen.parts(place)
+        closing = [made for made in seen.nodes[parts] if made is not None]
+        if len(closing) < parts.stop - parts.start:
+            entries = _candidates(seen.influence[parts].max(axis=0))
+            keeps = seen.again[place] <= KEPT
+            if keeps:
+                below = Node(NodeKind.CLOSE, None)
+                node.become(Node(NodeKind.SWEEP, 0, [below]))
+                node = below
+            box = (seen.swept if keeps else seen.domains).pick(np.array([place]))
+            self._waiting.append(_Open(tree, node, depth, box, entries, old))
             tree.open += 1
             return
-        leaf = _leaf(seen.hints[place])
-        node.become(Node(NodeKind.SWEEP, 0, [leaf]))
-        tree.leaves += len(leaf.children) or 1
+        end = _joined(closing)
+        node.become(Node(NodeKind.SWEEP, 0, [end]))
+        tree.boxes += 1
+        tree.leaves += leaves(end)
         tree.volume += 0.5**depth
 
-    def _look(self, domains: Domains) -> _Seen:
+    def _look(self, domains: Domains, olds: Sequence[Node | None]) -> _Seen:
         """Sweep boxes and try to close them: as they are, or with hints."""
         trial = self._trial
-        owner, alone = _by_disjunct(trial.swept(domains))
+        swept, again = trial.swept(domains)
+        owner, alone = _by_disjunct(swept)
         hints: list[Substitution | None] = [None] * len(alone)
         lacking = trial.shortfalls(alone, hints)
+        self._try_near(alone, lacking, hints, [olds[box] for box in owner.tolist()])
         for known in self._favourites():
-            places = np.flatnonzero((lacking > 0) & (lacking <= FARTHER * self._made_up))
-            if not places.size:
-                break
-            found = trial.shortfalls(alone.pick(places), [known.hints] * places.size)
-            closed = places[found == 0]
-            for place in closed.tolist():
-                hints[place] = known.hints
-            if closed.size:
-                most = float(lacking[closed].max())
-                self._made_up = max(most, 0.0 if np.isinf(self._made_up) else self._made_up)
-            known.wins += closed.size
-            known.tries += 1
-            lacking[places] = np.minimum(lacking[places], found)
-        shortfall, influence = np.zeros(len(domains)), np.zeros(domains.batch.lower.shape)
-        np.add.at(shortfall, owner, lacking)
+            self._try(alone, lacking, hints, dict.fromkeys(range(len(alone)), known))
+        nodes = [
+            None if short > 0 else Node(NodeKind.CLOSE, own)
+            for short, own in zip(lacking.tolist(), hints, strict=True)
+        ]
+        influence = np.zeros(alone.batch.lower.shape)
         places = np.flatnonzero(lacking)
         if places.size:
-            np.maximum.at(influence, owner[places], trial.influence(alone.pick(places)))
-        ends = np.searchsorted(owner, np.arange(len(domains) + 1)).tolist()
-        own = [hints[start:end] for start, end in pairwise(ends)]
-        return _Seen(domains, shortfall, own, influence)
+            influence[places] = trial.influence(alone.pick(places))
+        return _Seen(domains, swept, again, owner, alone, influence, lacking, hints, nodes)
+
+    def _end(self, seen: _Seen, boxes: Iterable[int]) -> None:
+        """Split neurons of boxes that nearly close."""
+        places = np.array(
+            [k for box in boxes for k in range(*seen.parts(box).indices(len(seen.alone)))]
+        )
+        places = places[(seen.lacking[places] > 0) & np.isfinite(seen.lacking[places])]
+        if not places.size:
+            return
+        own = [seen.hints[k] for k in places.tolist()]
+        found = endings(self._trial, seen.alone.pick(places), seen.lacking[places], own)
+        for place, node in zip(places.tolist(), found, strict=True):
+            seen.nodes[place] = node
+
+    def _try_near(
+        self,
+        alone: Domains,
+        lacking: FloatArray,
+        hints: list[Substitution | None],
+        olds: Sequence[Node | None],
+    ) -> None:
+        """Try hints of old leaves where each domain lies."""
+        near = {k: self._near(olds[k]) for k in np.flatnonzero(lacking).tolist()}
+        for number in range(NEAR):
+            own = {k: known[number] for k, known in near.items() if number < len(known)}
+            self._try(alone, lacking, hints, own)
+
+    def _try(
+        self,
+        alone: Domains,
+        lacking: FloatArray,
+        hints: list[Substitution | None],
+        known: Mapping[int, _Hints],
+    ) -> None:
+        """Try hints on domains of which not too much is lacking, by position."""
+        few = (lacking > 0) & (lacking <= FARTHER * self._made_up)
+        places = [k for k in np.flatnonzero(few).tolist() if k in known]
+        if not places:
+            return
+        found = self._trial.shortfalls(
+            alone.pick(np.array(places)), [known[k].hints for k in places]
+        )
+        for own in {id(known[k]): known[k] for k in places}.values():
+            own.tries += 1
+        for place, short in zip(places, found.tolist(), strict=True):
+            if short < lacking[place]:
+                hints[place] = known[place].hints
+            if short == 0.0:
+                known[place].wins += 1
+                least = 0.0 if np.isinf(self._made_up) else self._made_up
+                self._made_up = max(float(lacking[place]), least)
+            lacking[place] = min(lacking[place], short)
+
+    def _near(self, old: Node | None) -> list[_Hints]:
+        if old is None:
+            return []
+        if id(old) not in self._below:
+            own = _hints(list(old))
+            self._below[id(old)] = own[:: max(1, len(own) // NEAR)][:NEAR]
+        return self._below[id(old)]
 
     def _favourites(self) -> list[_Hints]:
         """What closed most so far, and what was tried least."""
@@ -286,11 +404,31 @@ def _by_disjunct(domains: Domains) -> tuple[IndexArray, Domains]:
     return owner, Domains(parts.nodes, paths, parts.batch)
 
 
-def _leaf(hints: Sequence[Substitution | None]) -> Node:
-    """A leaf that closes, given the hints of each disjunct."""
-    if all(own is hints[0] for own in hints):
-        return Node(NodeKind.CLOSE, hints[0] if hints else None)
-    return Node(NodeKind.SPLIT_DISJUNCT, 0, [Node(NodeKind.CLOSE, own) for own in hints])
+def _joined(nodes: Sequence[Node]) -> Node:
+    """What closes a box, given what closes each of its disjuncts."""
+    if not nodes:
+        return Node(NodeKind.CLOSE, None)
+    first = nodes[0]
+    if all(node.kind is NodeKind.CLOSE and node.arg is first.arg for node in nodes):
+        return first
+    return Node(NodeKind.SPLIT_DISJUNCT, 0, list(nodes))
+
+
+def _first_split(node: Node) -> Node | None:
+    """The first split of an input, where it is not seen on the way to most leaves."""
+    while node.kind is not NodeKind.SPLIT_INPUT:
+        if not node.children:
+            return None
+        single = len(node.children) == 1
+        node = node.children[0] if single else max(node.children, key=leaves)
+    return node
+
+
+def _old_halves(old: Node | None, entry: int) -> list[Node | None]:
+    """Where both halves of a box lie in the old tree."""
+    if old is None or (old.kind, old.arg) != (NodeKind.SPLIT_INPUT, entry):
+        return [old, old]
+    return [_first_split(child) or child for child in old.children]
 
 
 def _candidates(influence: FloatArray) -> list[int]:

@@ -42,8 +42,9 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 GROWING = 0.95
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
-HURRIED, OTHERWISE = 256, 0.55
-"""Leaves up to which a part of the time has to do where no tree is grown: little is gained then."""
+OTHERWISE, FEW, HURRIED = 0.67, 256, 0.37
+"""Share of the time that has to do where no tree is grown, and where there are few leaves
+besides: less is gained then."""
 
 SMALL = 128
 """Leaves up to which the sweep of a prelude is a share of a check that counts."""
@@ -75,8 +76,8 @@ class Quick:
         grown = regrow.regrow(work, now + GROWING * span)
         tops = [tree.root for tree in work.draft.trees()]
         leaves = sum(node.leaf for node in thin.below(tops))
-        if leaves <= HURRIED and not grown:
-            self._deadline = now + OTHERWISE * span
+        if not grown:
+            self._deadline = now + (HURRIED if leaves <= FEW else OTHERWISE) * span
             work.oracle.hurry(self._deadline)
         size = max(FEWEST, leaves // UNITS)
         units, count = [part for part in work.parts(size) if _wasteful(part)], SAMPLE

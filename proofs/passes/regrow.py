@@ -14,7 +14,7 @@ import numpy as np
 from proofs.draft import CaseDraft, Node
 from proofs.passes import preludes
 from proofs.passes.edits import Work, subtrees
-from proofs.passes.growth import Growth, Tree, worth
+from proofs.passes.growth import Growth, Tree, leaves, sweeps
 from proofs.proof import NodeKind
 
 NARROW = 32
@@ -24,7 +24,7 @@ LARGEST = 256
 """Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time."""
 
 GAIN, ENOUGH = 0.8, 64
-"""Part of the leaves that there may be, up to which it pays, and how many of them tell that."""
+"""Part of the sweeps that may be left for it to pay, and how many of them tell that."""
 
 KNOWN = (
     NodeKind.SWEEP,
@@ -59,15 +59,15 @@ def regrow(work: Work, until: float) -> bool:
         for tops in list(subtrees([case.refutation().root], LARGEST, _wanted)):
             if time.monotonic() < until and not _in_vain(trees):
                 trees += _grown_in(work, case, tops, until)
-    leaves = sum(node.leaf for node in work.draft.nodes())
-    return 2 * sum(tree.leaves for tree in trees if tree.done) >= leaves
+    count = sum(map(leaves, (tree.root for tree in work.draft.trees())))
+    return 2 * sum(tree.leaves for tree in trees if tree.done) >= count
 
 
 def _in_vain(trees: Sequence[Tree]) -> bool:
     """Whether little was gained so far."""
-    most = sum(tree.most for tree in trees)
-    leaves = sum(tree.leaves if tree.done else tree.most for tree in trees)
-    return most >= ENOUGH and leaves > GAIN * most
+    before = sum(tree.sweeps for tree in trees)
+    now = sum(tree.boxes if tree.done else tree.sweeps for tree in trees)
+    return before >= ENOUGH and now > GAIN * before
 
 
 def _grown_in(work: Work, case: CaseDraft, tops: list[Node], until: float) -> list[Tree]:
@@ -110,4 +110,4 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree]:
 
 def _wanted(node: Node) -> bool:
     """Whether what is below a node may be grown anew."""
-    return all(under.kind in KNOWN for under in node) and worth(node) > 1.0
+    return all(under.kind in KNOWN for under in node) and sweeps(node) > 1 and leaves(node) > 1

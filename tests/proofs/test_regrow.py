@@ -248,7 +248,7 @@ def test_hints_say_nothing_of_splits_that_are_gone():
 
 
 def test_what_has_no_disjunct_is_closed_without_hints():
-    assert shape(growth._leaf([])) == [(NodeKind.CLOSE, None)]
+    assert shape(growth._joined([])) == [(NodeKind.CLOSE, None)]
 
 
 def test_hints_that_close_most_are_tried_first():

@@ -49,7 +49,7 @@ def test_halves_and_sweeps_are_those_of_the_kernel(seed, entry):
     _, (top,) = known(question, root, root)
     with np.errstate(all="ignore"):
         halves = trial.halves(top.domains, np.array([entry]))
-        swept = trial.swept(halves)
+        swept, _ = trial.swept(halves)
     assert len(halves) == 2
     for place, state in enumerate(states):
         assert same(swept.pick(np.array([place])).batch, state.domains.batch)
