@@ -23,15 +23,14 @@ from proofs.tables import Substitution
 from proofs.trial import Trial
 from specs.enclosure import FloatArray
 
-MORE = 1.2
-"""How many boxes there may be for each sweep or leaf before, if the others were fewer, and how
-many leaves for each one before."""
+FEWER, MORE = 0.9, 1.2
+"""How many boxes there may be for each sweep before, and how many leaves for each leaf."""
 
 SURE, DOUBT = 32, 1.5
 """Boxes that tell how many there will be, by their share of the volume, and by how much too many
 that may be."""
 
-SAMPLE, PRICE = 8, 4.5
+SAMPLE, PRICE = 8, 5.0
 """Boxes that tell how long a sweep takes, and sweeps for each old split of an input."""
 
 FARTHER = 4.0
@@ -43,7 +42,7 @@ WIDTH = 40
 CANDIDATES, LEADING = 3, 0.1
 """Inputs that a box may be split at, and how much influence they have beside the largest."""
 
-HINTS, TRIED = 16, 5
+HINTS, TRIED = 16, 3
 """Hints that are known, from leaves all over the old trees, and how many are tried on a box."""
 
 NEAR = 2
@@ -93,7 +92,7 @@ class Tree:
     def of(old: Node) -> Tree:
         """One that is to replace another, and has no split yet."""
         work, ends = sweeps(old), MORE * leaves(old)
-        return Tree(old, Node(NodeKind.CLOSE, None), work, min(MORE * work, ends), ends)
+        return Tree(old, Node(NodeKind.CLOSE, None), work, min(FEWER * work, ends), ends)
 
     @property
     def done(self) -> bool:

@@ -39,10 +39,10 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 }
 """Made all at once, and taken back near leaves that do not close."""
 
-GROWING = 0.95
+GROWING = 0.85
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
-OTHERWISE, FEW, HURRIED = 0.67, 256, 0.37
+OTHERWISE, FEW, HURRIED = 0.67, 256, 0.3
 """Share of the time that has to do where no tree is grown, and where there are few leaves
 besides: less is gained then."""
 

@@ -7,6 +7,7 @@ hints at hand less has to be split, and only leaves sweep (``growth.py``).
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +21,12 @@ from proofs.proof import NodeKind
 NARROW = 32
 """Inputs that may vary: a box of more has too many halves."""
 
-LARGEST = 256
-"""Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time."""
+LARGEST, SMALLEST = 256, 8
+"""Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time.  For
+want of time smaller ones are, down to some that gain little."""
+
+PARTS = 4
+"""Into how many parts leaves are put for which there is not the time at once."""
 
 GAIN, ENOUGH = 0.8, 64
 """Part of the sweeps that may be left for it to pay, and how many of them tell that."""
@@ -56,9 +61,14 @@ def regrow(work: Work, until: float) -> bool:
     for case in work.draft.cases:
         if len(case.trees) > 1:
             continue
-        for tops in list(subtrees([case.refutation().root], LARGEST, _wanted)):
-            if time.monotonic() < until and not _in_vain(trees):
-                trees += _grown_in(work, case, tops, until)
+        waiting = deque(subtrees([case.refutation().root], LARGEST, _wanted))
+        while waiting and time.monotonic() < until and not _in_vain(trees):
+            tops = waiting.popleft()
+            grown = _grown_in(work, case, tops, until)
+            size = sum(map(leaves, tops)) // PARTS
+            if grown is None and size >= SMALLEST:
+                waiting.extendleft(reversed(list(subtrees(tops, size, _wanted))))
+            trees += grown or []
     count = sum(map(leaves, (tree.root for tree in work.draft.trees())))
     return 2 * sum(tree.leaves for tree in trees if tree.done) >= count
 
@@ -70,23 +80,23 @@ def _in_vain(trees: Sequence[Tree]) -> bool:
     return before >= ENOUGH and now > GAIN * before
 
 
-def _grown_in(work: Work, case: CaseDraft, tops: list[Node], until: float) -> list[Tree]:
-    """Grow subtrees of a case anew; of the whole tree, without sweeps in the prelude."""
-    if tops != [case.refutation().root]:
+def _grown_in(work: Work, case: CaseDraft, tops: Sequence[Node], until: float) -> list[Tree] | None:
+    """Grow subtrees of a case anew; the whole tree, without sweeps in the prelude."""
+    if list(tops) != [case.refutation().root]:
         return _grown(work, tops, until)
     before, case.prelude = case.prelude, preludes.without_sweeps(case)
     done = False
     try:
         trees = _grown(work, tops, until)
-        done = any(tree.done for tree in trees)
+        done = trees is not None and any(tree.done for tree in trees)
     finally:
         if not done:
             case.prelude = before
     return trees
 
 
-def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree]:
-    """Grow subtrees of a case anew, and take what is better; none if there is nothing to gain."""
+def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree] | None:
+    """Grow subtrees of a case anew, and take what is better; ``None`` for want of time."""
     states = [
         state
         for state in work.oracle.states(work.draft, tops)
@@ -97,7 +107,7 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree]:
     growth = Growth(work.oracle.trial(states[0]), states, until)
     with np.errstate(all="ignore"):
         if growth.seconds > until - time.monotonic():
-            return []
+            return None
         growth.grow()
     for tree in growth.trees:
         if tree.done:
