@@ -15,6 +15,7 @@ from proofs.proof import NodeKind
 from proofs.tree import DeadlineError
 from proofs.trial import Trial
 from specs.query import Query
+from tests.proofs.helpers import Net, at_least, box_case, query
 from tests.proofs.test_minimise import stated
 from tests.proofs.test_regrow import X, Y, needs_x, steep
 
@@ -55,6 +56,49 @@ def test_halves_and_sweeps_are_those_of_the_kernel(seed, entry):
         assert same(swept.pick(np.array([place])).batch, state.domains.batch)
     before = halves.batch.bounds
     assert all(np.all(before[t][0] <= low) for t, (low, _) in swept.batch.bounds.items())
+
+
+CANCELS, CROSSES, STABLE = ((1.0, -1.0, 0.0), 0.6), ((0.0, 0.0, 1.0), -0.25), ((0.0, 0.0, 1.0), 9.0)
+"""Neurons above x + 2, x + 2 and relu(x): one is stable, as a sweep sees, one is not."""
+
+
+def layered(*neurons: tuple[tuple[float, ...], float]) -> Query:
+    net = Net(1)
+    relu = net.relu(net.dense(0, [[1.0], [1.0], [1.0]], [2.0, 2.0, 0.0]))
+    rows, offsets = zip(*neurons, strict=True)
+    net.dense(net.relu(net.dense(relu, rows, offsets)), [[1.0] * len(neurons)])
+    return query(net.done(), [box_case([-1], [1], at_least(0, 100))])
+
+
+@pytest.mark.parametrize(
+    ("neurons", "part"),
+    [
+        ([CANCELS, CANCELS], 0.0),
+        ([CANCELS, CROSSES], 0.5),
+        ([CROSSES, STABLE], 1.0),
+        ([STABLE, STABLE], 1.0),
+        ([CANCELS, STABLE], 0.0),
+    ],
+)
+def test_what_is_stable_after_a_sweep_needs_no_other(neurons, part):
+    trial, (state,) = known(layered(*neurons), root := close(), root)
+    with np.errstate(all="ignore"):
+        swept, again = trial.swept(state.domains)
+        _, still = trial.swept(swept)
+    assert again.tolist() == [part]
+    assert still.tolist() == [1.0]  # all of it, or there was nothing to do
+
+
+def test_phases_are_those_of_the_kernel():
+    question = layered(CANCELS, CROSSES)
+    sides = [close(), close()]
+    root = Node(NodeKind.SWEEP, 0, [Node(NodeKind.SPLIT_NEURON, (3, 1), sides)])
+    trial, states = known(question, root, *sides)
+    _, (top,) = known(question, root, root)
+    with np.errstate(all="ignore"):
+        halves = trial.phases(trial.swept(top.domains)[0], [(3, 1)])
+    for place, state in enumerate(states):
+        assert same(halves.pick(np.array([place])).batch, state.domains.batch)
 
 
 @given(seed=st.integers(0, 10**6))
