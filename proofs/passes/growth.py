@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,8 @@ from proofs.draft import Node
 from proofs.frame import IndexArray
 from proofs.oracle import State
 from proofs.passes.endings import endings
-from proofs.proof import Fact, NodeKind
+from proofs.passes.pool import Pool
+from proofs.proof import NodeKind
 from proofs.tables import Substitution
 from proofs.trial import Trial
 from specs.enclosure import FloatArray
@@ -33,20 +34,11 @@ that may be."""
 SAMPLE, PRICE = 8, 5.0
 """Boxes that tell how long a sweep takes, and sweeps for each old split of an input."""
 
-FARTHER = 4.0
-"""Hints are tried on boxes that lack at most so many times what hints made up for so far."""
-
 WIDTH = 40
 """Boxes that are split at a time."""
 
 CANDIDATES, LEADING = 3, 0.1
 """Inputs that a box may be split at, and how much influence they have beside the largest."""
-
-HINTS, TRIED = 16, 3
-"""Hints that are known, from leaves all over the old trees, and how many are tried on a box."""
-
-NEAR = 2
-"""Hints of old leaves where a box lies that are tried on it before."""
 
 KEPT = 0.4
 """Part of the work of a sweep that is left for another one, up to which a box that does not
@@ -127,15 +119,6 @@ class _Open:
     old: Node | None
 
 
-@dataclass(eq=False)
-class _Hints:
-    """Hints of an old leaf, how often they were tried, and how many boxes they closed."""
-
-    hints: Substitution
-    tries: int = 0
-    wins: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class _Seen:
     """What became of boxes, ``(B,)``, and of their disjuncts, ``(P,)``.
@@ -186,10 +169,8 @@ class Growth:
         self._trial, self._states = trial, states
         self._until = until
         self.trees = [Tree.of(state.node) for state in states]
-        self._hints = _hints([node for state in states for node in state.node])
-        self._below: dict[int, list[_Hints]] = {}  # by old node
+        self._pool = Pool(trial, [state.node for state in states])
         self._waiting: deque[_Open] = deque()
-        self._made_up = np.inf  # the most that hints made up for
 
     def grow(self) -> None:
         """Split until everything is closed, or it does not pay."""
@@ -275,15 +256,10 @@ class Growth:
         tree.volume += 0.5**depth
 
     def _look(self, domains: Domains, olds: Sequence[Node | None]) -> _Seen:
-        """Sweep boxes and try to close them: as they are, or with hints."""
-        trial = self._trial
-        swept, again = trial.swept(domains)
+        """Sweep boxes that lie somewhere in the old trees, and try to close them."""
+        swept, again = self._trial.swept(domains)
         owner, alone = _by_disjunct(swept)
-        hints: list[Substitution | None] = [None] * len(alone)
-        lacking = trial.shortfalls(alone, hints)
-        self._try_near(alone, lacking, hints, [olds[box] for box in owner.tolist()])
-        for known in self._favourites():
-            self._try(alone, lacking, hints, dict.fromkeys(range(len(alone)), known))
+        lacking, hints = self._pool.close(alone, [olds[box] for box in owner.tolist()])
         nodes = [
             None if short > 0 else Node(NodeKind.CLOSE, own)
             for short, own in zip(lacking.tolist(), hints, strict=True)
@@ -291,90 +267,18 @@ class Growth:
         influence = np.zeros(alone.batch.lower.shape)
         places = np.flatnonzero(lacking)
         if places.size:
-            influence[places] = trial.influence(alone.pick(places))
+            influence[places] = self._trial.influence(alone.pick(places))
         return _Seen(domains, swept, again, owner, alone, influence, lacking, hints, nodes)
 
     def _end(self, seen: _Seen, boxes: Iterable[int]) -> None:
         """Split neurons of boxes that nearly close."""
-        places = np.array(
-            [k for box in boxes for k in range(*seen.parts(box).indices(len(seen.alone)))]
-        )
-        places = places[(seen.lacking[places] > 0) & np.isfinite(seen.lacking[places])]
-        if not places.size:
-            return
-        own = [seen.hints[k] for k in places.tolist()]
-        found = endings(self._trial, seen.alone.pick(places), seen.lacking[places], own)
-        for place, node in zip(places.tolist(), found, strict=True):
-            seen.nodes[place] = node
-
-    def _try_near(
-        self,
-        alone: Domains,
-        lacking: FloatArray,
-        hints: list[Substitution | None],
-        olds: Sequence[Node | None],
-    ) -> None:
-        """Try hints of old leaves where each domain lies."""
-        near = {k: self._near(olds[k]) for k in np.flatnonzero(lacking).tolist()}
-        for number in range(NEAR):
-            own = {k: known[number] for k, known in near.items() if number < len(known)}
-            self._try(alone, lacking, hints, own)
-
-    def _try(
-        self,
-        alone: Domains,
-        lacking: FloatArray,
-        hints: list[Substitution | None],
-        known: Mapping[int, _Hints],
-    ) -> None:
-        """Try hints on domains of which not too much is lacking, by position."""
-        few = (lacking > 0) & (lacking <= FARTHER * self._made_up)
-        places = [k for k in np.flatnonzero(few).tolist() if k in known]
-        if not places:
-            return
-        found = self._trial.shortfalls(
-            alone.pick(np.array(places)), [known[k].hints for k in places]
-        )
-        for own in {id(known[k]): known[k] for k in places}.values():
-            own.tries += 1
-        for place, short in zip(places, found.tolist(), strict=True):
-            if short < lacking[place]:
-                hints[place] = known[place].hints
-            if short == 0.0:
-                known[place].wins += 1
-                least = 0.0 if np.isinf(self._made_up) else self._made_up
-                self._made_up = max(float(lacking[place]), least)
-            lacking[place] = min(lacking[place], short)
-
-    def _near(self, old: Node | None) -> list[_Hints]:
-        if old is None:
-            return []
-        if id(old) not in self._below:
-            own = _hints(list(old))
-            self._below[id(old)] = own[:: max(1, len(own) // NEAR)][:NEAR]
-        return self._below[id(old)]
-
-    def _favourites(self) -> list[_Hints]:
-        """What closed most so far, and what was tried least."""
-        best = sorted(self._hints, key=lambda known: -known.wins)[: TRIED - 1]
-        rest = [known for known in self._hints if known not in best]
-        return [*best, *sorted(rest, key=lambda known: known.tries)[:1]]
-
-
-def _hints(nodes: Sequence[Node]) -> list[_Hints]:
-    """Hints of leaves at equal distances, without what they say of their paths' splits."""
-    found = {
-        id(node.arg): node.arg
-        for node in nodes
-        if node.kind is NodeKind.CLOSE and isinstance(node.arg, Substitution)
-    }
-    chosen = list(found.values())[:: max(1, len(found) // HINTS)][:HINTS]
-    return [
-        _Hints(
-            replace(own, multipliers=tuple(m for m in own.multipliers if m[0] is not Fact.SPLIT))
-        )
-        for own in chosen
-    ]
+        near = (seen.lacking > 0) & np.isfinite(seen.lacking)
+        places = np.flatnonzero(near & np.isin(seen.owner, list(boxes)))
+        if places.size:
+            own = [seen.hints[place] for place in places.tolist()]
+            found = endings(self._trial, seen.alone.pick(places), seen.lacking[places], own)
+            for place, node in zip(places.tolist(), found, strict=True):
+                seen.nodes[place] = node
 
 
 def _most_split(root: Node) -> list[tuple[int, int]]:

@@ -15,8 +15,9 @@ from proofs.check import check_proof
 from proofs.draft import CaseDraft, Draft, Node, TreeDraft, draft_of, slope_block, written
 from proofs.minimise import minimise
 from proofs.oracle import Oracle
-from proofs.passes import growth, regrow, thin
+from proofs.passes import growth, pool, regrow, thin
 from proofs.passes.edits import Work
+from proofs.passes.pool import Pool
 from proofs.proof import Fact, NodeKind, Proof, Side, SlopeHint
 from proofs.tables import EMPTY, Substitution
 from proofs.tree import DeadlineError
@@ -299,7 +300,7 @@ def test_a_sweep_that_lasts_stays_above_a_split(monkeypatch, kept, sweeps):
 
 
 def test_hints_of_old_leaves_in_the_same_place_are_tried(monkeypatch):
-    monkeypatch.setattr(growth.Growth, "_favourites", lambda self: [])
+    monkeypatch.setattr(Pool, "_favourites", lambda self: [])
     question = needs_x()
     hints = steep(question)
     work = at_work(question, split(X, close(hints), close()))
@@ -323,7 +324,8 @@ def test_halves_lie_where_the_old_tree_was_split_alike():
 def test_hints_say_nothing_of_splits_that_are_gone():
     question = needs_x()
     own = replace(steep(question), multipliers=((Fact.SPLIT, 0, 1.0), (Fact.LOWER, 0, 0.5)))
-    (known,) = growth._hints(list(split(X, close(own), close())))
+    root = split(X, close(own), close())
+    (known,) = Pool(at_work(question, root).oracle, [root])._favourites()
     assert known.hints.multipliers == ((Fact.LOWER, 0, 0.5),)
 
 
@@ -332,12 +334,10 @@ def test_what_has_no_disjunct_is_closed_without_hints():
 
 
 def test_hints_that_close_most_are_tried_first():
-    made = object.__new__(growth.Growth)
-    made._hints = [growth._Hints(EMPTY, tries=9, wins=wins) for wins in range(8)]
-    made._hints[2].tries = 0
-    found = made._favourites()
-    assert [known.wins for known in found] == [7, 6, 2]
-    assert len(found) == growth.TRIED
+    made = object.__new__(Pool)
+    made._everywhere = [pool._Hints(EMPTY, tries=9, wins=wins) for wins in range(8)]
+    made._everywhere[2].tries = 0
+    assert [known.wins for known in made._favourites()] == [7, 6, 2]
 
 
 @given(seed=st.integers(0, 10**6))
