@@ -102,7 +102,7 @@ class Settings:
     halved_inputs: int = 20
     reopenings: Count = 20
     least_reused_share: Share = 0.25
-    proof_share: Share = 0.6
+    proof_share: Share = 0.7
     high_proof_share: Share = 0.5
     margin_seconds: float = 0.15
 

@@ -42,7 +42,7 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
 GROWING = 0.85
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
-OTHERWISE, FEW, HURRIED = 0.67, 256, 0.3
+OTHERWISE, FEW, HURRIED = 0.57, 256, 0.26
 """Share of the time that has to do where no tree is grown, and where there are few leaves
 besides: less is gained then."""
 
