@@ -62,7 +62,7 @@ class Tree:
     Attributes:
         old: what it is to replace.
         root: of the new one.
-        sweeps: of the old one; ``most``: boxes and ``ends``: leaves that this one may have.
+        before: leaves of the old one; ``most``: boxes and ``ends``: leaves this one may have.
         boxes, leaves: closed so far.
         volume: share of the box that these have.
         open: boxes that do not close.
@@ -71,7 +71,7 @@ class Tree:
 
     old: Node
     root: Node
-    sweeps: int
+    before: int
     most: float
     ends: float
     boxes: int = 0
@@ -83,8 +83,9 @@ class Tree:
     @staticmethod
     def of(old: Node) -> Tree:
         """One that is to replace another, and has no split yet."""
-        work, ends = sweeps(old), MORE * leaves(old)
-        return Tree(old, Node(NodeKind.CLOSE, None), work, min(FEWER * work, ends), ends)
+        before = leaves(old)
+        most, ends = FEWER * sweeps(old), MORE * before
+        return Tree(old, Node(NodeKind.CLOSE, None), before, min(most, ends), ends)
 
     @property
     def done(self) -> bool:

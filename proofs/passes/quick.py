@@ -77,7 +77,8 @@ class Quick:
         tops = [tree.root for tree in work.draft.trees()]
         leaves = sum(node.leaf for node in thin.below(tops))
         if not grown:
-            self._deadline = now + (HURRIED if leaves <= FEW else OTHERWISE) * span
+            share = HURRIED if leaves <= FEW else OTHERWISE
+            self._deadline = min(self._deadline, time.monotonic() + share * span)
             work.oracle.hurry(self._deadline)
         size = max(FEWEST, leaves // UNITS)
         units, count = [part for part in work.parts(size) if _wasteful(part)], SAMPLE

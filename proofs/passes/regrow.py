@@ -28,8 +28,9 @@ want of time smaller ones are, down to some that gain little."""
 PARTS = 4
 """Into how many parts leaves are put for which there is not the time at once."""
 
-GAIN, ENOUGH = 0.8, 64
-"""Part of the sweeps that may be left for it to pay, and how many of them tell that."""
+GAIN, ENOUGH = 0.8, 16
+"""Boxes for each leaf before up to which it pays to go on, as leaving out the sweeps above
+leaves does nearly as much as growing does, and leaves that tell how many there are."""
 
 KNOWN = (
     NodeKind.SWEEP,
@@ -75,8 +76,8 @@ def regrow(work: Work, until: float) -> bool:
 
 def _in_vain(trees: Sequence[Tree]) -> bool:
     """Whether little was gained so far."""
-    before = sum(tree.sweeps for tree in trees)
-    now = sum(tree.boxes if tree.done else tree.sweeps for tree in trees)
+    before = sum(tree.before for tree in trees)
+    now = sum(tree.boxes if tree.done else tree.before for tree in trees)
     return before >= ENOUGH and now > GAIN * before
 
 
