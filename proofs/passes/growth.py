@@ -1,7 +1,9 @@
 """A tree of input splits is grown where the kernel says what closes.
 
 Strong branching, as for integer programs (Applegate, Bixby, Chvatal and Cook, 1995): a box is
-split at the input for which both halves come closest to being closed.
+split at the input for which both halves come closest to being closed.  What closes is swept and
+takes hints of old leaves (``pool.py``) or splits of neurons (``endings.py``); what does not is
+swept, too, where that spares most of the sweeps below.
 """
 
 from __future__ import annotations

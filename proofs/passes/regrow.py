@@ -1,7 +1,8 @@
 """Trees of input splits, grown anew where fewer splits do.
 
 A search splits before it knows what its hints will close, and sweeps on the way.  With the
-hints at hand less has to be split, and only leaves sweep (``growth.py``).
+hints at hand less has to be split, and few sweeps other than those of leaves are worth their
+time (``growth.py``).
 """
 
 from __future__ import annotations
