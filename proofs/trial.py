@@ -157,7 +157,7 @@ class _Losing(Backward):
 
     def _visit(self, tensor: int, rows: Numbers) -> None:
         node = self._frame.network.nodes[tensor]
-        if isinstance(node, Univariate) and node.source in self._frame.stored:
+        if isinstance(node, Univariate):
             ceiling = self._relaxations.lines(tensor).ceiling
             own = ceiling if self._taken is None else ceiling[self._taken]
             loss = self._frame.arithmetic.floats_up(-np.minimum(rows, 0) * own)
