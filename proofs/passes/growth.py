@@ -49,7 +49,7 @@ close is swept for all that is below it."""
 
 def sweeps(node: Node) -> int:
     """How many sweeps there are below a node, which most of the work is."""
-    return sum(under.kind is NodeKind.SWEEP and not under.arg for under in node)
+    return sum(under.kind is NodeKind.SWEEP and not (under.arg or under.skipped) for under in node)
 
 
 def leaves(node: Node) -> int:
@@ -83,11 +83,12 @@ class Tree:
     failed: bool = False
 
     @staticmethod
-    def of(old: Node) -> Tree:
+    def of(old: Node, most: float | None = None, ends: float | None = None) -> Tree:
         """One that is to replace another, and has no split yet."""
         before = leaves(old)
-        most, ends = FEWER * sweeps(old), MORE * before
-        return Tree(old, Node(NodeKind.CLOSE, None), before, min(most, ends), ends)
+        ends = MORE * before if ends is None else ends
+        most = min(FEWER * sweeps(old), ends) if most is None else most
+        return Tree(old, Node(NodeKind.CLOSE, None), before, most, ends)
 
     @property
     def done(self) -> bool:
@@ -160,37 +161,43 @@ class _Seen:
 
 
 class Growth:
-    """Grows the trees of some states anew.
+    """Grows trees anew.
 
     Args:
         trial: says what closes.
         states: of one case.
-        until: ``time.monotonic()`` at which to end.
+        trees: one for each state.
     """
 
-    def __init__(self, trial: Trial, states: Sequence[State], until: float) -> None:
-        self._trial, self._states = trial, states
-        self._until = until
-        self.trees = [Tree.of(state.node) for state in states]
+    def __init__(self, trial: Trial, states: Sequence[State], trees: Sequence[Tree]) -> None:
+        self._trial, self._states, self.trees = trial, states, trees
         self._pool = Pool(trial, [state.node for state in states])
         self._waiting: deque[_Open] = deque()
 
-    def grow(self) -> None:
-        """Split until everything is closed, or it does not pay."""
+    def grow(self, until: float) -> bool:
+        """Split until everything is closed, or it does not pay.
+
+        Args:
+            until: ``time.monotonic()`` at which to end.
+
+        Returns:
+            Whether there was the time.
+        """
         olds = [_first_split(tree.old) for tree in self.trees]
         seen = self._look(Domains.joined([state.domains for state in self._states]), olds)
         self._end(seen, range(len(olds)))
         for place, (tree, old) in enumerate(zip(self.trees, olds, strict=True)):
             self._note(tree, tree.root, 0, old, seen, place)
-        while time.monotonic() < self._until:
+        while time.monotonic() < until:
             boxes: list[_Open] = []
             while self._waiting and len(boxes) < WIDTH:
                 box = self._waiting.pop()  # the newest: so that one tree is done after the other
                 if not box.tree.hopeless:
                     boxes.append(box)
             if not boxes:
-                return
+                return True
             self._split(boxes)
+        return False
 
     @property
     def seconds(self) -> float:

@@ -34,15 +34,20 @@ LASTING = 0.5
 
 EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
     "sweeps": thin.sweeps,
+    "last sweeps": lambda work, tops: thin.sweeps(work, tops, GROWN),
     "clips": thin.inner_clips,
     "rounding": lambda work, tops: rounding.hints(work, tops, 0),
 }
 """Made all at once, and taken back near leaves that do not close."""
 
+GROWN = 2
+"""Leaves up to which a sweep above them is left out of trees that were grown: growing keeps
+sweeps that spare work below, but a sweep of its own costs more than two of them do at once."""
+
 GROWING = 0.85
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
-OTHERWISE, FEW, HURRIED = 0.57, 256, 0.26
+OTHERWISE, FEW, HURRIED = 0.43, 256, 0.21
 """Share of the time that has to do where no tree is grown, and where there are few leaves
 besides: less is gained then."""
 
@@ -80,6 +85,7 @@ class Quick:
             share = HURRIED if leaves <= FEW else OTHERWISE
             self._deadline = min(self._deadline, time.monotonic() + share * span)
             work.oracle.hurry(self._deadline)
+        kinds.remove("sweeps" if grown else "last sweeps")
         size = max(FEWEST, leaves // UNITS)
         units, count = [part for part in work.parts(size) if _wasteful(part)], SAMPLE
         least = ENOUGH * (len(units) - count)

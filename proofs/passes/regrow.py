@@ -2,13 +2,13 @@
 
 A search splits before it knows what its hints will close, and sweeps on the way.  With the
 hints at hand less has to be split, and few sweeps other than those of leaves are worth their
-time (``growth.py``).
+time (``growth.py``).  Where there is not the time for that, it is made of the old tree
+(``mending.py``).
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,17 +17,17 @@ from proofs.draft import CaseDraft, Node
 from proofs.passes import preludes
 from proofs.passes.edits import Work, subtrees
 from proofs.passes.growth import Growth, Tree, leaves, sweeps
+from proofs.passes.mending import mended
 from proofs.proof import NodeKind
 
 NARROW = 32
 """Inputs that may vary: a box of more has too many halves."""
 
-LARGEST, SMALLEST = 256, 8
-"""Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time.  For
-want of time smaller ones are, down to some that gain little."""
+LARGEST = 256
+"""Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time."""
 
-PARTS = 4
-"""Into how many parts leaves are put for which there is not the time at once."""
+MENDING = 0.3
+"""Part of the time for growing a tree that is kept for mending the old one if it does not do."""
 
 GAIN, ENOUGH = 0.8, 16
 """Boxes for each leaf before up to which it pays to go on, as leaving out the sweeps above
@@ -54,25 +54,25 @@ def regrow(work: Work, until: float) -> bool:
         until: ``time.monotonic()`` at which to end.
 
     Returns:
-        Whether half of the leaves or more are below trees that were grown.
+        Whether half of the leaves or more are below trees that were grown or mended.
 
     Raises:
         DeadlineError: the oracle's own time is over; what was done stays.
     """
-    trees: list[Tree] = []
+    trees, done = list[Tree](), 0
     for case in work.draft.cases:
         if len(case.trees) > 1:
             continue
-        waiting = deque(subtrees([case.refutation().root], LARGEST, _wanted))
-        while waiting and time.monotonic() < until and not _in_vain(trees):
-            tops = waiting.popleft()
-            grown = _grown_in(work, case, tops, until)
-            size = sum(map(leaves, tops)) // PARTS
-            if grown is None and size >= SMALLEST:
-                waiting.extendleft(reversed(list(subtrees(tops, size, _wanted))))
-            trees += grown or []
-    count = sum(map(leaves, (tree.root for tree in work.draft.trees())))
-    return 2 * sum(tree.leaves for tree in trees if tree.done) >= count
+        for tops in list(subtrees([case.refutation().root], LARGEST, _wanted)):
+            if time.monotonic() > until or _in_vain(trees):
+                break
+            grown, rest = _grown_in(work, case, tops, until)
+            trees += grown
+            size = sum(map(leaves, rest))
+            if rest and mended(work, rest, until):
+                done += size
+    done += sum(tree.leaves for tree in trees if tree.done)
+    return 2 * done >= sum(leaves(tree.root) for tree in work.draft.trees())
 
 
 def _in_vain(trees: Sequence[Tree]) -> bool:
@@ -82,42 +82,47 @@ def _in_vain(trees: Sequence[Tree]) -> bool:
     return before >= ENOUGH and now > GAIN * before
 
 
-def _grown_in(work: Work, case: CaseDraft, tops: Sequence[Node], until: float) -> list[Tree] | None:
+def _grown_in(
+    work: Work, case: CaseDraft, tops: Sequence[Node], until: float
+) -> tuple[list[Tree], list[Node]]:
     """Grow subtrees of a case anew; the whole tree, without sweeps in the prelude."""
     if list(tops) != [case.refutation().root]:
         return _grown(work, tops, until)
     before, case.prelude = case.prelude, preludes.without_sweeps(case)
     done = False
     try:
-        trees = _grown(work, tops, until)
-        done = trees is not None and any(tree.done for tree in trees)
+        trees, rest = _grown(work, tops, until)
+        done = any(tree.done for tree in trees)
     finally:
         if not done:
             case.prelude = before
-    return trees
+    return trees, rest
 
 
-def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree] | None:
-    """Grow subtrees of a case anew, and take what is better; ``None`` for want of time."""
+def _grown(work: Work, tops: Sequence[Node], until: float) -> tuple[list[Tree], list[Node]]:
+    """Grow subtrees of a case anew, and take what is better; others there was no time for."""
     states = [
         state
         for state in work.oracle.states(work.draft, tops)
         if np.count_nonzero(state.domains.batch.lower < state.domains.batch.upper) <= NARROW
     ]
     if not states:
-        return []
-    growth = Growth(work.oracle.trial(states[0]), states, until)
+        return [], []
+    growth = Growth(work.oracle.trial(states[0]), states, [Tree.of(s.node) for s in states])
     with np.errstate(all="ignore"):
-        if growth.seconds > until - time.monotonic():
-            return None
-        growth.grow()
+        seconds = growth.seconds
+        until -= MENDING * seconds
+        if seconds > until - time.monotonic():
+            return [], [tree.old for tree in growth.trees]
+        enough = growth.grow(until)
     for tree in growth.trees:
         if tree.done:
             work.replace(tree.old, tree.root)
     gone = work.settle([tree.old for tree in growth.trees if tree.done])
     for tree in growth.trees:
         tree.failed = id(tree.old) in gone
-    return growth.trees
+    rest = [] if enough else [tree.old for tree in growth.trees if tree.open]
+    return [tree for tree in growth.trees if tree.old not in rest], rest
 
 
 def _wanted(node: Node) -> bool:

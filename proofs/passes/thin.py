@@ -17,11 +17,18 @@ MANY, FEW = 3, 8
 and more than a few."""
 
 
-def sweeps(work: Work, tops: Sequence[Node]) -> None:
-    """Sweeps after which all leaves sweep once more, but for those near the top."""
+def sweeps(work: Work, tops: Sequence[Node], most: int | None = None) -> None:
+    """Sweeps after which all leaves sweep once more, but for those near the top.
+
+    Args:
+        work: the draft.
+        tops: below which nodes.
+        most: leaves below a sweep that is left out.
+    """
     nodes = below(tops)
     count, own = leaves_below(nodes), swept(nodes)
-    most = max(FEW, sum(node.leaf for node in nodes) // MANY)
+    if most is None:
+        most = max(FEW, sum(node.leaf for node in nodes) // MANY)
     for node in nodes:
         inner = node.kind is NodeKind.SWEEP and not node.skipped and _next(node).kind not in KEPT
         if inner and own[id(node.children[0])] and count[id(node)] <= most:

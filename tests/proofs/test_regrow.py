@@ -276,19 +276,6 @@ def test_it_ends_where_little_is_gained(monkeypatch):
     assert valid(work)
 
 
-def test_without_time_for_a_tree_smaller_ones_are_grown(monkeypatch):
-    monkeypatch.setattr(regrow, "SMALLEST", 2)
-    least = property(lambda self: LONG if sum(tree.ends for tree in self.trees) > 6 else 0.0)
-    monkeypatch.setattr(growth.Growth, "seconds", least)
-    root = split(Y, split(Y, wasteful(), wasteful()), split(Y, wasteful(), wasteful()))
-    work = at_work(needs_x(), root, SWEPT)
-    assert regrow.regrow(work, time.monotonic() + LONG / 2)
-    parts = [child for half in root_of(work).children for child in half.children]
-    assert [shape(part) for part in parts] == [SMALLEST] * 4
-    assert work.draft.cases[0].prelude == SWEPT
-    assert valid(work)
-
-
 @pytest.mark.parametrize(("kept", "sweeps"), [(1.0, 3), (-1.0, 2)])
 def test_a_sweep_that_lasts_stays_above_a_split(monkeypatch, kept, sweeps):
     monkeypatch.setattr(growth, "KEPT", kept)

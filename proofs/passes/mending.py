@@ -1,0 +1,74 @@
+"""Sweeps above those of the leaves are left out, and what then fails is grown anew.
+
+It takes about a look at all leaves, a good part of which growing a whole tree takes many times
+over; that makes smaller trees of it, this does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from proofs.draft import Node
+from proofs.passes import thin
+from proofs.passes.edits import Work
+from proofs.passes.growth import Growth, Tree, leaves, sweeps
+from proofs.proof import NodeKind
+
+FAILING = 0.5
+"""Part of the leaves up to which it pays to mend what fails."""
+
+BOXES, LEAVES = 4.0, 8.0
+"""What a leaf that fails may be replaced by at most: more would cost as much as the sweeps above
+it do."""
+
+
+def mended(work: Work, tops: Sequence[Node], until: float) -> bool:
+    """Leave out sweeps below nodes of one case, and mend leaves that do not close without.
+
+    Leaves that cannot be mended get back the sweeps above them, as far as they need them.
+
+    Args:
+        work: the draft; nothing is pending before and after.
+        tops: the nodes.
+        until: ``time.monotonic()`` at which to end.
+
+    Returns:
+        Whether it was worth it.
+
+    Raises:
+        DeadlineError: the oracle's own time is over; edits may be pending.
+    """
+    nodes, before = thin.below(tops), sum(map(sweeps, tops))
+    own = thin.swept(nodes)
+    for node in nodes:
+        if node.kind is NodeKind.SWEEP and not node.arg and own[id(node.children[0])]:
+            work.skip(node)
+    failing = work.failing(tops)
+    if not work.pending or len(failing) > FAILING * sum(map(leaves, tops)):
+        work.give_up()
+        return False
+    _mend(work, failing, until)
+    work.settle(tops)
+    return sum(map(sweeps, tops)) < before
+
+
+def _mend(work: Work, failing: Sequence[Node], until: float) -> None:
+    """Grow boxes of leaves that fail anew."""
+    boxes = {id(node): node for leaf in failing for node in _swept(work, leaf)}
+    states = work.oracle.states(work.draft, boxes.values())
+    if not states:
+        return
+    trees = [Tree.of(state.node, BOXES, LEAVES) for state in states]
+    with np.errstate(all="ignore"):
+        Growth(work.oracle.trial(states[0]), states, trees).grow(until)
+    for tree in trees:
+        if tree.done:
+            work.replace(tree.old, tree.root)
+
+
+def _swept(work: Work, leaf: Node) -> list[Node]:
+    """The last sweep on the way to a leaf."""
+    above = (node for node in work.upwards(leaf) if node.kind is NodeKind.SWEEP)
+    return [node for node in above if not node.arg and not node.skipped][:1]
