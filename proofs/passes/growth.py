@@ -170,18 +170,15 @@ class Growth:
     """
 
     def __init__(self, trial: Trial, states: Sequence[State], trees: Sequence[Tree]) -> None:
-        self._trial, self._states, self.trees = trial, states, trees
+        self._trial, self._states, self.trees = trial, states, list(trees)
         self._pool = Pool(trial, [state.node for state in states])
         self._waiting: deque[_Open] = deque()
 
-    def grow(self, until: float) -> bool:
+    def grow(self, until: float) -> None:
         """Split until everything is closed, or it does not pay.
 
         Args:
             until: ``time.monotonic()`` at which to end.
-
-        Returns:
-            Whether there was the time.
         """
         olds = [_first_split(tree.old) for tree in self.trees]
         seen = self._look(Domains.joined([state.domains for state in self._states]), olds)
@@ -195,9 +192,8 @@ class Growth:
                 if not box.tree.hopeless:
                     boxes.append(box)
             if not boxes:
-                return True
+                return
             self._split(boxes)
-        return False
 
     @property
     def seconds(self) -> float:

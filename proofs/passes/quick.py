@@ -36,9 +36,11 @@ EDITS: dict[str, Callable[[Work, Sequence[Node]], None]] = {
     "sweeps": thin.sweeps,
     "last sweeps": lambda work, tops: thin.sweeps(work, tops, GROWN),
     "clips": thin.inner_clips,
+    "steps": thin.steps,
     "rounding": lambda work, tops: rounding.hints(work, tops, 0),
 }
-"""Made all at once, and taken back near leaves that do not close."""
+"""Made all at once, and taken back near leaves that do not close; the boldest first, which are
+left out where most leaves fail."""
 
 GROWN = 2
 """Leaves up to which a sweep above them is left out of trees that were grown: growing keeps
@@ -47,7 +49,7 @@ sweeps that spare work below, but a sweep of its own costs more than two of them
 GROWING = 0.85
 """Share of the time in which trees may be grown anew: not much is left to do on them."""
 
-OTHERWISE, FEW, HURRIED = 0.43, 256, 0.21
+OTHERWISE, FEW, HURRIED = 0.57, 256, 0.21
 """Share of the time that has to do where no tree is grown, and where there are few leaves
 besides: less is gained then."""
 
@@ -107,20 +109,27 @@ class Quick:
             preludes.unswept(work)
 
     def _change(self, work: Work, part: Sequence[Node], kinds: list[str]) -> None:
+        made, failing = self._made(work, part, kinds)
+        most = (1.0 - LASTING) * sum(node.leaf for node in thin.below(part))
+        while len(failing) > most and any(made.values()):
+            work.give_up()
+            kinds.remove(next(kind for kind in kinds if made[kind]))
+            made, failing = self._made(work, part, kinds)
+        taken_back = work.settle(part, failing)
+        for kind, edits in made.items():
+            if len(edits - taken_back) < LASTING * len(edits):
+                kinds.remove(kind)
+
+    def _made(
+        self, work: Work, part: Sequence[Node], kinds: Sequence[str]
+    ) -> tuple[dict[str, frozenset[int]], list[Node]]:
+        """Make edits of some kinds, and share hints: the edits, and the leaves that fail."""
         made: dict[str, frozenset[int]] = {}
         for kind in kinds:
             before = work.pending
             EDITS[kind](work, part)
             made[kind] = work.pending - before
-        failing = sharing.share(work, part)
-        if len(failing) > (1.0 - LASTING) * sum(node.leaf for node in thin.below(part)):
-            work.give_up()
-            kinds.clear()
-            made, failing = {}, sharing.share(work, part)
-        taken_back = work.settle(part, failing)
-        for kind, edits in made.items():
-            if len(edits - taken_back) < LASTING * len(edits):
-                kinds.remove(kind)
+        return made, sharing.share(work, part)
 
 
 def _wasteful(part: Sequence[Node]) -> bool:

@@ -26,9 +26,6 @@ NARROW = 32
 LARGEST = 256
 """Leaves of a tree that is grown anew; of larger ones, subtrees are, as many at a time."""
 
-MENDING = 0.3
-"""Part of the time for growing a tree that is kept for mending the old one if it does not do."""
-
 GAIN, ENOUGH = 0.8, 16
 """Boxes for each leaf before up to which it pays to go on, as leaving out the sweeps above
 leaves does nearly as much as growing does, and leaves that tell how many there are."""
@@ -110,19 +107,16 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> tuple[list[Tree], 
         return [], []
     growth = Growth(work.oracle.trial(states[0]), states, [Tree.of(s.node) for s in states])
     with np.errstate(all="ignore"):
-        seconds = growth.seconds
-        until -= MENDING * seconds
-        if seconds > until - time.monotonic():
+        if growth.seconds > until - time.monotonic():
             return [], [tree.old for tree in growth.trees]
-        enough = growth.grow(until)
+        growth.grow(until)
     for tree in growth.trees:
         if tree.done:
             work.replace(tree.old, tree.root)
     gone = work.settle([tree.old for tree in growth.trees if tree.done])
     for tree in growth.trees:
         tree.failed = id(tree.old) in gone
-    rest = [] if enough else [tree.old for tree in growth.trees if tree.open]
-    return [tree for tree in growth.trees if tree.old not in rest], rest
+    return growth.trees, []
 
 
 def _wanted(node: Node) -> bool:
