@@ -84,7 +84,7 @@ class Tree:
 
     @staticmethod
     def of(old: Node, most: float | None = None, ends: float | None = None) -> Tree:
-        """One that is to replace another, and has no split yet."""
+        """One that is to replace another, and has no split yet; by default it has to be cheaper."""
         before = leaves(old)
         ends = MORE * before if ends is None else ends
         most = min(FEWER * sweeps(old), ends) if most is None else most

@@ -1,7 +1,7 @@
 """Sweeps above those of the leaves are left out, and what then fails is grown anew.
 
-It takes about a look at all leaves, a good part of which growing a whole tree takes many times
-over; that makes smaller trees of it, this does not.
+That takes little more than one look at the leaves, and growing a tree several; but the tree
+becomes no smaller.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A search splits before it knows what its hints will close, and sweeps on the way.  With the
 hints at hand less has to be split, and few sweeps other than those of leaves are worth their
-time (``growth.py``).  Where there is not the time for that, it is made of the old tree
+time (``growth.py``).  Where there is not the time for that, the old tree is mended
 (``mending.py``).
 """
 
