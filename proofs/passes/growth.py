@@ -33,7 +33,7 @@ SURE, DOUBT = 32, 1.5
 """Boxes that tell how many there will be, by their share of the volume, and by how much too many
 that may be."""
 
-SAMPLE, PRICE = 8, 5.0
+SAMPLE, PRICE = 8, 6.0
 """Boxes that tell how long a sweep takes, and sweeps for each old split of an input."""
 
 WIDTH = 40
