@@ -20,8 +20,7 @@ FAILING = 0.5
 """Part of the leaves up to which it pays to mend what fails."""
 
 BOXES, LEAVES = 4.0, 8.0
-"""What a leaf that fails may be replaced by at most: more would cost as much as the sweeps above
-it do."""
+"""What the box of a leaf that fails may be replaced by; otherwise sweeps above it come back."""
 
 
 def mended(work: Work, tops: Sequence[Node], until: float) -> bool:
@@ -40,13 +39,10 @@ def mended(work: Work, tops: Sequence[Node], until: float) -> bool:
     Raises:
         DeadlineError: the oracle's own time is over; edits may be pending.
     """
-    nodes, before = thin.below(tops), sum(map(sweeps, tops))
-    own = thin.swept(nodes)
-    for node in nodes:
-        if node.kind is NodeKind.SWEEP and not node.arg and own[id(node.children[0])]:
-            work.skip(node)
-    failing = work.failing(tops)
-    if not work.pending or len(failing) > FAILING * sum(map(leaves, tops)):
+    before, count = sum(map(sweeps, tops)), sum(map(leaves, tops))
+    thin.sweeps(work, tops, count)
+    failing = work.failing(tops) if work.pending else []
+    if not work.pending or len(failing) > FAILING * count:
         work.give_up()
         return False
     _mend(work, failing, until)

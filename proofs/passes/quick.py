@@ -44,7 +44,7 @@ left out where most leaves fail."""
 
 GROWN = 2
 """Leaves up to which a sweep above them is left out of trees that were grown: growing keeps
-sweeps that spare work below, but a sweep of its own costs more than two of them do at once."""
+sweeps that spare work below, but above so few leaves that gains less than one batch more costs."""
 
 GROWING = 0.85
 """Share of the time in which trees may be grown anew: not much is left to do on them."""

@@ -63,10 +63,9 @@ def regrow(work: Work, until: float) -> bool:
         for tops in list(subtrees([case.refutation().root], LARGEST, _wanted)):
             if time.monotonic() > until or _in_vain(trees):
                 break
-            grown, rest = _grown_in(work, case, tops, until)
-            trees += grown
-            size = sum(map(leaves, rest))
-            if rest and mended(work, rest, until):
+            grown, size = _grown_in(work, case, tops, until), sum(map(leaves, tops))
+            trees += grown or []
+            if grown is None and mended(work, tops, until):
                 done += size
     done += sum(tree.leaves for tree in trees if tree.done)
     return 2 * done >= sum(leaves(tree.root) for tree in work.draft.trees())
@@ -79,36 +78,34 @@ def _in_vain(trees: Sequence[Tree]) -> bool:
     return before >= ENOUGH and now > GAIN * before
 
 
-def _grown_in(
-    work: Work, case: CaseDraft, tops: Sequence[Node], until: float
-) -> tuple[list[Tree], list[Node]]:
+def _grown_in(work: Work, case: CaseDraft, tops: Sequence[Node], until: float) -> list[Tree] | None:
     """Grow subtrees of a case anew; the whole tree, without sweeps in the prelude."""
     if list(tops) != [case.refutation().root]:
         return _grown(work, tops, until)
     before, case.prelude = case.prelude, preludes.without_sweeps(case)
     done = False
     try:
-        trees, rest = _grown(work, tops, until)
-        done = any(tree.done for tree in trees)
+        trees = _grown(work, tops, until)
+        done = trees is not None and any(tree.done for tree in trees)
     finally:
         if not done:
             case.prelude = before
-    return trees, rest
+    return trees
 
 
-def _grown(work: Work, tops: Sequence[Node], until: float) -> tuple[list[Tree], list[Node]]:
-    """Grow subtrees of a case anew, and take what is better; others there was no time for."""
+def _grown(work: Work, tops: Sequence[Node], until: float) -> list[Tree] | None:
+    """Grow subtrees of a case anew, and take what is better; ``None`` for want of time."""
     states = [
         state
         for state in work.oracle.states(work.draft, tops)
         if np.count_nonzero(state.domains.batch.lower < state.domains.batch.upper) <= NARROW
     ]
     if not states:
-        return [], []
+        return []
     growth = Growth(work.oracle.trial(states[0]), states, [Tree.of(s.node) for s in states])
     with np.errstate(all="ignore"):
         if growth.seconds > until - time.monotonic():
-            return [], [tree.old for tree in growth.trees]
+            return None
         growth.grow(until)
     for tree in growth.trees:
         if tree.done:
@@ -116,7 +113,7 @@ def _grown(work: Work, tops: Sequence[Node], until: float) -> tuple[list[Tree], 
     gone = work.settle([tree.old for tree in growth.trees if tree.done])
     for tree in growth.trees:
         tree.failed = id(tree.old) in gone
-    return growth.trees, []
+    return growth.trees
 
 
 def _wanted(node: Node) -> bool:
